@@ -1,0 +1,37 @@
+"""Certified global optimisation of two-layer ReLU networks, and the map of their loss landscape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cvxnn import patterns as patterns
+from cvxnn.losses import HuberLoss as HuberLoss
+from cvxnn.networks import ReLUNetwork as ReLUNetwork
+from cvxnn.problem import Problem as Problem
+from cvxnn.solution import Solution as Solution
+from cvxnn.solution import SolveError as SolveError
+from cvxnn.solution import Status as Status
+from cvxnn.progress import Progress as Progress
+from cvxnn.training import solve as solve
+
+if TYPE_CHECKING:
+    from cvxnn.estimators import ReLUClassifier as ReLUClassifier
+    from cvxnn.estimators import ReLURegressor as ReLURegressor
+
+__version__ = "0.1.0"
+
+_LAZY = {"ReLUClassifier": "cvxnn.estimators", "ReLURegressor": "cvxnn.estimators"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the scikit-learn faces on first use: scikit-learn takes most of the import time."""
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'cvxnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Public names, lazy ones included."""
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,62 @@
+"""Checks of arrays that come from users; each failure is one plain sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+LARGEST_ENTRY = 1e100
+"""Larger entries overflow once they are squared and summed."""
+
+
+def as_float_array(value: Any, name: str, *, ndim: int) -> npt.NDArray[np.float64]:
+    """Return a finite float64 array with ``ndim`` dimensions, or raise ValueError naming ``name``."""
+    if scipy.sparse.issparse(value):
+        raise ValueError(f"{name} is a sparse matrix; a dense array is accepted (use {name}.toarray()).")
+    try:
+        raw = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as a rectangular array of numbers ({error}).") from error
+    if raw.dtype.kind == "c":
+        raise ValueError(f"{name} holds complex numbers; real numbers are accepted.")
+    try:
+        array = np.array(raw, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} holds values that are not numbers ({error}).") from error
+    if array.ndim != ndim:
+        hint = " (reshape one feature to (-1, 1))" if ndim == 2 and array.ndim == 1 else ""
+        raise ValueError(f"{name} must have {ndim} dimension(s){hint}; got shape {array.shape}.")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty (shape {array.shape}); at least one entry is needed.")
+    check_finite(array, name)
+    return array
+
+
+def check_finite(array: npt.NDArray[np.float64], name: str) -> None:
+    """Raise ValueError when NaN, infinity or an entry too large to be squared occurs."""
+    n_nan = int(np.count_nonzero(np.isnan(array)))
+    if n_nan:
+        raise ValueError(f"{name} contains {n_nan} NaN value(s); remove or impute them first.")
+    n_inf = int(np.count_nonzero(np.isinf(array)))
+    if n_inf:
+        raise ValueError(f"{name} contains {n_inf} infinite value(s); all values must be finite.")
+    largest = float(np.max(np.abs(array)))
+    if largest > LARGEST_ENTRY:
+        raise ValueError(f"{name} has an entry of size {largest:.1e}; entries up to {LARGEST_ENTRY:.0e} are accepted.")
+
+
+def as_number(value: Any, name: str, *, minimum: float, inclusive: bool = True) -> float:
+    """Return a finite float that is not below ``minimum`` (strictly above it unless ``inclusive``)."""
+    accepted = f"a finite number {'>=' if inclusive else '>'} {minimum:g}"
+    if isinstance(value, (str, bytes, bool, np.bool_)):
+        raise ValueError(f"{name} must be {accepted}; got {value!r}.")
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be {accepted}; got {value!r}.") from error
+    if not np.isfinite(number) or number < minimum or (number == minimum and not inclusive):
+        raise ValueError(f"{name} must be {accepted}; got {value!r}.")
+    return number

@@ -1,0 +1,129 @@
+"""Architectures that :func:`cvxnn.solve` trains: small frozen values that say which network is meant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn._validation import as_float_array
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["GatedReLU", "ReLU", "gate_masks"]
+
+# Entries of a slab of products X g, so that it stays in the cache.
+_SLAB = 1 << 20
+
+
+@dataclass(frozen=True)
+class ReLU:
+    r"""Two-layer ReLU network :math:`f(X) = (X W^T)_+ a`, the default architecture.
+
+    Examples
+    --------
+    >>> ReLU()
+    ReLU()
+    """
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GatedReLU:
+    r"""Two-layer gated ReLU network :math:`f(X) = \sum_i \mathrm{diag}(1[X g_i \ge 0])\, X w_i a_i` with fixed gates.
+
+    The gates decide which samples a neuron sees; they are not trained, and every gate may carry any number of neurons.
+    Training is then a convex group lasso without cones.
+
+    Parameters
+    ----------
+    gates : array-like (P, d)
+        One gate a row, in the units of 1 / feature; only the signs of ``X g`` matter.
+
+    Raises
+    ------
+    ValueError
+        If the gates are not a non-empty finite matrix.
+
+    References
+    ----------
+    Mishkin, Sahiner and Pilanci (2022), "Fast Convex Optimization for Two-Layer ReLU Networks: Equivalent Model Classes
+    and Cone Decompositions", section 2.
+
+    Examples
+    --------
+    >>> GatedReLU([[1.0, 0.0], [0.0, -1.0], [1.0, 1.0]])
+    GatedReLU(n_gates=3, n_features=2)
+    """
+
+    gates: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check and freeze the gates."""
+        gates = as_float_array(self.gates, "gates", ndim=2)
+        gates.flags.writeable = False
+        object.__setattr__(self, "gates", gates)
+
+    def __len__(self) -> int:
+        """Return the number of gates P."""
+        return self.gates.shape[0]
+
+    def __repr__(self) -> str:
+        """Short form with the sizes."""
+        return f"GatedReLU(n_gates={len(self)}, n_features={self.gates.shape[1]})"
+
+    def masks(self, X: npt.ArrayLike) -> BoolArray:
+        """Activation patterns ``1[X g >= 0]`` of the gates on data (n, d), ``(P, n)``; see :func:`gate_masks`."""
+        return gate_masks(X, self.gates)
+
+
+def gate_masks(X: npt.ArrayLike, gates: npt.ArrayLike) -> BoolArray:
+    """Activation patterns ``1[X g >= 0]`` of gates (P, d) on data (n, d), ``(P, n)``.
+
+    Each entry depends on its own sample and gate only: where rounding could decide the sign, the product is summed in
+    the order of the features, whatever the other rows are. A gate has therefore the same pattern alone as in a list.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not a finite matrix, or the numbers of columns differ.
+
+    Examples
+    --------
+    >>> gate_masks([[1.0, -1.0], [2.0, 1.0]], [[1.0, 1.0], [-1.0, 0.0]])
+    array([[ True,  True],
+           [False, False]])
+    """
+    data, rows = as_float_array(X, "X", ndim=2), as_float_array(gates, "gates", ndim=2)
+    if data.shape[1] != rows.shape[1]:
+        raise ValueError(f"X has {data.shape[1]} features but gates has {rows.shape[1]} columns; they must match.")
+    # Rows of order one: the products neither overflow nor underflow, and signs do not change.
+    data, rows = _normalised(data), _normalised(rows)
+    d = data.shape[1]
+    limit = 4.0 * (d + 2) * float(np.finfo(np.float64).eps) * np.sqrt(np.sum(data * data, axis=1))
+    length = np.sqrt(np.sum(rows * rows, axis=1))
+    masks = np.empty((len(rows), len(data)), dtype=np.bool_)
+    step = max(1, _SLAB // len(data))
+    for start in range(0, len(rows), step):
+        piece = slice(start, start + step)
+        products = rows[piece] @ data.T
+        masks[piece] = products >= 0
+        i, j = np.nonzero(np.abs(products) <= length[piece, None] * limit)
+        if i.size:
+            masks[start + i, j] = _ordered_products(rows[start + i], data[j]) >= 0
+    return masks
+
+
+def _normalised(rows: FloatArray) -> FloatArray:
+    """Rows divided by powers of two that bring their largest entries to order one."""
+    exponent = np.frexp(np.max(np.abs(rows), axis=1, keepdims=True))[1]
+    return np.ldexp(rows, -exponent)
+
+
+def _ordered_products(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Row-wise inner products, summed in the order of the columns."""
+    total = np.zeros(len(left))
+    for k in range(left.shape[1]):
+        total += left[:, k] * right[:, k]
+    return total

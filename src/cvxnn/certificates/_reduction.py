@@ -1,0 +1,138 @@
+"""Reduction of a pricing problem to few coordinates and distinct lines, with every rounding accounted for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.certificates._rounding import TINY, FloatArray, gamma, norm_up
+
+# Beyond this many coordinates on the smaller side the singular value decomposition is not worth its cost.
+_MAX_REDUCED = 1500
+
+
+@dataclass(frozen=True)
+class ReducedPricing:
+    """Piecewise linear function ``h(z) = linear^T z + sum_j weights_j (rows_j^T z)_+`` on the ball of ``R^r``.
+
+    For each sign, ``max sign * h_nu`` over the unit ball of the original space is at most
+    ``2**exponent * (factor * max sign * h + slack)``.
+    """
+
+    rows: FloatArray
+    weights: FloatArray
+    linear: FloatArray
+    factor: float
+    slack: float
+    exponent: int
+    basis: FloatArray | None
+
+    @property
+    def rank(self) -> int:
+        """Number of coordinates."""
+        return self.rows.shape[1]
+
+    def upper(self, value: float) -> float:
+        """Carry an upper bound of the reduced problem back to the original one, rounding up."""
+        return math.ldexp((max(value, 0.0) * self.factor + self.slack) * (1.0 + 4e-16), self.exponent)
+
+    def threshold(self, target: float) -> float:
+        """Return the largest reduced value whose `upper` is certainly at most `target`."""
+        return (math.ldexp(target, -self.exponent) - self.slack) / self.factor * (1.0 - 2e-15)
+
+    def lift(self, directions: FloatArray) -> FloatArray:
+        """Map reduced directions ``(k, r)`` to unit vectors ``(k, d)``."""
+        lifted = directions if self.basis is None else directions @ self.basis.T
+        norms = np.sqrt(np.sum(lifted * lifted, axis=1, keepdims=True))
+        return lifted / np.where(norms > 0.0, norms, 1.0)
+
+    def values(self, directions: FloatArray) -> FloatArray:
+        """Evaluate ``h`` at ``(k, r)`` points."""
+        return np.maximum(directions @ self.rows.T, 0.0) @ self.weights + directions @ self.linear
+
+
+def reduce_pricing(X: FloatArray, nu: FloatArray) -> ReducedPricing | None:
+    """Return the reduced problem, or None where ``h`` vanishes identically."""
+    keep = (nu != 0.0) & np.any(X != 0.0, axis=1)
+    if not keep.any():
+        return None
+    X, nu = X[keep], nu[keep]
+    # Powers of two: the scaling is exact, up to underflow, which TINY pads.
+    power_x = math.frexp(float(np.max(np.abs(X))))[1]
+    power_nu = math.frexp(float(np.max(np.abs(nu))))[1]
+    X, nu = np.ldexp(X, -power_x), np.ldexp(nu, -power_nu)
+    slack = TINY * X.size
+    rows, weights, linear, merge_slack = _merge_lines(X, nu)
+    slack += merge_slack
+    rows, linear, basis, factor, cut_slack = _rotate(rows, weights, linear)
+    return ReducedPricing(
+        rows, weights, linear, factor, slack + cut_slack, power_x + power_nu, basis
+    )
+
+
+def _rotate(
+    rows: FloatArray, weights: FloatArray, linear: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray | None, float, float]:
+    """Change to coordinates of the row space: ``rows ~ Z V^T``."""
+    n, d = rows.shape
+    stacked = rows if not linear.any() else np.vstack([rows, linear])
+    if d == 1 or min(n, d) > _MAX_REDUCED:
+        return rows, linear, None, 1.0, 0.0
+    _, sigma, Vt = np.linalg.svd(stacked, full_matrices=False)
+    rank = max(1, int(np.sum(sigma > max(n, d) * 2.0**-52 * sigma[0])))
+    if rank == d:
+        return rows, linear, None, 1.0, 0.0
+    V = np.ascontiguousarray(Vt[:rank].T)
+    Z = rows @ V
+    reduced_linear = linear @ V
+    # |nu^T (X u)_+ - nu^T (Z V^T u)_+| <= sum_j |nu_j| ||x_j - V z_j|| for ||u|| <= 1, and ||V^T u|| <= ||V||_2.
+    error = gamma(rank + 3) * (np.abs(Z) @ np.abs(V).T + np.abs(rows))
+    defect = norm_up(np.abs(rows - Z @ V.T) + 2.0 * error)
+    linear_error = gamma(rank + 3) * (np.abs(reduced_linear) @ np.abs(V).T + np.abs(linear))
+    linear_defect = float(norm_up(np.abs(linear - reduced_linear @ V.T) + 2.0 * linear_error))
+    slack = (float(np.abs(weights) @ defect) + linear_defect) * (1.0 + 2.0 * gamma(n + 2))
+    # ||V||_2^2 <= 1 + ||V^T V - I||_F; the columns have norm below 2, which bounds the rounding of V^T V.
+    departure = float(norm_up((V.T @ V - np.eye(rank)).ravel())) + 4.0 * rank * gamma(d + 2)
+    return Z, reduced_linear, V, 1.0 + departure, slack
+
+
+def _merge_lines(X: FloatArray, nu: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """Merge rows on the same line: ``(-t)_+ = (t)_+ - t`` turns opposite rows into one and a linear term."""
+    n, d = X.shape
+    linear = np.zeros(d)
+    lengths = np.sqrt(np.sum(X * X, axis=1))
+    lengths[lengths == 0.0] = 1.0
+    units = X / lengths[:, None]
+    lead = np.argmax(np.abs(units) > 0.5 / math.sqrt(d), axis=1)
+    flips = np.where(units[np.arange(n), lead] < 0.0, -1.0, 1.0)
+    # A group that straddles a rounding boundary is merely not merged.
+    keys = np.round(units * flips[:, None], 12) + 0.0
+    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    group = group.reshape(-1)
+    if first.size == n:
+        return X, nu, linear, 0.0
+    order = np.lexsort((lengths, group))
+    last = np.append(np.flatnonzero(np.diff(group[order])), n - 1)
+    heads = order[last]  # the longest row of each group
+    reference = X[heads][group]
+    ratio = np.sum(X * reference, axis=1) / np.sum(reference * reference, axis=1)
+    defect = np.abs(X - ratio[:, None] * reference) + gamma(3) * (np.abs(X) + np.abs(ratio)[:, None] * np.abs(reference))
+    alone = np.bincount(group)[group] == 1
+    ratio[alone], defect[alone] = 1.0, 0.0
+    mass = np.abs(ratio) * nu
+    weights = np.bincount(group, weights=mass)
+    negative = ratio < 0.0
+    linear = -(mass[negative] @ reference[negative]) if negative.any() else linear
+    # Rounding of the merged weights and of the linear term: sums of at most n products of entries.
+    size = np.abs(mass) * np.sqrt(np.sum(reference * reference, axis=1))
+    rounding = 2.0 * gamma(n + 4) * float(np.sum(size[~alone])) * (1.0 + 1e-8)
+    slack = float(np.abs(nu) @ norm_up(defect)) * (1.0 + 2.0 * gamma(n + 2)) + rounding
+    scale = float(np.sum(size))
+    live = np.abs(weights) * lengths[heads] > 1e-15 * scale
+    slack += float(np.abs(weights[~live]) @ norm_up(X[heads[~live]])) * (1.0 + 2.0 * gamma(n + 2))
+    if not live.any():
+        live[:1] = True
+    return X[heads[live]], weights[live], linear, slack

@@ -1,0 +1,166 @@
+"""Certificate of a network: objective from its weights, proved lower bound, gap, and the scope of the proof."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.certificates.cone_bounds import cone_bounds
+from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.pricing import PricingBound, pricing_bound
+from cvxnn.problem import Problem
+
+FloatArray = npt.NDArray[np.float64]
+Scope = Literal["global", "patterns"]
+
+__all__ = ["Certificate", "Scope", "certify_global", "certify_patterns", "relative_gap"]
+
+_TINY = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    r"""Proof of how far a network is from the best one.
+
+    Attributes
+    ----------
+    objective : float
+        Objective recomputed from the weights.
+    lower_bound : float
+        No network within :attr:`scope` has a lower objective; floating-point rounding is subtracted.
+    scope : {"global", "patterns"}
+        "global": every network of every width. "patterns": networks whose neurons stay in the cones of the listed
+        patterns; such a gap says nothing about other networks.
+    global_lower_bound : float
+        Bound that holds for every network, whatever the scope.
+    dual : ndarray (n,)
+        Dual vector ``nu``; ``scale * dual`` is the feasible point that proves ``lower_bound``.
+    scale : float
+    dual_norm_bound : float
+        Proved upper bound of :math:`\max |\nu^T(Xu)_+|` over unit vectors u of the scope.
+    dual_norm_attained : float
+        Largest value of it that was met, over all unit vectors; above ``beta`` it disproves global optimality.
+    n_patterns : int or None
+        Number of patterns of a "patterns" scope.
+    method : str
+        How the pricing problem was bounded.
+    """
+
+    objective: float
+    lower_bound: float
+    scope: Scope
+    global_lower_bound: float
+    dual: FloatArray
+    scale: float
+    dual_norm_bound: float
+    dual_norm_attained: float
+    n_patterns: int | None
+    method: str
+
+    @property
+    def gap(self) -> float:
+        """Relative duality gap ``(objective - lower_bound) / max(|objective|, tiny)``, never negative."""
+        return relative_gap(self.objective, self.lower_bound)
+
+    @property
+    def global_gap(self) -> float:
+        """Relative gap to the bound that holds for every network."""
+        return relative_gap(self.objective, self.global_lower_bound)
+
+    def __repr__(self) -> str:
+        """Key figures on one line."""
+        return (
+            f"Certificate(objective={self.objective:.9g}, lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, "
+            f"scope={self.scope!r}, method={self.method!r})"
+        )
+
+
+def relative_gap(objective: float, lower_bound: float) -> float:
+    """Relative gap ``(objective - lower_bound) / max(|objective|, tiny)``; 0 where the bound meets the objective."""
+    difference = objective - lower_bound
+    return 0.0 if difference <= 0.0 else difference / max(abs(objective), _TINY)
+
+
+def certify_global(
+    problem: Problem, fit: FloatArray, objective: float, *, nu: FloatArray | None = None, tol: float = 1e-6,
+    time_limit: float | None = None, starts: FloatArray | None = None, max_nodes: int | None = None,
+) -> tuple[Certificate, PricingBound]:
+    """Certificate of scope "global" for a network with the given fit and objective.
+
+    Parameters
+    ----------
+    problem : Problem
+    fit : ndarray (n,)
+        Outputs of the network on the data.
+    objective : float
+        Its objective.
+    nu : ndarray (n,), optional
+        Dual vector; minus the gradient of the loss at ``fit`` by default.
+    tol : float
+        Relative gap at which bounding may stop.
+    time_limit : float, optional
+        Seconds for bounding the pricing problem; the bound stays valid when they run out.
+    starts : ndarray (k, d), optional
+        Directions that seed the search for the maximum.
+    max_nodes : int, optional
+        Limit of the branch and bound.
+
+    Returns
+    -------
+    certificate : Certificate
+    pricing : PricingBound
+        Bounds and violating directions of the pricing problem.
+    """
+    dual = problem.dual_vector(fit) if nu is None else nu
+    # The gap grows like tau/beta - 1 times the objective or more; two orders below tol leave room for it.
+    target = problem.beta * (1.0 + min(1e-3 * tol, 1e-7))
+    pricing = pricing_bound(
+        problem.X, dual, target=target, time_limit=time_limit, starts=starts, max_nodes=max_nodes
+    )
+    bound, scale = scaled_dual_bound(problem, dual, pricing.upper)
+    certificate = Certificate(
+        objective=objective,
+        lower_bound=bound,
+        scope="global",
+        global_lower_bound=bound,
+        dual=dual,
+        scale=scale,
+        dual_norm_bound=pricing.upper,
+        dual_norm_attained=pricing.lower,
+        n_patterns=None,
+        method=pricing.method,
+    )
+    return certificate, pricing
+
+
+def certify_patterns(
+    problem: Problem, fit: FloatArray, objective: float, masks: npt.NDArray[np.bool_], *,
+    nu: FloatArray | None = None, global_lower_bound: float = 0.0, dual_norm_attained: float = 0.0,
+    time_limit: float | None = None,
+) -> Certificate:
+    """Certificate of scope "patterns": the bound holds for networks confined to the cones of ``masks (P, n)``.
+
+    Both output signs are allowed in every cone. ``global_lower_bound`` and ``dual_norm_attained`` are passed through
+    to the certificate (see :class:`Certificate`).
+    """
+    dual = problem.dual_vector(fit) if nu is None else nu
+    both = np.concatenate([masks, masks])
+    signs = np.repeat([1.0, -1.0], len(masks))
+    upper, _ = cone_bounds(problem.X, dual, both, signs, target=problem.beta, time_limit=time_limit)
+    tau = float(np.max(upper, initial=0.0))
+    bound, scale = scaled_dual_bound(problem, dual, tau)
+    return Certificate(
+        objective=objective,
+        lower_bound=max(bound, global_lower_bound),
+        scope="patterns",
+        global_lower_bound=global_lower_bound,
+        dual=dual,
+        scale=scale,
+        dual_norm_bound=tau,
+        dual_norm_attained=dual_norm_attained,
+        n_patterns=len(masks),
+        method="cone bounds",
+    )

@@ -1,0 +1,256 @@
+"""Cone branch and bound: the dual norm of data of small rank, closed to rounding.
+
+The cone around a node is spanned by ``r`` vertices ``v_k`` on the sphere of the l1 norm. For ``u = sum_k c_k v_k`` with
+``c >= 0`` each convex term obeys ``(x^T u)_+ <= sum_k c_k (x^T v_k)_+`` and each concave one
+``-(x^T u)_+ <= -lambda x^T u`` for every ``lambda`` in [0, 1]. So ``h(u) <= c^T b(lambda)``, and any `g` with
+``v_k^T g >= b_k(lambda)`` for all `k` gives ``h(u) <= ||g||`` on the part of the ball inside the cone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.certificates._boxls import solve_boxes
+from cvxnn.certificates._local_search import DirectionPool
+from cvxnn.certificates._reduction import ReducedPricing
+from cvxnn.certificates._rounding import FloatArray, gamma, norm_up
+
+_BATCH = 256
+# Entries of the work arrays of one batch.
+_BATCH_ENTRIES = 120_000
+# Vertices are multiples of 2**-52 in [-1, 1], so that midpoints of two of them are exact in binary64.
+_GRID_BITS = 52
+_MIN_EDGE = 1e-11
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Outcome of a branch and bound on the reduced problem."""
+
+    upper: float
+    nodes: int
+    interrupted: bool
+
+
+@dataclass
+class _Nodes:
+    """Open cones: vertices ``(B, r, r)``, orthant signs ``(B, r)``, sign of the problem ``(B,)``, bound ``(B,)``, edge."""
+
+    vertices: FloatArray
+    orthant: FloatArray
+    sign: npt.NDArray[np.int64]
+    bound: FloatArray
+    edge: npt.NDArray[np.intp]
+
+    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> _Nodes:
+        return _Nodes(self.vertices[index], self.orthant[index], self.sign[index], self.bound[index], self.edge[index])
+
+    def join(self, other: _Nodes) -> _Nodes:
+        return _Nodes(
+            np.concatenate([self.vertices, other.vertices]),
+            np.concatenate([self.orthant, other.orthant]),
+            np.concatenate([self.sign, other.sign]),
+            np.concatenate([self.bound, other.bound]),
+            np.concatenate([self.edge, other.edge]),
+        )
+
+
+def cone_branch_and_bound(
+    problem: ReducedPricing,
+    pool: DirectionPool,
+    *,
+    target: float | None = None,
+    stop_above: float | None = None,
+    tol: float = 1e-9,
+    deadline: float | None = None,
+    max_nodes: int = 200_000,
+) -> SearchResult:
+    """Bound ``max sign * h`` over both signs and the unit ball from above.
+
+    Parameters
+    ----------
+    problem : ReducedPricing
+    pool : DirectionPool
+        Receives the feasible points met; its best value is the lower bound.
+    target : float, optional
+        Cones whose bound is at most `target` are not refined.
+    stop_above : float, optional
+        Stop as soon as a feasible value exceeds this.
+    tol : float
+        Relative distance of the bounds at which a cone is not refined.
+    deadline : float, optional
+        Value of ``time.monotonic()`` at which to stop.
+    max_nodes : int
+
+    Returns
+    -------
+    SearchResult
+        ``upper`` is valid whenever the search stops: it is the maximum over refined and open cones.
+    """
+    bounder = _ConeBounder(problem)
+    batch = int(np.clip(_BATCH_ENTRIES // problem.rows.size, 16, _BATCH))
+    frontier = _orthants(problem.rank, bounder.trivial)
+    retired, nodes, interrupted, fresh = 0.0, 0, False, True
+    try:
+        while True:
+            limit = max(target or 0.0, pool.best * (1.0 + tol), pool.best + bounder.resolution)
+            if not fresh:
+                low = (frontier.bound <= limit) | (frontier.edge[:, 0] < 0)
+                retired = max(retired, float(np.max(frontier.bound, where=low, initial=0.0)))
+                frontier = frontier.take(~low)
+                if frontier.bound.size == 0 or nodes >= max_nodes:
+                    break
+                if (deadline is not None and time.monotonic() >= deadline) or (
+                    stop_above is not None and pool.best > stop_above
+                ):
+                    break
+            size = frontier.bound.size if fresh else min(batch, frontier.bound.size)
+            top = np.argpartition(-frontier.bound, size - 1)[:size]
+            chosen = frontier.take(top)
+            children = bounder.bound(chosen if fresh else _bisect(chosen), limit, pool)
+            rest = np.ones(frontier.bound.size, dtype=bool)
+            rest[top] = False
+            frontier, fresh, nodes = frontier.take(rest).join(children), False, nodes + children.bound.size
+    except KeyboardInterrupt:
+        interrupted = True
+    return SearchResult(max(retired, float(np.max(frontier.bound, initial=0.0))), nodes, interrupted)
+
+
+def _orthants(rank: int, bound: float) -> _Nodes:
+    """Return the facets of the cross-polytope, for both signs."""
+    signs = np.array(list(itertools.product((1.0, -1.0), repeat=rank)))
+    count = len(signs)
+    vertices = np.zeros((count, rank, rank))
+    vertices[:, np.arange(rank), np.arange(rank)] = signs
+    return _Nodes(
+        np.concatenate([vertices, vertices]),
+        np.concatenate([signs, signs]),
+        np.repeat(np.array([1, -1], dtype=np.int64), count),
+        np.full(2 * count, bound),
+        np.zeros((2 * count, 2), dtype=np.intp),
+    )
+
+
+def _bisect(nodes: _Nodes) -> _Nodes:
+    """Split every cone at the midpoint of its chosen edge; the two halves cover it exactly."""
+    index = np.arange(nodes.bound.size)
+    first, second = nodes.edge[:, 0], nodes.edge[:, 1]
+    # Both ends are multiples of 2**-52 in [-1, 1], so that this is exact: a multiple of 2**-53 needs 53 bits.
+    middle = 0.5 * nodes.vertices[index, first] + 0.5 * nodes.vertices[index, second]
+    left, right = nodes.take(index), nodes.take(index)
+    left.vertices[index, first] = middle
+    right.vertices[index, second] = middle
+    return left.join(right)
+
+
+def _inverses(vertices: FloatArray) -> FloatArray:
+    """Return inverses, used for candidates only; of a cone that is flat in floating point, the pseudo-inverse."""
+    try:
+        return np.linalg.inv(vertices)
+    except np.linalg.LinAlgError:
+        return np.linalg.pinv(vertices)
+
+
+class _ConeBounder:
+    """Bounds of cones, with the rounding errors that hold for every cone of one problem."""
+
+    def __init__(self, problem: ReducedPricing) -> None:
+        self.problem = problem
+        rows, weights = problem.rows, problem.weights
+        n, r = rows.shape
+        largest = np.max(np.abs(rows), axis=1)
+        mass = float(np.abs(weights) @ largest) * (1.0 + 2.0 * gamma(n + 2))
+        linear = float(np.max(np.abs(problem.linear)))
+        # A vertex has unit l1 norm, so that |x^T v| <= max |x| and its rounding is below gamma_r max |x|; a sum of n
+        # products, one of them with lambda, adds gamma_{n+3}.
+        self.error = gamma(n + r + 6) * mass + gamma(r + 3) * linear
+        self.noise = 4.0 * gamma(r) * largest
+        self.trivial = float(np.abs(weights) @ norm_up(rows)) * (1.0 + 2.0 * gamma(n + 2)) + float(
+            norm_up(problem.linear)
+        )
+        # No refinement brings a bound below the true value plus this.
+        self.resolution = 4.0 * np.sqrt(r) * self.error
+
+    def bound(self, nodes: _Nodes, limit: float, pool: DirectionPool) -> _Nodes:
+        """Return `nodes` with better bounds and with the edge at which to split next (-1 where none can be)."""
+        weights = nodes.sign[:, None] * self.problem.weights
+        images = nodes.vertices @ self.problem.rows.T
+        lam, g = self._candidates(nodes, weights, images, limit)
+        bound = np.minimum(nodes.bound, self._verify(nodes, weights, images, lam, g))
+        pool.add(np.concatenate([g, nodes.vertices.mean(axis=1)]), np.concatenate([nodes.sign, nodes.sign]))
+        edge = self._edges(nodes.vertices, weights, images)
+        return _Nodes(nodes.vertices, nodes.orthant, nodes.sign, bound, edge)
+
+    def _candidates(
+        self, nodes: _Nodes, weights: FloatArray, images: FloatArray, limit: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return multipliers ``lambda (B, n)`` and vectors ``g (B, r)``; nothing here needs to be exact."""
+        rows = self.problem.rows
+        # Rows that vanish at a vertex up to rounding count as vanishing there.
+        images = np.where(np.abs(images) <= self.noise, 0.0, images)
+        positive = images.min(axis=1) >= 0.0
+        mixed = ~positive & (images.max(axis=1) > 0.0)
+        lam = positive.astype(np.float64)
+        curved = mixed & (weights > 0.0)
+        overestimate = np.maximum(images, 0.0) @ np.where(curved, weights, 0.0)[:, :, None]
+        inverse = _inverses(nodes.vertices)
+        q = (weights * positive) @ rows + nodes.sign[:, None] * self.problem.linear
+        q = q + (inverse @ overestimate)[:, :, 0]
+        free = mixed & (weights < 0.0)
+        width = int(free.sum(axis=1).max(initial=0))
+        slots = np.argsort(~free, axis=1, kind="stable")[:, :width]
+        used = np.take_along_axis(free, slots, axis=1)
+        height = np.where(used, -np.take_along_axis(weights, slots, axis=1), 0.0)
+        columns = rows[slots].transpose(0, 2, 1) * height[:, None, :]
+        rays = -inverse / np.sqrt(np.sum(inverse * inverse, axis=1, keepdims=True))
+        A = np.concatenate([columns, rays], axis=2)
+        box = np.concatenate([np.ones((len(A), width)), np.full((len(A), self.problem.rank), np.inf)], axis=1)
+        solution = solve_boxes(q, A, box, threshold=limit)
+        values = np.where(used, solution.z[:, :width], np.take_along_axis(lam, slots, axis=1))
+        np.put_along_axis(lam, slots, np.clip(values, 0.0, 1.0), axis=1)
+        return lam, solution.residual
+
+    def _verify(
+        self, nodes: _Nodes, weights: FloatArray, images: FloatArray, lam: FloatArray, g: FloatArray
+    ) -> FloatArray:
+        """Return rigorous bounds from any multipliers in [0, 1] and any vectors `g`."""
+        r = self.problem.rank
+        terms = np.maximum(images, 0.0) @ np.maximum(weights, 0.0)[:, :, None]
+        terms += images @ (np.minimum(weights, 0.0) * lam)[:, :, None]
+        b = terms[:, :, 0] + nodes.sign[:, None] * (nodes.vertices @ self.problem.linear)
+        reached = (nodes.vertices @ g[:, :, None])[:, :, 0]
+        size = np.max(np.abs(g), axis=1) + np.max(np.abs(b), axis=1)
+        slack = np.maximum(np.max(b - reached, axis=1), 0.0) + self.error + gamma(2 * r + 8) * size
+        # The orthant's sign vector s has s^T v = ||v||_1 = 1 at every vertex: adding slack * s repairs g.
+        return norm_up(g + (slack * (1.0 + gamma(4)))[:, None] * nodes.orthant)
+
+    def _edges(self, vertices: FloatArray, weights: FloatArray, images: FloatArray) -> npt.NDArray[np.intp]:
+        """Choose the edge to split, -1 where none can be split exactly.
+
+        Splitting an edge removes from the overestimate of a convex row that changes sign on it half the smaller of
+        its two absolute values; the edge where these sum to most, times its length, is taken.
+        """
+        r = self.problem.rank
+        pairs = np.array(list(itertools.combinations(range(r), 2)), dtype=np.intp).reshape(-1, 2)
+        if len(pairs) == 0:
+            return np.full((len(vertices), 2), -1, dtype=np.intp)
+        units = vertices / np.sqrt(np.sum(vertices * vertices, axis=2, keepdims=True))
+        length = np.sqrt(np.sum((units[:, pairs[:, 0]] - units[:, pairs[:, 1]]) ** 2, axis=2))
+        convex = np.maximum(weights, 0.0)
+        removed = np.empty_like(length)
+        for column, (k, m) in enumerate(pairs):
+            crossed = np.maximum(np.minimum(images[:, k], -images[:, m]), np.minimum(-images[:, k], images[:, m]))
+            removed[:, column] = np.einsum("bn,bn->b", np.maximum(crossed, 0.0), convex)
+        curved = np.max(removed, axis=1, keepdims=True) > self.error
+        best = np.argmax(np.where(curved, removed * length, length), axis=1)
+        edge = pairs[best]
+        index = np.arange(len(vertices))
+        grid = np.ldexp(0.5 * vertices[index, edge[:, 0]] + 0.5 * vertices[index, edge[:, 1]], _GRID_BITS)
+        exact = np.all(grid == np.rint(grid), axis=1)
+        edge[~exact | (length[index, best] < _MIN_EDGE)] = -1
+        return edge

@@ -1,0 +1,96 @@
+r"""From a dual vector to a lower bound of the optimum.
+
+The dual of the training problem is :math:`\max_\nu -\ell^*(-\nu)` subject to
+:math:`\max_{\|u\|\le1} |\nu^T (X u)_+| \le \beta` (Pilanci and Ergen, 2020, Theorem 1 and its proof). Any vector becomes
+feasible once it is scaled by ``beta / tau`` for an upper bound ``tau`` of its dual norm.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+from cvxnn.problem import Problem
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["scaled_dual_bound"]
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) -> tuple[float, float]:
+    r"""Best lower bound among the feasible multiples of a dual vector.
+
+    .. math:: \mathrm{lb} = \max_{0 \le t \le \beta/\bar\tau} -\ell^*(-t\nu)
+
+    Parameters
+    ----------
+    problem : Problem
+    nu : ndarray (n,)
+        Dual vector, in the units of the loss gradient.
+    dual_norm_bound : float
+        Upper bound of :math:`\max_{\|u\|\le1}|\nu^T(Xu)_+|` over the set of networks that the bound is to hold for;
+        infinity where none is known.
+
+    Returns
+    -------
+    bound : float
+        Lower bound with the rounding of its own evaluation subtracted; at least 0, since every loss is non-negative.
+    scale : float
+        Multiple of ``nu`` that attains it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvxnn import Problem
+    >>> problem = Problem([[1.0]], [2.0], beta=0.5)
+    >>> bound, scale = scaled_dual_bound(problem, np.array([0.5]), 0.5)
+    >>> round(bound, 12), scale
+    (0.875, 1.0)
+    """
+    nu = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
+    limit = _largest_scale(problem, nu, dual_norm_bound)
+    if limit <= 0.0:
+        return 0.0, 0.0
+
+    def evaluate(scale: float) -> float:
+        point = problem.loss.project_dual(scale * nu, problem.y, problem.sample_weight)
+        value = problem.dual_value(point)
+        if not math.isfinite(value):
+            return -math.inf
+        # Each term is correct to a few units; numpy adds n of them pairwise. n units cover any order of addition.
+        slack = (problem.n_samples + 16) * _EPS
+        return value - slack * problem.loss.dual_magnitude(point, problem.y, problem.sample_weight)
+
+    scale = _maximise_concave(evaluate, limit)
+    bound = evaluate(scale)
+    return (bound, scale) if bound > 0.0 else (0.0, 0.0)
+
+
+def _largest_scale(problem: Problem, nu: FloatArray, dual_norm_bound: float) -> float:
+    """Largest multiple of ``nu`` that is feasible and in the domain of the conjugate, rounded towards zero."""
+    domain = problem.loss.dual_scale_limit(nu, problem.y, problem.sample_weight)
+    norm = math.inf if dual_norm_bound == 0.0 else problem.beta / dual_norm_bound
+    limit = min(domain, norm) * (1.0 - 4.0 * _EPS)
+    if math.isinf(limit):
+        # The dual is then unbounded along nu only in theory; a multiple far beyond the residual is never useful.
+        return 1e8 if np.any(nu) else 0.0
+    return limit
+
+
+def _maximise_concave(evaluate, limit: float) -> float:  # noqa: ANN001
+    """Maximiser of a concave function on ``[0, limit]``; any point is a valid choice, so tolerance costs no safety."""
+    candidates = [limit, min(1.0, limit)]
+    if limit > 0.0:
+        result = minimize_scalar(
+            lambda t: -evaluate(t) if math.isfinite(evaluate(t)) else 1e300,
+            bounds=(0.0, limit),
+            method="bounded",
+            options={"xatol": 1e-12 * limit},
+        )
+        candidates.append(float(result.x))  # pyright: ignore[reportAttributeAccessIssue]
+    return max(candidates, key=evaluate)

@@ -1,0 +1,124 @@
+r"""Certificate of a gated ReLU network: its pricing problem has a closed form, so that the bound is exact but rounding.
+
+With fixed gates the dual constraint reads :math:`\max_i \|X^T D_i \nu\| \le \beta` (Mishkin, Sahiner and Pilanci, 2022,
+section 2: a group lasso). Upper bounds of the norms with the rounding of their evaluation added make a multiple of any
+vector feasible.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.certificates._rounding import TINY, gamma, norm_up
+from cvxnn.certificates.certificate import Certificate
+from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.problem import Problem
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["certify_gated", "gated_dual_norm"]
+
+# Floats of a slab of masks.
+_SLAB = 1 << 22
+
+
+def gated_dual_norm(X: FloatArray, patterns: ActivationPatterns, nu: FloatArray) -> tuple[float, float]:
+    r"""Proved upper bound and computed value of :math:`\max_i \|X^T D_i \nu\|` over the patterns.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+    patterns : ActivationPatterns
+        Patterns ``D_i`` of the n samples.
+    nu : ndarray (n,)
+
+    Returns
+    -------
+    upper : float
+        Not below the exact maximum, rounding included.
+    value : float
+        The maximum as computed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> P = ActivationPatterns.from_masks([[True, False], [True, True]], [[1.0], [1.0]])
+    >>> upper, value = gated_dual_norm(np.array([[3.0], [1.0]]), P, np.array([1.0, -1.0]))
+    >>> value, upper >= 3.0
+    (3.0, True)
+    """
+    if len(patterns) == 0 or not np.any(nu) or not np.any(X):
+        return 0.0, 0.0
+    n, d = X.shape
+    # Powers of two: an exact scaling, up to underflow, which TINY pads.
+    power_x = math.frexp(float(np.max(np.abs(X))))[1]
+    power_nu = math.frexp(float(np.max(np.abs(nu))))[1]
+    rows, weights = np.ldexp(X, -power_x), np.ldexp(nu, -power_nu)
+    # A mask only drops terms, so |X|^T |nu| bounds the absolute terms of every block at once.
+    magnitude = np.abs(rows).T @ np.abs(weights)
+    slack = float(norm_up(gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * magnitude)) + n * d * TINY
+    largest = 0.0
+    weighted = rows * weights[:, None]
+    for _, masks in patterns.chunks(max(1, _SLAB // n)):
+        blocks = masks.astype(np.float64) @ weighted
+        largest = max(largest, float(np.max(np.sum(blocks * blocks, axis=1))))
+    value = math.sqrt(largest)
+    upper = (value * (1.0 + gamma(d + 4)) + slack) * (1.0 + 4e-16)
+    return math.ldexp(upper, power_x + power_nu), math.ldexp(value, power_x + power_nu)
+
+
+def certify_gated(
+    problem: Problem, objective: float, patterns: ActivationPatterns, nu: FloatArray
+) -> Certificate:
+    r"""Certificate of a gated ReLU network, of scope "patterns".
+
+    The lower bound holds for every gated network :math:`\sum_i D_i X w_i a_i` with these patterns, each with any number
+    of neurons. It says nothing about networks with other gates. It is no bound for ReLU networks either, unless the list
+    holds all patterns of the data; ``global_lower_bound`` is therefore 0, the bound that every non-negative loss has.
+
+    Parameters
+    ----------
+    problem : Problem
+    objective : float
+        Objective of the network, from its weights.
+    patterns : ActivationPatterns
+        Patterns of the gates on ``problem.X``.
+    nu : ndarray (n,)
+        Dual vector; minus the gradient of the loss at the fit is the natural choice.
+
+    Returns
+    -------
+    Certificate
+        ``dual_norm_attained`` is the largest :math:`\|X^T D_i \nu\|` as computed.
+
+    References
+    ----------
+    Mishkin, Sahiner and Pilanci (2022), "Fast Convex Optimization for Two-Layer ReLU Networks", section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> problem = Problem([[1.0]], [2.0], beta=0.5)
+    >>> P = ActivationPatterns.from_masks([[True]], [[1.0]])
+    >>> certify_gated(problem, 0.875, P, np.array([0.5])).gap < 1e-12
+    True
+    """
+    nu = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
+    upper, value = gated_dual_norm(problem.X, patterns, nu)
+    bound, scale = scaled_dual_bound(problem, nu, upper)
+    return Certificate(
+        objective=objective,
+        lower_bound=bound,
+        scope="patterns",
+        global_lower_bound=0.0,
+        dual=nu,
+        scale=scale,
+        dual_norm_bound=upper,
+        dual_norm_attained=value,
+        n_patterns=len(patterns),
+        method="gated dual norm",
+    )

@@ -1,0 +1,149 @@
+"""Command line: ``cvxnn fit | predict | certify | info``.
+
+Exit codes: 0 done, 1 not converged, not certified or interrupted (what was found is written all the same), 2 wrong
+usage or unusable data. Messages go to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="cvxnn",
+    help="Train two-layer ReLU networks to a certified optimum, use them, and prove how good they are.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class LossName(StrEnum):
+    """Words of --loss."""
+
+    AUTO = "auto"
+    SQUARED = "squared"
+    HUBER = "huber"
+    LOGISTIC = "logistic"
+    SQUARED_HINGE = "squared_hinge"
+
+
+TablePath = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Table: .csv, .tsv, .parquet, or .npz with X (n, d) and y (n,).")
+]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file written by cvxnn fit.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from cvxnn import __version__
+
+        typer.echo(f"cvxnn {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train two-layer ReLU networks to a certified optimum, use them, and prove how good they are."""
+
+
+@app.command()
+def fit(
+    data: TablePath,
+    target: Annotated[str | None, typer.Option(help="Column to predict; 'y' by default for .npz.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
+    alpha: Annotated[float, typer.Option(help="Weight decay in the units of the mean loss, > 0.")] = 1e-3,
+    loss: Annotated[LossName, typer.Option(help="auto: squared for numbers, logistic for classes.")] = LossName.AUTO,
+    huber_delta: Annotated[float, typer.Option(help="Residual beyond which the Huber loss is linear.")] = 1.0,
+    test_size: Annotated[float, typer.Option(help="Fraction of the rows to hold out for a test score.")] = 0.2,
+    no_intercept: Annotated[bool, typer.Option("--no-intercept", help="No biases (column of ones).")] = False,
+    no_standardize: Annotated[bool, typer.Option("--no-standardize", help="Keep the units of the columns.")] = False,
+    tol: Annotated[float, typer.Option(help="Relative duality gap to reach, > 0.")] = 1e-4,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds; the best network so far is kept.")] = None,
+    max_iter: Annotated[int | None, typer.Option(min=1, help="Outer iterations.")] = None,
+    certify: Annotated[bool, typer.Option("--certify", help="Also bound all networks of all widths.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split and of the search.")] = 0,
+    out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("model.safetensors"),
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+) -> None:
+    """Train a network on a table, with a proof of how good it is, and write it to a file.
+
+    Exit code 0: the tolerance was met (with --certify: among all networks). 1: not, or interrupted; the best network is
+    written all the same. 2: wrong usage or unusable data.
+    """
+    from cvxnn.cli._common import plain_errors
+
+    with plain_errors("nothing was written"):
+        from cvxnn.cli._fit import FitOptions, run
+
+        options = FitOptions(
+            data=data, target=target, drop=tuple(drop or ()), alpha=alpha, loss=loss.value, huber_delta=huber_delta,
+            test_size=test_size, intercept=not no_intercept, standardize=not no_standardize, tol=tol,
+            time_limit=time_limit, max_iter=max_iter, certify=certify, seed=seed, out=out, as_json=as_json, quiet=quiet,
+        )  # fmt: skip
+        raise typer.Exit(run(options))
+
+
+@app.command()
+def predict(
+    model: ModelPath,
+    data: TablePath,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write instead of stdout.")] = None,
+    proba: Annotated[bool, typer.Option("--proba", help="Add the probability of each class.")] = False,
+    score: Annotated[bool, typer.Option("--score", help="Print the score on stderr; needs the target column.")] = False,
+) -> None:
+    """Predict the rows of a table; columns are found by name, others are ignored."""
+    from cvxnn.cli._common import plain_errors
+
+    with plain_errors("nothing was predicted"):
+        from cvxnn.cli._predict import run
+
+        run(model, data, out=out, proba=proba, score=score)
+
+
+@app.command()
+def certify(
+    model: ModelPath,
+    data: TablePath,
+    target: Annotated[str | None, typer.Option(help="Target column, if it has another name than in training.")] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds for the bound.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a network on a table against all networks of all widths, from its weights alone.
+
+    Exit code 0: proved within the tolerance stored in the model. 1: not proved; the bounds hold all the same.
+    """
+    from cvxnn.cli._common import plain_errors
+
+    with plain_errors("nothing was proved"):
+        from cvxnn.cli._certify import run
+
+        raise typer.Exit(run(model, data, target=target, time_limit=time_limit, as_json=as_json))
+
+
+@app.command()
+def info(model: ModelPath, as_json: AsJson = False) -> None:
+    """Show what is in a model file."""
+    from cvxnn.cli._common import plain_errors
+
+    with plain_errors("nothing was read"):
+        from cvxnn.cli._info import run
+
+        run(model, as_json=as_json)
+
+
+def main() -> None:
+    """Entry point of the command ``cvxnn``."""
+    app()

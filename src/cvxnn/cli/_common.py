@@ -1,0 +1,96 @@
+"""What the commands share: errors as plain sentences, reports, JSON, and checks of the file to write."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+__all__ = ["CommandError", "check_destination", "plain_errors", "print_json", "print_report", "require_positive", "say"]
+
+SCOPES = {
+    "global": "global: the bound holds for every network of every width",
+    "patterns": "patterns: the bound holds among networks confined to the activation patterns in use, not for all",
+}
+
+
+class CommandError(ValueError):
+    """Wrong usage of a command; the message is one plain sentence."""
+
+
+@contextmanager
+def plain_errors(interrupted: str) -> Iterator[None]:
+    """Turn expected errors into one sentence on stderr and exit code 2, an interrupt into exit code 1."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        say(f"Interrupted: {interrupted}.")
+        raise typer.Exit(1) from error
+    except _expected() as error:
+        say(f"Error: {error}")
+        raise typer.Exit(2) from error
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors that are the user's to mend; any other is a fault of the program and keeps its traceback."""
+    from cvxnn.interop.model_file import ModelFileError
+    from cvxnn.interop.tables import TableError
+
+    return CommandError, TableError, ModelFileError
+
+
+def say(message: str) -> None:
+    """Print a message on stderr."""
+    typer.echo(message, err=True)
+
+
+def require_positive(value: float | None, option: str) -> None:
+    """Raise CommandError unless the value is None or a positive finite number."""
+    if value is not None and not (math.isfinite(value) and value > 0.0):
+        raise CommandError(f"{option} must be a positive number; got {value:g}.")
+
+
+def check_destination(path: Path, inputs: Sequence[Path]) -> None:
+    """Refuse, before any long work, a file that cannot be written or that is one of the inputs."""
+    parent = path.resolve().parent
+    if path.is_dir():
+        raise CommandError(f"--out {path} is a directory; give the name of a file.")
+    if not parent.is_dir():
+        raise CommandError(f"--out {path} lies in {parent}, which is not an existing directory.")
+    if not os.access(parent, os.W_OK):
+        raise CommandError(f"--out {path} lies in {parent}, where you may not write.")
+    if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
+        raise CommandError(f"--out {path} is an input of this command; choose another name.")
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print one JSON object; numbers that are not finite become null."""
+    typer.echo(json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def print_report(rows: Sequence[tuple[str, str]]) -> None:
+    """Print labels and values in two columns."""
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        typer.echo(f"{label:<{width}}  {value}")
+
+
+def shown_score(score: float | None) -> str:
+    """Score with four digits, or a word where there is none."""
+    return "not defined" if score is None else f"{score:.4f}"

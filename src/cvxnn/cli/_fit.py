@@ -1,0 +1,251 @@
+"""``cvxnn fit``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cvxnn import __version__
+from cvxnn.cli import _common as common
+from cvxnn.cli._progress import watch
+from cvxnn.cli._training import Outcome, Prepared, prepare, solve_outputs
+from cvxnn.interop.model import Model, StoredCertificate, array_hash
+from cvxnn.interop.model_file import save_model
+from cvxnn.interop.preprocessing import content_hash
+from cvxnn.interop.tables import Table, listing, read_table
+from cvxnn.networks import ReLUNetwork
+
+__all__ = ["FitOptions", "run"]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of the command, as typed."""
+
+    data: Path
+    target: str | None
+    drop: tuple[str, ...]
+    alpha: float
+    loss: str
+    huber_delta: float
+    test_size: float
+    intercept: bool
+    standardize: bool
+    tol: float
+    time_limit: float | None
+    max_iter: int | None
+    certify: bool
+    seed: int
+    out: Path
+    as_json: bool
+    quiet: bool
+
+
+def run(options: FitOptions) -> int:
+    """Train, write the model, report; return the exit code."""
+    _check(options)
+    table = read_table(options.data)
+    target = _target_name(options, table)
+    prepared = prepare(
+        table, target, options.drop, options.loss, test_size=options.test_size, seed=options.seed,
+        intercept=options.intercept, standardize=options.standardize,
+    )  # fmt: skip
+    talk = not (options.quiet or options.as_json)
+    if talk:
+        common.print_report(_data_rows(options, prepared))
+    draft = _draft(options, table, prepared)
+    outcome = _solve(options, draft, prepared)
+    model = _finished(draft, outcome)
+    save_model(options.out, model)
+    scores = _scores(model, prepared)
+    if options.as_json:
+        common.print_json(_record(options, model, prepared, outcome, scores))
+    elif talk:
+        common.print_report(_result_rows(options, model, outcome, scores))
+    return 0 if _done(options, outcome) else 1
+
+
+def _check(options: FitOptions) -> None:
+    for value, option in (
+        (options.alpha, "--alpha"),
+        (options.huber_delta, "--huber-delta"),
+        (options.tol, "--tol"),
+        (options.time_limit, "--time-limit"),
+    ):
+        common.require_positive(value, option)
+    if not (math.isfinite(options.test_size) and 0.0 <= options.test_size < 1.0):
+        raise common.CommandError(f"--test-size must lie in [0, 1); got {options.test_size:g}.")
+    common.check_destination(options.out, [options.data])
+
+
+def _target_name(options: FitOptions, table: Table) -> str:
+    if options.target is not None:
+        return options.target
+    if options.data.suffix.lower() == ".npz" and "y" in table:
+        return "y"
+    raise common.CommandError(f"--target COLUMN is needed; the columns of {table.source} are {listing(table.names)}.")
+
+
+def _draft(options: FitOptions, table: Table, prepared: Prepared) -> Model:
+    """Model of the zero network: everything but the result of the solve."""
+    X, y = prepared.X[prepared.train], prepared.encoded[prepared.train]
+    return Model(
+        network=ReLUNetwork.zero(prepared.preprocessing.n_features),
+        preprocessing=prepared.preprocessing,
+        target=prepared.target,
+        loss=prepared.loss,
+        huber_delta=options.huber_delta if prepared.loss == "huber" else None,
+        alpha=options.alpha,
+        beta=options.alpha * len(prepared.train),
+        tol=options.tol,
+        seed=options.seed,
+        test_size=options.test_size,
+        n_rows=table.n_rows,
+        n_train=len(prepared.train),
+        certificate=StoredCertificate(math.inf, 0.0, "global", 0.0, "not solved", 0),
+        table_hash=content_hash(table, prepared.preprocessing.features, table[prepared.target.name]),
+        training_hash=array_hash(X, y),
+        version=__version__,
+    )
+
+
+def _solve(options: FitOptions, draft: Model, prepared: Prepared) -> Outcome:
+    X, y = prepared.X[prepared.train], prepared.encoded[prepared.train]
+    outputs = range(draft.target.n_outputs)
+    try:
+        problems = [draft.problem(X, y, output) for output in outputs]
+    except ValueError as error:
+        raise common.CommandError(str(error)) from error
+    labels = [f"class {name!r}" for name in draft.target.classes] if len(outputs) > 1 else ["solving"]
+    with watch(options.tol, quiet=options.quiet) as follow:
+        return solve_outputs(
+            problems, labels, tol=options.tol, certify=options.certify, time_limit=options.time_limit,
+            max_iter=options.max_iter, seed=options.seed, watch=follow,
+        )  # fmt: skip
+
+
+def _finished(draft: Model, outcome: Outcome) -> Model:
+    return replace(draft, network=outcome.network, certificate=outcome.certificate)
+
+
+def _scores(model: Model, prepared: Prepared) -> tuple[float | None, float | None]:
+    outputs = model.network(prepared.X)
+    train, test = (model.score(outputs[rows], prepared.encoded[rows]) for rows in (prepared.train, prepared.test))
+    return train, test
+
+
+def _certified(options: FitOptions, outcome: Outcome) -> bool:
+    return outcome.certificate.global_gap <= options.tol
+
+
+def _done(options: FitOptions, outcome: Outcome) -> bool:
+    return outcome.status.converged and (_certified(options, outcome) or not options.certify)
+
+
+def _data_rows(options: FitOptions, prepared: Prepared) -> list[tuple[str, str]]:
+    preprocessing, target = prepared.preprocessing, prepared.target
+    n_train, n_test = len(prepared.train), len(prepared.test)
+    kind = "numbers" if target.kind == "regression" else f"{len(target.classes)} classes"
+    ones = " and a column of ones" if preprocessing.intercept else ""
+    rows = [
+        ("Data", f"{options.data}: {n_train} rows for training, {n_test} held out"),
+        ("Target", f"{target.name!r}, {kind}{', one network a class' if target.kind == 'multiclass' else ''}"),
+        ("Inputs", f"{len(preprocessing.inputs)} from {len(preprocessing.features)} columns{ones}"),
+        ("Loss", f"{prepared.loss}, alpha {options.alpha:g} (beta {options.alpha * n_train:g})"),
+    ]
+    return _padded(rows + [("Note", note) for note in prepared.notes])
+
+
+def _result_rows(
+    options: FitOptions, model: Model, outcome: Outcome, scores: tuple[float | None, float | None]
+) -> list[tuple[str, str]]:
+    certificate, status = outcome.certificate, outcome.status
+    met = "met" if certificate.gap <= options.tol else "not met"
+    test = f", {common.shown_score(scores[1])} on held-out rows" if model.n_train < model.n_rows else ""
+    empty = "; the best network is zero, a smaller --alpha allows more" if status.converged else ""
+    return _padded(
+        [
+            ("Objective", f"{certificate.objective:.9g}"),
+            ("Lower bound", f"{certificate.lower_bound:.9g}"),
+            ("Gap", f"{certificate.gap:.1e} (tolerance {options.tol:g}: {met})"),
+            ("Scope", common.SCOPES[certificate.scope]),
+            ("Global gap", f"{certificate.global_gap:.1e} (lower bound {certificate.global_lower_bound:.9g})"),
+            ("Width", f"{model.network.width} neurons{empty if model.network.width == 0 else ''}"),
+            ("Time", f"{outcome.seconds:.2f} s, {certificate.n_iter} iterations"),
+            ("Score", f"{model.score_name} {common.shown_score(scores[0])} on training rows{test}"),
+            ("Status", f"{status.value}: {status.advice}"),
+            ("Written", str(options.out)),
+        ]
+    )
+
+
+def _padded(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(f"{label:<11}", value) for label, value in rows]
+
+
+def _record(
+    options: FitOptions, model: Model, prepared: Prepared, outcome: Outcome, scores: tuple[float | None, float | None]
+) -> dict[str, Any]:
+    certificate, status = outcome.certificate, outcome.status
+    return {
+        "data": {
+            "file": str(options.data), "n_rows": model.n_rows, "n_train": model.n_train,
+            "n_test": model.n_rows - model.n_train, "columns": list(model.preprocessing.names),
+            "inputs": list(model.preprocessing.inputs), "target": model.target.name, "kind": model.target.kind,
+            "classes": list(model.target.classes), "notes": list(prepared.notes),
+        },
+        "loss": model.loss,
+        "alpha": model.alpha,
+        "beta": model.beta,
+        "tol": model.tol,
+        "seed": model.seed,
+        **certificate_record(certificate),
+        "status": status.value,
+        "advice": status.advice,
+        "converged": status.converged,
+        "certified_global": _certified(options, outcome),
+        "n_iter": certificate.n_iter,
+        "width": model.network.width,
+        "seconds": outcome.seconds,
+        "score": model.score_name,
+        "train_score": scores[0],
+        "test_score": scores[1],
+        "file": str(options.out),
+        "certificate": [_output_record(model, k, s) for k, s in enumerate(outcome.solutions)],
+    }  # fmt: skip
+
+
+def certificate_record(certificate: StoredCertificate) -> dict[str, Any]:
+    """Figures of a certificate under the names of the Python attributes."""
+    return {
+        "objective": certificate.objective,
+        "lower_bound": certificate.lower_bound,
+        "gap": certificate.gap,
+        "scope": certificate.scope,
+        "global_lower_bound": certificate.global_lower_bound,
+        "global_gap": certificate.global_gap,
+    }
+
+
+def _output_record(model: Model, output: int, solution: Any) -> dict[str, Any]:
+    name = model.target.classes[output] if model.target.kind == "multiclass" else None
+    if solution is None:
+        return {"class": name, "status": "interrupted"}
+    proof = solution.certificate
+    return {
+        "class": name,
+        "status": solution.status.value,
+        "objective": proof.objective,
+        "lower_bound": proof.lower_bound,
+        "gap": proof.gap,
+        "scope": proof.scope,
+        "global_lower_bound": proof.global_lower_bound,
+        "global_gap": proof.global_gap,
+        "scale": proof.scale,
+        "dual_norm_bound": proof.dual_norm_bound,
+        "dual_norm_attained": proof.dual_norm_attained,
+        "n_patterns": proof.n_patterns,
+        "method": proof.method,
+    }

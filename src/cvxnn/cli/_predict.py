@@ -1,0 +1,46 @@
+"""``cvxnn predict``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import typer
+
+from cvxnn.cli import _common as common
+from cvxnn.interop.model_file import load_model, write_atomically
+from cvxnn.interop.tables import read_table
+
+__all__ = ["run"]
+
+
+def run(model_path: Path, data: Path, *, out: Path | None, proba: bool, score: bool) -> None:
+    """Write one prediction a row as CSV, with the header ``prediction``."""
+    if out is not None:
+        common.check_destination(out, [model_path, data])
+    model = load_model(model_path)
+    table = read_table(data)
+    predictions = [str(value) for value in model.predict(table).tolist()]
+    header, rows = ["prediction"], [[value] for value in predictions]
+    if proba:
+        header += [f"probability_{name}" for name in model.target.classes]
+        shares = model.predict_proba(table).tolist()
+        rows = [[*row, *map(str, share)] for row, share in zip(rows, shares, strict=True)]
+    message = None
+    if score:
+        table.require([model.target.name])
+        encoded = model.target.encode(table[model.target.name], table.source)
+        value = model.score(model.outputs(table), encoded)
+        message = f"{model.score_name} {common.shown_score(value)} on {table.n_rows} rows"
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+    if out is None:
+        typer.echo(stream.getvalue(), nl=False)
+    else:
+        try:
+            write_atomically(out, stream.getvalue().encode())
+        except OSError as error:
+            raise common.CommandError(f"--out {out} cannot be written: {error.strerror or error}.") from error
+    if message is not None:
+        common.say(message)

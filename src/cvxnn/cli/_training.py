@@ -1,0 +1,181 @@
+"""From a table to a trained model: which problem it is, and one solve for each output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn import Problem, ReLUNetwork, Solution, Status, solve
+from cvxnn.cli._progress import Watch
+from cvxnn.interop.model import StoredCertificate
+from cvxnn.interop.preprocessing import MAX_CATEGORIES, IntArray, Preprocessing, Target, split_rows
+from cvxnn.interop.tables import Column, Table, TableError, listing
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["Outcome", "Prepared", "choose_loss", "prepare", "solve_outputs"]
+
+_CLASSIFIERS = ("logistic", "squared_hinge")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A table made ready for training: all rows as numbers, and which of them train."""
+
+    preprocessing: Preprocessing
+    target: Target
+    loss: str
+    X: FloatArray
+    encoded: FloatArray
+    train: IntArray
+    test: IntArray
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Network of all outputs with what was proved about it.
+
+    ``solutions`` has one entry an output; None where an interrupt came before a network was found.
+    """
+
+    network: ReLUNetwork
+    certificate: StoredCertificate
+    status: Status
+    solutions: tuple[Solution | None, ...]
+    seconds: float
+
+
+def prepare(
+    table: Table, target: str, drop: Sequence[str], loss: str, *,
+    test_size: float, seed: int, intercept: bool, standardize: bool,
+) -> Prepared:
+    """Choose the loss, split the rows, and encode columns and target."""
+    for name in drop:
+        if name not in table:
+            raise TableError(f"--drop names {name!r}, which {table.source} does not have: {listing(table.names)}.")
+        if name == target:
+            raise TableError(f"--drop names the target {name!r}.")
+    column = table[target]
+    names = [name for name in table.names if name != target and name not in drop]
+    if not names:
+        raise TableError(f"{table.source} has no column left besides the target {target!r}.")
+    table.require([*names, target], advice=" (or leave a column out with --drop COLUMN)")
+    loss = choose_loss(column, loss)
+    labels: FloatArray | None = None
+    if loss in _CLASSIFIERS:
+        goal = Target.classification(column)
+        labels = goal.encode(column, table.source)
+        train, test = split_rows(table.n_rows, test_size, seed, labels)
+    else:
+        train, test = split_rows(table.n_rows, test_size, seed)
+        goal = Target.regression(column, train, table.source, standardize=standardize)
+    preprocessing, notes = Preprocessing.fit(table, names, train, intercept=intercept, standardize=standardize)
+    encoded = goal.encode(column, table.source) if labels is None else labels
+    return Prepared(preprocessing, goal, loss, preprocessing.transform(table), encoded, train, test, notes)
+
+
+def choose_loss(column: Column, loss: str) -> str:
+    """Loss for a target: as asked if it fits; "auto" is squared for numbers and logistic for classes."""
+    distinct = len(set(column.text.tolist())) if column.values is None else len(np.unique(column.values))
+    if loss == "auto":
+        return "squared" if column.values is not None and distinct > 2 else "logistic"
+    if loss in _CLASSIFIERS:
+        if column.values is not None and distinct > MAX_CATEGORIES:
+            raise TableError(
+                f"--loss {loss} needs classes, but the target {column.name!r} has {distinct} distinct numbers; "
+                "use --loss squared or --loss huber."
+            )
+    elif column.values is None:
+        raise TableError(
+            f"--loss {loss} needs a target of numbers, but {column.name!r} holds text; "
+            "use --loss logistic or --loss squared_hinge."
+        )
+    return loss
+
+
+def solve_outputs(
+    problems: Sequence[Problem], labels: Sequence[str], *, tol: float, certify: bool, time_limit: float | None,
+    max_iter: int | None, seed: int, watch: Watch,
+) -> Outcome:
+    """Solve the problem of each output; after an interrupt the outputs that are left get the zero network."""
+    start = time.perf_counter()
+    solutions: list[Solution | None] = []
+    for position, (problem, label) in enumerate(zip(problems, labels, strict=True)):
+        if solutions and _interrupted(solutions[-1]):
+            solutions.append(None)
+            continue
+        limit = time_limit
+        if time_limit is not None:
+            left = time_limit - (time.perf_counter() - start)
+            limit = max(left, 1e-3) / (len(problems) - position)
+        try:
+            solution = solve(
+                problem, tol=tol, certify=certify, time_limit=limit, max_iter=max_iter, random_state=seed,
+                verbose=watch(label),
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if not solutions:
+                raise
+            solution = None
+        solutions.append(solution)
+    seconds = time.perf_counter() - start
+    return Outcome(
+        _joined([s.network if s else ReLUNetwork.zero(problems[0].n_features) for s in solutions]),
+        _summed(problems, solutions),
+        _joint_status(solutions),
+        tuple(solutions),
+        seconds,
+    )
+
+
+def _interrupted(solution: Solution | None) -> bool:
+    return solution is None or solution.status is Status.INTERRUPTED
+
+
+def _joined(networks: Sequence[ReLUNetwork]) -> ReLUNetwork:
+    """One network with an output for each: neurons of output k have a single non-zero weight, in column k."""
+    if len(networks) == 1:
+        return networks[0]
+    a = np.zeros((sum(network.width for network in networks), len(networks)))
+    row = 0
+    for output, network in enumerate(networks):
+        a[row : row + network.width, output] = network.a
+        row += network.width
+    return ReLUNetwork(np.vstack([network.W for network in networks]), a)
+
+
+def _summed(problems: Sequence[Problem], solutions: Sequence[Solution | None]) -> StoredCertificate:
+    objective = lower = global_lower = 0.0
+    for problem, solution in zip(problems, solutions, strict=True):
+        if solution is None:
+            # The zero network; every objective is at least 0.
+            objective += problem.loss_value(np.zeros(problem.n_samples))
+            continue
+        objective += solution.objective
+        lower += solution.lower_bound
+        global_lower += solution.global_lower_bound
+    every_global = all(solution is None or solution.scope == "global" for solution in solutions)
+    return StoredCertificate(
+        objective=objective,
+        lower_bound=lower,
+        scope="global" if every_global else "patterns",
+        global_lower_bound=global_lower,
+        status=_joint_status(solutions).value,
+        n_iter=sum(solution.n_iter for solution in solutions if solution),
+    )
+
+
+def _joint_status(solutions: Sequence[Solution | None]) -> Status:
+    """Worst status: interrupted, then any that did not converge, then the weaker scope."""
+    if any(_interrupted(solution) for solution in solutions):
+        return Status.INTERRUPTED
+    found = [solution.status for solution in solutions if solution]
+    for status in found:
+        if not status.converged:
+            return status
+    return Status.GLOBAL_OPTIMUM if all(s is Status.GLOBAL_OPTIMUM for s in found) else Status.PATTERNS_OPTIMUM

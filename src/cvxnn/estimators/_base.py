@@ -1,0 +1,136 @@
+"""What the two estimators share: options, the call of the solver, fitted attributes, outputs."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from cvxnn._validation import as_number
+from cvxnn.certificates.certificate import Certificate
+from cvxnn.estimators._fitting import solve_all, stacked_network, warn_unless_converged, worst_status
+from cvxnn.estimators._rows import TrainingRows, checked_weights, merged_rows, with_ones
+from cvxnn.losses import Loss, get_loss
+from cvxnn.networks import ReLUNetwork
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.problem import Problem
+from cvxnn.solution import Solution, Status
+from cvxnn.progress import Progress
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class BaseReLUEstimator(BaseEstimator):
+    """Base of the estimators; a subclass stores the options in its constructor and makes the problems in ``fit``."""
+
+    _LOSSES: tuple[str, ...] = ()
+
+    alpha: float
+    loss: str | Loss
+    fit_intercept: bool
+    tol: float
+    max_iter: int
+    time_limit: float | None
+    patterns: str | int | ActivationPatterns
+    certify: bool
+    warm_start: bool
+    random_state: int | np.random.RandomState | None
+    verbose: bool | Callable[[Progress], None]
+
+    network_: ReLUNetwork
+    problem_: Problem | list[Problem]
+    solution_: Solution | list[Solution]
+    certificate_: Certificate | list[Certificate]
+    status_: Status
+    objective_: float
+    lower_bound_: float
+    dual_gap_: float
+    n_iter_: int
+    n_features_in_: int
+
+    def _checked_loss(self) -> Loss:
+        """Loss object, if the estimator offers it."""
+        accepted = ", ".join(f'"{name}"' for name in self._LOSSES)
+        name = self.loss.name if isinstance(self.loss, Loss) else self.loss
+        if name not in self._LOSSES:
+            raise ValueError(f"loss must be one of {accepted} or such a Loss object; got {self.loss!r}.")
+        return get_loss(self.loss)
+
+    def _rows(self, X: FloatArray, y: FloatArray, sample_weight: Any) -> TrainingRows:
+        """Rows of the problem, with the column of ones; equal rows are merged unless patterns fix the rows."""
+        weight = checked_weights(sample_weight, len(X))
+        data = with_ones(X) if self.fit_intercept else X
+        if isinstance(self.patterns, ActivationPatterns):
+            return TrainingRows(data, y, weight)
+        return merged_rows(data, y, weight)
+
+    def _beta(self, weight: FloatArray) -> float:
+        """Weight decay in the units of the summed loss."""
+        return as_number(self.alpha, "alpha", minimum=0.0, inclusive=False) * float(np.sum(weight))
+
+    def _seed(self) -> int:
+        """Integer seed of the solver."""
+        if isinstance(self.random_state, numbers.Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _starts(self, problems: Sequence[Problem]) -> list[ReLUNetwork | None]:
+        """Networks of the previous fit if ``warm_start`` asks for them and the shapes agree, else None."""
+        cold: list[ReLUNetwork | None] = [None] * len(problems)
+        if not self.warm_start or not hasattr(self, "solution_"):
+            return cold
+        last = self.solution_ if isinstance(self.solution_, list) else [self.solution_]
+        same_shapes = len(last) == len(problems) and all(
+            solution.network.n_features == problem.n_features
+            for solution, problem in zip(last, problems, strict=True)
+        )
+        return [solution.network for solution in last] if same_shapes else cold
+
+    def _solve(
+        self, problems: list[Problem], starts: list[ReLUNetwork | None], n_jobs: int | None = None
+    ) -> list[Solution]:
+        """Solve the problems with the options of the estimator."""
+        limit = None if self.time_limit is None else as_number(self.time_limit, "time_limit", minimum=0.0)
+        return solve_all(
+            problems,
+            starts,
+            n_jobs=n_jobs,
+            time_limit=limit,
+            patterns=self.patterns,
+            tol=self.tol,
+            certify=self.certify,
+            max_iter=self.max_iter,
+            random_state=self._seed(),
+            verbose=self.verbose,
+        )
+
+    def _store(self, problems: list[Problem], solutions: list[Solution]) -> None:
+        """Set the fitted attributes, and warn if the tolerance was missed."""
+        if len(solutions) == 1:
+            self.problem_, self.solution_ = problems[0], solutions[0]
+            self.certificate_, self.network_ = solutions[0].certificate, solutions[0].network
+        else:
+            self.problem_, self.solution_ = problems, solutions
+            self.certificate_ = [solution.certificate for solution in solutions]
+            self.network_ = stacked_network([solution.network for solution in solutions])
+        total = float(np.sum(problems[0].sample_weight))
+        self.objective_ = sum(solution.objective for solution in solutions) / total
+        self.lower_bound_ = sum(solution.lower_bound for solution in solutions) / total
+        self.dual_gap_ = max(solution.gap for solution in solutions)
+        self.n_iter_ = max(1, *(solution.n_iter for solution in solutions))
+        self.status_ = worst_status(solutions)
+        warn_unless_converged(type(self).__name__, solutions, self.tol)
+
+    def _outputs(self, X: Any) -> FloatArray:
+        """Outputs of the network, ``(n,)`` or ``(n, c)``."""
+        check_is_fitted(self)
+        data = validate_data(self, X, dtype=np.float64, reset=False)
+        # The fitted network decides, not the option: the option may have been changed since.
+        has_bias = self.network_.n_features > self.n_features_in_
+        return self.network_(with_ones(data) if has_bias else data)

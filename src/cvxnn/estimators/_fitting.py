@@ -1,0 +1,94 @@
+"""Solve the problems of an estimator one by one or in parallel, and sum up how it went."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.exceptions import ConvergenceWarning
+
+from cvxnn.networks import ReLUNetwork
+from cvxnn.problem import Problem
+from cvxnn.solution import Solution, Status
+from cvxnn.training import solve
+
+_WORST_FIRST = (
+    Status.INTERRUPTED,
+    Status.STALLED,
+    Status.TIME_LIMIT,
+    Status.MAX_ITER,
+    Status.PATTERNS_OPTIMUM,
+    Status.GLOBAL_OPTIMUM,
+)
+
+
+def solve_all(
+    problems: Sequence[Problem],
+    starts: Sequence[ReLUNetwork | None],
+    *,
+    n_jobs: int | None,
+    time_limit: float | None,
+    **options: Any,
+) -> list[Solution]:
+    """One solution a problem; ``time_limit`` seconds are shared by all of them."""
+    workers = min(effective_n_jobs(n_jobs), len(problems))
+    if workers <= 1:
+        return _solve_in_turn(problems, starts, time_limit, options)
+    share = None if time_limit is None else time_limit * workers / len(problems)
+    jobs = (
+        delayed(solve)(problem, warm_start=start, time_limit=share, **options)
+        for problem, start in zip(problems, starts, strict=True)
+    )
+    return list(Parallel(n_jobs=workers)(jobs))
+
+
+def _solve_in_turn(
+    problems: Sequence[Problem],
+    starts: Sequence[ReLUNetwork | None],
+    time_limit: float | None,
+    options: dict[str, Any],
+) -> list[Solution]:
+    end = None if time_limit is None else perf_counter() + time_limit
+    solutions: list[Solution] = []
+    for k, (problem, start) in enumerate(zip(problems, starts, strict=True)):
+        share = None if end is None else max(end - perf_counter(), 0.0) / (len(problems) - k)
+        solutions.append(solve(problem, warm_start=start, time_limit=share, **options))
+        if solutions[-1].status is Status.INTERRUPTED:
+            # One Ctrl-C stops the whole fit: the remaining classes only get what no time can give.
+            end = perf_counter()
+    return solutions
+
+
+def worst_status(solutions: Sequence[Solution]) -> Status:
+    """Status of the problem that ended worst."""
+    return min((solution.status for solution in solutions), key=_WORST_FIRST.index)
+
+
+def stacked_network(networks: Sequence[ReLUNetwork]) -> ReLUNetwork:
+    """One network with output k equal to network k: neurons side by side, ``a (m, c)`` with one nonzero a row."""
+    a = np.zeros((sum(network.width for network in networks), len(networks)))
+    row = 0
+    for k, network in enumerate(networks):
+        a[row : row + network.width, k] = network.a
+        row += network.width
+    return ReLUNetwork(np.vstack([network.W for network in networks]), a)
+
+
+def warn_unless_converged(name: str, solutions: Sequence[Solution], tol: float) -> None:
+    """One ConvergenceWarning with the gap reached and what to change, if a problem missed the tolerance."""
+    missed = [solution for solution in solutions if not solution.status.converged]
+    if not missed:
+        return
+    status = worst_status(missed)
+    gap = max(solution.gap for solution in missed)
+    share = f" in {len(missed)} of its {len(solutions)} one-vs-rest problems" if len(solutions) > 1 else ""
+    warnings.warn(
+        f"{name} ended with status {status.value!r}{share}: relative duality gap {gap:.1e}, tol={tol:g}. "
+        f"{status.advice} (beta is alpha * sum(sample_weight); X that is not standardised makes every solve harder.)",
+        ConvergenceWarning,
+        stacklevel=4,
+    )

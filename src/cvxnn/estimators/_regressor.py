@@ -1,0 +1,195 @@
+"""Regression face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import validate_data
+
+from cvxnn.estimators._base import BaseReLUEstimator
+from cvxnn.losses import Loss
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.problem import Problem
+from cvxnn.progress import Progress
+
+__all__ = ["ReLURegressor"]
+
+
+class ReLURegressor(RegressorMixin, BaseReLUEstimator):
+    r"""Regression by a two-layer ReLU network, trained to a proved optimum.
+
+    With weights :math:`\omega_j` of the samples and :math:`f(x) = \sum_k a_k (w_k^T x + b_k)_+`, it minimises over
+    networks of every width
+
+    .. math:: \frac{1}{\sum_j \omega_j} \sum_j \omega_j\, \ell(f(x_j), y_j)
+              + \frac{\alpha}{2} (\|W\|_F^2 + \|b\|^2 + \|a\|^2)
+
+    through the equivalent convex program (Pilanci and Ergen, 2020, Theorem 1). There is no learning rate and no
+    restart: the same data give the same network, and the result carries a lower bound that proves how good it is.
+
+    The output has no offset of its own, so that a strong ``alpha`` shrinks the prediction to 0, not to the mean:
+    standardise ``X``, and standardise ``y`` or wrap the estimator in
+    :class:`sklearn.compose.TransformedTargetRegressor`.
+
+    Parameters
+    ----------
+    alpha : float, default 1e-3
+        Weight decay, > 0, in the units of the mean loss: ``beta = alpha * sum(sample_weight)``.
+    loss : {"squared", "huber"} or Loss, default "squared"
+        ``1/2 (f - y)^2``, or the Huber loss with ``delta = 1`` (``cvxnn.HuberLoss(delta)`` for another one).
+    fit_intercept : bool, default True
+        Give each hidden neuron a bias: a column of ones is appended to ``X``, and its weights are penalised like the
+        others.
+    tol : float, default 1e-4
+        Relative duality gap at which the solve stops.
+    max_iter : int or None, default 100
+        Limit of outer iterations of the solver.
+    time_limit : float, optional
+        Seconds for the whole fit; the best network so far is kept when they run out.
+    patterns : "auto", int or ActivationPatterns, default "auto"
+        Activation patterns of the convex program, as in :func:`cvxnn.solve`. An ``ActivationPatterns`` must belong to
+        the rows of ``X`` as passed to ``fit``, with the column of ones.
+    certify : bool, default False
+        Spend time on a lower bound that holds for every network where the solve alone gives one among its patterns.
+    warm_start : bool, default False
+        Start from the network of the previous ``fit`` if it has the same number of inputs.
+    random_state : int, RandomState or None, default 0
+        Seed of sampled patterns and searches.
+    verbose : bool or callable, default False
+        Report the progress; a callable receives a :class:`cvxnn.Progress` after each outer iteration.
+
+    Attributes
+    ----------
+    network_ : ReLUNetwork
+        The network, ``W (m, d + 1)`` with the biases in the last column (``(m, d)`` without intercept), ``a (m,)``.
+    certificate_ : Certificate
+        Objective, lower bound, gap and their scope, in the units of the summed loss.
+    solution_ : Solution
+        Full result of :func:`cvxnn.solve`, with status, patterns and history.
+    problem_ : Problem
+        The problem that was solved: rows sorted, equal rows merged, those of weight zero dropped, the column of ones
+        appended. The dual vector of the certificate belongs to these rows.
+    objective_ : float
+        Mean loss plus ``alpha/2`` times the squared weights, at the network.
+    lower_bound_ : float
+        Proved lower bound of ``objective_`` within the scope of the certificate.
+    dual_gap_ : float
+        Relative duality gap, within the same scope.
+    status_ : Status
+        How the solve ended; ``status_.advice`` says what to do.
+    n_iter_ : int
+        Outer iterations, at least 1.
+    n_features_in_ : int
+        Features d seen in ``fit``.
+    feature_names_in_ : ndarray (d,)
+        Their names, if ``X`` has string column names.
+
+    See Also
+    --------
+    ReLUClassifier : The same for labels.
+    cvxnn.solve : The solver behind it.
+
+    Notes
+    -----
+    Equal rows are merged and sorted before the solve, so that the network depends neither on the order of the samples
+    nor on whether a sample is repeated or given an integer weight. Ctrl-C stops the solve; the best network so far is
+    kept, with a warning.
+
+    References
+    ----------
+    M. Pilanci and T. Ergen (2020), "Neural Networks are Convex Regularizers: Exact Polynomial-time Convex
+    Optimization Formulations for Two-layer Networks", ICML.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvxnn import ReLURegressor
+    >>> X = np.linspace(-1.0, 1.0, 9)[:, None]
+    >>> est = ReLURegressor(alpha=1e-3).fit(X, np.abs(X[:, 0]))
+    >>> est.network_.width, est.certificate_.scope
+    (2, 'global')
+    >>> est.predict([[-0.5], [0.5]]).round(2)
+    array([0.5, 0.5])
+    >>> bool(est.dual_gap_ <= est.tol)
+    True
+    """
+
+    _LOSSES = ("squared", "huber")
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1e-3,
+        loss: str | Loss = "squared",
+        fit_intercept: bool = True,
+        tol: float = 1e-4,
+        max_iter: int | None = 100,
+        time_limit: float | None = None,
+        patterns: str | int | ActivationPatterns = "auto",
+        certify: bool = False,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = 0,
+        verbose: bool | Callable[[Progress], None] = False,
+    ) -> None:
+        self.alpha = alpha
+        self.loss = loss
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.time_limit = time_limit
+        self.patterns = patterns
+        self.certify = certify
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ReLURegressor:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like (n, d)
+            Samples.
+        y : array-like (n,)
+            Targets.
+        sample_weight : array-like (n,), optional
+            Non-negative weights; an integer weight equals repeated rows.
+
+        Returns
+        -------
+        self : ReLURegressor
+
+        Raises
+        ------
+        ValueError
+            On bad input or options.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the solve ended before the relative duality gap reached ``tol``.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        loss = self._checked_loss()
+        rows = self._rows(X, y, sample_weight)
+        problem = Problem(rows.X, rows.y, self._beta(rows.weight), loss, sample_weight=rows.weight)
+        self._store([problem], self._solve([problem], self._starts([problem])))
+        return self
+
+    def predict(self, X: Any) -> npt.NDArray[np.float64]:
+        """Predicted targets ``(n,)`` of the samples ``X (n, d)``.
+
+        Parameters
+        ----------
+        X : array-like (n, d)
+            Samples.
+
+        Returns
+        -------
+        y : ndarray (n,)
+        """
+        return self._outputs(X)

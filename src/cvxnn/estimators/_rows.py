@@ -1,0 +1,53 @@
+"""Training rows of an estimator: checked weights, equal rows merged, the column of ones of the hidden bias."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn._validation import as_float_array
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class TrainingRows(NamedTuple):
+    """Rows ``X (k, d)`` with their targets ``y (k,)`` and weights ``weight (k,)``."""
+
+    X: FloatArray
+    y: FloatArray
+    weight: FloatArray
+
+
+def checked_weights(sample_weight: Any, n: int) -> FloatArray:
+    """Non-negative weights ``(n,)``, ones by default."""
+    if sample_weight is None:
+        return np.ones(n)
+    weight = as_float_array(sample_weight, "sample_weight", ndim=1)
+    if weight.shape[0] != n:
+        raise ValueError(f"X has {n} rows but sample_weight has {weight.shape[0]} entries; they must match.")
+    if np.any(weight < 0):
+        raise ValueError(f"sample_weight must be non-negative; got a smallest value of {weight.min():g}.")
+    if not np.any(weight > 0):
+        raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
+    return weight
+
+
+def merged_rows(X: FloatArray, y: FloatArray, weight: FloatArray) -> TrainingRows:
+    """Drop rows of weight zero, merge equal rows ``(x, y)`` by adding their weights, and sort.
+
+    The objective is the same function of the network. One order of the rows for every order of the samples makes the
+    answer independent of that order, and an integer weight the same to the last digit as repeated rows.
+    """
+    used = weight > 0
+    # Adding 0.0 turns -0.0 into 0.0, which compare equal but would sort apart bit by bit.
+    rows = np.column_stack([X[used], y[used]]) + 0.0
+    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+    total = np.bincount(inverse.ravel(), weights=weight[used], minlength=len(unique))
+    return TrainingRows(np.ascontiguousarray(unique[:, :-1]), unique[:, -1].copy(), total)
+
+
+def with_ones(X: FloatArray) -> FloatArray:
+    """Append the column of ones that gives each neuron its bias."""
+    return np.column_stack([X, np.ones(len(X))])

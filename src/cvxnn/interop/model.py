@@ -1,0 +1,170 @@
+"""A trained network with its preprocessing: everything that is needed to use it on a table and to judge it again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.certificates.certificate import relative_gap
+from cvxnn.interop.preprocessing import Preprocessing, Target, TextArray
+from cvxnn.interop.tables import Table, TableError
+from cvxnn.losses import HuberLoss, Loss, get_loss
+from cvxnn.networks import ReLUNetwork
+from cvxnn.problem import Problem
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["Model", "StoredCertificate", "array_hash"]
+
+
+@dataclass(frozen=True)
+class StoredCertificate:
+    """What was proved about the network on its training rows, summed over the outputs.
+
+    Attributes
+    ----------
+    objective, lower_bound : float
+    scope : {"global", "patterns"}
+        See :class:`cvxnn.certificates.Certificate`.
+    global_lower_bound : float
+    status : str
+        How the solve ended.
+    n_iter : int
+    """
+
+    objective: float
+    lower_bound: float
+    scope: Literal["global", "patterns"]
+    global_lower_bound: float
+    status: str
+    n_iter: int
+
+    @property
+    def gap(self) -> float:
+        """Relative gap within the scope."""
+        return relative_gap(self.objective, self.lower_bound)
+
+    @property
+    def global_gap(self) -> float:
+        """Relative gap to the bound that holds for every network."""
+        return relative_gap(self.objective, self.global_lower_bound)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network with all that is needed to use it on a table and to prove again how good it is.
+
+    Attributes
+    ----------
+    network : ReLUNetwork
+        Weights; ``a`` is (m,), or (m, c) from three classes on, where each neuron serves one class.
+    preprocessing : Preprocessing
+    target : Target
+    loss : str
+    huber_delta : float or None
+        Width of the Huber loss, in standard deviations of the target if that is standardised.
+    alpha : float
+        Weight decay in the units of the mean loss.
+    beta : float
+        Weight decay in the units of the summed loss: ``alpha * n_train``.
+    tol : float
+        Relative gap that was asked for.
+    seed : int
+    test_size : float
+        Fraction of the rows that were held out.
+    n_rows, n_train : int
+    certificate : StoredCertificate
+    table_hash : str
+        SHA-256 of the used columns of the table.
+    training_hash : str
+        SHA-256 of X and y of the training rows.
+    version : str
+        Version of cvxnn that made the model.
+    """
+
+    network: ReLUNetwork
+    preprocessing: Preprocessing
+    target: Target
+    loss: str
+    huber_delta: float | None
+    alpha: float
+    beta: float
+    tol: float
+    seed: int
+    test_size: float
+    n_rows: int
+    n_train: int
+    certificate: StoredCertificate
+    table_hash: str
+    training_hash: str
+    version: str
+
+    def outputs(self, table: Table) -> FloatArray:
+        """Return the outputs of the network, ``(n,)`` or ``(n, c)``."""
+        return self.network(self.preprocessing.transform(table))
+
+    def predict(self, table: Table) -> FloatArray | TextArray:
+        """Predictions ``(n,)``: numbers in the units of the target, or labels as written in the training data."""
+        return self.target.decode(self.outputs(table))
+
+    def predict_proba(self, table: Table) -> FloatArray:
+        """Probability of each class, ``(n, c)``; one-vs-rest probabilities are divided by their sum.
+
+        Raises
+        ------
+        TableError
+            Unless the loss is logistic: other losses define no probabilities.
+        """
+        from scipy.special import expit
+
+        if self.loss != "logistic":
+            raise TableError(f'probabilities need a model with the loss "logistic"; this one has "{self.loss}".')
+        probability = expit(self.outputs(table))
+        if self.target.kind == "binary":
+            return np.column_stack([1.0 - probability, probability])
+        # At least one term is positive unless every output is below -745; all classes are then equally likely.
+        total = probability.sum(axis=1, keepdims=True)
+        return np.where(total > 0, probability / np.where(total > 0, total, 1.0), 1.0 / probability.shape[1])
+
+    def score(self, outputs: FloatArray, encoded: FloatArray) -> float | None:
+        """R² for regression or accuracy for classes; None where R² is not defined (fewer than two distinct values)."""
+        if len(encoded) == 0:
+            return None
+        if self.target.kind != "regression":
+            return float(np.mean(self.target.decode_positions(outputs) == encoded))
+        total = float(np.sum((encoded - encoded.mean()) ** 2))
+        return None if total == 0.0 else 1.0 - float(np.sum((encoded - outputs) ** 2)) / total
+
+    @property
+    def score_name(self) -> str:
+        """Name of :meth:`score`."""
+        return "R2" if self.target.kind == "regression" else "accuracy"
+
+    def loss_object(self) -> Loss:
+        """Loss of the problems."""
+        return get_loss(self.loss) if self.huber_delta is None else HuberLoss(self.huber_delta)
+
+    def problem(self, X: FloatArray, encoded: FloatArray, output: int, *, beta: float | None = None) -> Problem:
+        """Training problem of one output."""
+        beta = self.beta if beta is None else beta
+        return Problem(X, self.target.targets(encoded, output), beta, self.loss_object())
+
+    def network_of(self, output: int) -> ReLUNetwork:
+        """Network of one output: the neurons that serve it."""
+        if self.network.a.ndim == 1:
+            return self.network
+        serves = self.network.a[:, output] != 0
+        return ReLUNetwork(self.network.W[serves], self.network.a[serves, output])
+
+
+def array_hash(*arrays: FloatArray) -> str:
+    """SHA-256 of shapes and contents of arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,391 @@
+"""From typed columns to the numbers that a network sees, and from its outputs back to the target."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.interop.tables import Column, Table, TableError, listing, uses_decimal_commas
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+TextArray = npt.NDArray[np.object_]
+TargetKind = Literal["regression", "binary", "multiclass"]
+
+__all__ = ["MAX_CATEGORIES", "Feature", "Preprocessing", "Target", "content_hash", "split_rows"]
+
+MAX_CATEGORIES = 50
+"""A column of text with more distinct values is refused: it would become as many inputs."""
+
+_LARGEST = 1e100
+_ADVICE = " (or leave a column out with --drop COLUMN)"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of the table and how it is encoded.
+
+    Attributes
+    ----------
+    name : str
+    categories : tuple of str or None
+        Sorted distinct values of a column of text; None for a column of numbers.
+    encoded : tuple of str
+        Categories that have an input of their own, 1 where the cell equals it and 0 elsewhere. Of two categories only
+        the second has one.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
+    encoded: tuple[str, ...] = ()
+
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that the column becomes."""
+        if self.categories is None:
+            return (self.name,)
+        return tuple(f"{self.name}={category}" for category in self.encoded)
+
+    def encode(self, column: Column, source: str) -> FloatArray:
+        """Return the inputs of the column, ``(n, k)``; TableError if a cell does not fit."""
+        if self.categories is None:
+            return _numbers(column, source)[:, None]
+        known = {category: position for position, category in enumerate(self.categories)}
+        codes = np.array([known.get(cell, -1) for cell in column.text], dtype=np.int64)
+        if np.any(codes < 0):
+            cell = column.text[int(np.argmax(codes < 0))]
+            raise TableError(
+                f"column {self.name!r} of {source} holds {cell!r}, which did not occur in the training data; "
+                f"known values are {listing(self.categories)}."
+            )
+        positions = np.array([known[category] for category in self.encoded], dtype=np.int64)
+        return (codes[:, None] == positions[None, :]).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    r"""Encoding of a table as the matrix X of a problem: ``(inputs - mean) / scale``, then a column of ones.
+
+    Numbers are standardised with the mean and the standard deviation of the training rows, indicators of categories
+    stay 0 and 1.
+
+    Attributes
+    ----------
+    features : tuple of Feature
+    mean, scale : ndarray (k,)
+        One entry an input; 0 and 1 where nothing is standardised.
+    intercept : bool
+        Whether a column of ones is appended; its weights are the biases of the neurons, under weight decay like all.
+    standardized : bool
+
+    Examples
+    --------
+    >>> table = Table("t.csv", (Column.from_text("x", ["1", "3"]), Column.from_text("s", ["b", "a"])))
+    >>> preprocessing, notes = Preprocessing.fit(table, ["x", "s"], np.arange(2))
+    >>> preprocessing.inputs
+    ('x', 's=b')
+    >>> preprocessing.transform(table)
+    array([[-1.,  1.,  1.],
+           [ 1.,  0.,  1.]])
+    """
+
+    features: tuple[Feature, ...]
+    mean: FloatArray
+    scale: FloatArray
+    intercept: bool
+    standardized: bool
+
+    @classmethod
+    def fit(
+        cls, table: Table, names: Sequence[str], rows: IntArray, *, intercept: bool = True, standardize: bool = True
+    ) -> tuple[Preprocessing, tuple[str, ...]]:
+        """Learn the encoding of the named columns from the training rows.
+
+        Returns
+        -------
+        preprocessing : Preprocessing
+        notes : tuple of str
+            One sentence for each column or category that was left out because it is constant.
+
+        Raises
+        ------
+        TableError
+            If a column has missing values or too many distinct texts, or if none is left.
+        """
+        table.require(names, advice=_ADVICE)
+        features: list[Feature] = []
+        notes: list[str] = []
+        moments: list[tuple[float, float]] = []
+        for name in names:
+            column = table[name]
+            if column.values is None:
+                feature, dropped = _categorical(column, rows)
+                shift = [(0.0, 1.0)] * len(feature.encoded)
+            else:
+                numbers = _numbers(column, table.source)[rows]
+                feature, dropped = Feature(name), _constant_note(name, numbers)
+                shift = [_moments(numbers) if standardize else (0.0, 1.0)]
+            notes.extend(dropped)
+            if feature.inputs() and not (feature.categories is None and dropped):
+                features.append(feature)
+                moments.extend(shift)
+        if not features:
+            raise TableError(f"{table.source} has no column left to learn from: all are constant in the training rows.")
+        mean, scale = np.array(moments).T.copy()
+        return cls(tuple(features), mean, scale, intercept, standardize), tuple(notes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns that a table must have."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, without the column of ones."""
+        return tuple(name for feature in self.features for name in feature.inputs())
+
+    @property
+    def n_features(self) -> int:
+        """Number d of columns of X."""
+        return len(self.mean) + int(self.intercept)
+
+    def transform(self, table: Table) -> FloatArray:
+        """Matrix X ``(n, d)`` of a table; columns are found by name, others are ignored."""
+        table.require(self.names)
+        blocks = [feature.encode(table[feature.name], table.source) for feature in self.features]
+        X = (np.hstack(blocks) - self.mean) / self.scale
+        return np.hstack([X, np.ones((len(X), 1))]) if self.intercept else X
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the arrays ``mean`` and ``scale``."""
+        features = [
+            {"name": f.name}
+            if f.categories is None
+            else {"name": f.name, "categories": list(f.categories), "encoded": list(f.encoded)}
+            for f in self.features
+        ]
+        return {"features": features, "intercept": self.intercept, "standardized": self.standardized}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The column to predict and how it is encoded.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"regression", "binary", "multiclass"}
+    classes : tuple of str
+        Labels as written in the training data, sorted; empty for regression.
+    mean, scale : float
+        A regression target is ``mean + scale * output``.
+    """
+
+    name: str
+    kind: TargetKind
+    classes: tuple[str, ...] = ()
+    mean: float = 0.0
+    scale: float = 1.0
+
+    @classmethod
+    def regression(cls, column: Column, rows: IntArray, source: str, *, standardize: bool) -> Target:
+        """Learn the encoding of a target of numbers, standardised with the training rows."""
+        numbers = _numbers(column, source)[rows]
+        if np.all(numbers == numbers[0]):
+            raise TableError(
+                f"the target {column.name!r} is constant in the training rows ({numbers[0]:g}); "
+                "there is nothing to learn."
+            )
+        mean, scale = _moments(numbers) if standardize else (0.0, 1.0)
+        return cls(column.name, "regression", (), mean, scale)
+
+    @classmethod
+    def classification(cls, column: Column) -> Target:
+        """Learn the encoding of a target of labels, all of which are kept as written."""
+        classes = _labels(column)
+        if len(classes) < 2:
+            raise TableError(f"the target {column.name!r} has one value only; there is nothing to learn.")
+        if len(classes) > MAX_CATEGORIES:
+            raise TableError(
+                f"the target {column.name!r} has {len(classes)} distinct values; "
+                f"up to {MAX_CATEGORIES} classes are accepted."
+            )
+        return cls(column.name, "binary" if len(classes) == 2 else "multiclass", classes)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of the network: one, or one a class from three classes on."""
+        return len(self.classes) if self.kind == "multiclass" else 1
+
+    def encode(self, column: Column, source: str) -> FloatArray:
+        """Standardised numbers ``(n,)``, or the positions of the classes ``(n,)``."""
+        if self.kind == "regression":
+            return (_numbers(column, source) - self.mean) / self.scale
+        known: dict[str | float, float] = {label: float(k) for k, label in enumerate(self.classes)}
+        if column.values is not None and (numbers := _all_floats(self.classes)) is not None:
+            known = {number: float(k) for k, number in enumerate(numbers)}
+            codes = np.array([known.get(number, -1.0) for number in column.values.tolist()])
+        else:
+            codes = np.array([known.get(cell, -1.0) for cell in column.text])
+        if np.any(codes < 0):
+            cell = column.text[int(np.argmax(codes < 0))]
+            raise TableError(
+                f"the target {column.name!r} of {source} holds {cell!r}; this model knows {listing(self.classes)}."
+            )
+        return codes
+
+    def targets(self, encoded: FloatArray, output: int = 0) -> FloatArray:
+        """Targets ``(n,)`` of the problem of one output: numbers, or the labels -1 and +1."""
+        if self.kind == "regression":
+            return encoded
+        positive = 1 if self.kind == "binary" else output
+        return np.where(encoded == positive, 1.0, -1.0)
+
+    def decode(self, outputs: FloatArray) -> FloatArray | TextArray:
+        """Predictions from the outputs of the network: numbers in the units of the target, or labels as written."""
+        if self.kind == "regression":
+            return self.mean + self.scale * outputs
+        return np.array(self.classes, dtype=object)[self.decode_positions(outputs)]
+
+    def decode_positions(self, outputs: FloatArray) -> IntArray:
+        """Position of the predicted class, ``(n,)``; ties go to the first class."""
+        if self.kind == "binary":
+            return (outputs > 0).astype(np.int64)
+        return np.argmax(outputs, axis=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.name, "kind": self.kind, "classes": list(self.classes), "mean": self.mean, "scale": self.scale,
+        }  # fmt: skip
+
+
+def split_rows(n: int, test_size: float, seed: int, labels: FloatArray | None = None) -> tuple[IntArray, IntArray]:
+    """Rows for training and held-out rows, both in rising order, by a seeded shuffle.
+
+    Parameters
+    ----------
+    n : int
+    test_size : float
+        Fraction of the rows to hold out, in [0, 1); the number is rounded.
+    seed : int
+    labels : ndarray (n,), optional
+        Classes: each gives its share of the held-out rows, and keeps at least one row for training.
+
+    Raises
+    ------
+    TableError
+        If fewer than two rows would be left for training.
+
+    Examples
+    --------
+    >>> split_rows(5, 0.4, 0)
+    (array([0, 1, 3]), array([2, 4]))
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    groups = [order] if labels is None else [order[labels[order] == label] for label in np.unique(labels)]
+    shares = np.array([test_size * len(group) for group in groups])
+    counts = np.floor(shares).astype(np.int64)
+    # What is lacking to the total goes to the classes that lost most by rounding down.
+    lacking = round(test_size * n) - int(counts.sum())
+    counts[np.argsort(counts - shares, kind="stable")[: max(lacking, 0)]] += 1
+    limits = np.array([len(group) - 1 for group in groups])
+    counts = np.minimum(counts, limits)
+    test = np.sort(np.concatenate([group[:count] for group, count in zip(groups, counts, strict=True)]))
+    train = np.setdiff1d(np.arange(n), test)
+    if len(train) < 2:
+        raise TableError(f"{n} rows with a test size of {test_size:g} leave {len(train)} for training; 2 are needed.")
+    return train, test
+
+
+def content_hash(table: Table, features: Sequence[Feature], target: Column | None) -> str:
+    """SHA-256 of the used columns of a table; file format and order of the columns do not matter."""
+    digest = hashlib.sha256()
+    ordered = sorted(features, key=lambda feature: feature.name)
+    for name, numeric in [(f.name, f.categories is None) for f in ordered]:
+        _hash_column(digest, name, table[name], numeric)
+    if target is not None:
+        _hash_column(digest, "target", target, target.values is not None)
+    return digest.hexdigest()
+
+
+def _hash_column(digest: Any, name: str, column: Column, numeric: bool) -> None:
+    digest.update(f"{len(name.encode())}:{name}:{len(column.text)}:".encode())
+    if numeric and column.values is not None:
+        digest.update((column.values + 0.0).astype("<f8").tobytes())
+        return
+    for cell in column.text:
+        raw = cell.encode()
+        digest.update(f"{len(raw)}:".encode() + raw)
+
+
+def _numbers(column: Column, source: str) -> FloatArray:
+    if column.values is None:
+        wrong = next((cell for cell in column.text if Column.from_text("", [cell]).values is None), "")
+        raise TableError(f"column {column.name!r} of {source} must hold numbers; it holds {wrong!r}.")
+    largest = float(np.max(np.abs(column.values)))
+    if largest > _LARGEST:
+        raise TableError(
+            f"column {column.name!r} of {source} has an entry of size {largest:.1e}; "
+            f"entries up to {_LARGEST:.0e} are accepted."
+        )
+    return column.values
+
+
+def _moments(numbers: FloatArray) -> tuple[float, float]:
+    """Mean and standard deviation, without underflow of the squares."""
+    mean = float(np.mean(numbers))
+    centred = numbers - mean
+    largest = float(np.max(np.abs(centred)))
+    if largest == 0.0:
+        return mean, 1.0
+    return mean, largest * float(np.sqrt(np.mean((centred / largest) ** 2)))
+
+
+def _constant_note(name: str, numbers: FloatArray) -> list[str]:
+    if np.all(numbers == numbers[0]):
+        return [f"Column {name!r} is constant in the training rows and was left out."]
+    return []
+
+
+def _categorical(column: Column, rows: IntArray) -> tuple[Feature, list[str]]:
+    categories = tuple(sorted(set(column.text.tolist())))
+    n = len(column.text)
+    if uses_decimal_commas(column.text):
+        raise TableError(
+            f"column {column.name!r} is written with decimal commas ({column.text[0]!r}); write decimal points instead."
+        )
+    if len(categories) > MAX_CATEGORIES or (len(categories) == n and n > 2):
+        reason = "as many as rows" if len(categories) == n else f"more than {MAX_CATEGORIES}"
+        raise TableError(
+            f"column {column.name!r} is text with {len(categories)} distinct values, {reason}; "
+            f"leave it out with --drop {column.name} or group its values."
+        )
+    trained = set(column.text[rows].tolist())
+    if len(trained) == 1:
+        return Feature(column.name, categories), [
+            f"Column {column.name!r} is constant in the training rows and was left out."
+        ]
+    encoded = categories[1:] if len(categories) == 2 else tuple(c for c in categories if c in trained)
+    absent = [c for c in categories if c not in trained]
+    notes = [f"Column {column.name!r} holds {listing(absent)} in held-out rows only; no input was made for it."]
+    return Feature(column.name, categories, encoded), notes if absent else []
+
+
+def _all_floats(labels: Sequence[str]) -> list[float] | None:
+    numbers = Column.from_text("", list(labels)).values
+    return None if numbers is None else numbers.tolist()
+
+
+def _labels(column: Column) -> tuple[str, ...]:
+    """Distinct labels, numbers in the order of their value and each as it was first written."""
+    if column.values is None:
+        return tuple(sorted(set(column.text.tolist())))
+    written: dict[float, str] = {}
+    for number, cell in zip(column.values.tolist(), column.text.tolist(), strict=True):
+        written.setdefault(number, cell)
+    return tuple(written[number] for number in sorted(written))

@@ -1,0 +1,301 @@
+"""Convex losses: value, gradient, curvature and convex conjugate, summed over weighted samples.
+
+Every loss is a sum ``sum_j w_j * l(f_j, y_j)`` with ``l`` convex, differentiable and non-negative. The conjugate is what
+turns any dual vector into a lower bound, so each loss states the domain of its conjugate exactly.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, xlogy
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["HuberLoss", "LogisticLoss", "Loss", "SquaredHingeLoss", "SquaredLoss", "get_loss"]
+
+
+class Loss(ABC):
+    """Contract of a loss ``sum_j w_j l(f_j, y_j)``; all methods take arrays of shape ``(n,)``.
+
+    Attributes
+    ----------
+    name : str
+        Word accepted by :class:`cvxnn.Problem`.
+    curvature : float
+        Upper bound of the second derivative of ``l`` in its first argument.
+    strictly_convex : bool
+        Whether the optimal fit, and with it the dual vector, is unique.
+    labels : bool
+        Whether targets must be the labels -1 and +1.
+    """
+
+    name: ClassVar[str]
+    curvature: ClassVar[float]
+    strictly_convex: ClassVar[bool]
+    labels: ClassVar[bool]
+
+    @abstractmethod
+    def value(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        """Loss summed over the samples."""
+
+    @abstractmethod
+    def gradient(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        """Derivative of the loss in each fitted value, ``(n,)``."""
+
+    @abstractmethod
+    def hessian(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        """Second derivative in each fitted value, ``(n,)``; a generalised one where the loss is only once smooth."""
+
+    @abstractmethod
+    def dual_value(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        """Dual objective ``-l*(-nu)``, minus infinity outside the domain of the conjugate."""
+
+    @abstractmethod
+    def dual_magnitude(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        """Sum of the absolute terms of :meth:`dual_value`; rounding errors are proportional to it."""
+
+    @abstractmethod
+    def dual_scale_limit(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        """Largest ``t >= 0`` such that ``t * nu`` lies in the domain of the conjugate (infinity where all do)."""
+
+    def conjugate(self, dual: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        """Convex conjugate ``l*(dual) = sup_f dual^T f - l(f)``."""
+        return -self.dual_value(-dual, y, weight)
+
+    def project_dual(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        """Move ``nu`` to the domain of the conjugate where only rounding keeps it outside."""
+        del y
+        return np.where(weight > 0, nu, 0.0)
+
+
+def _ratio(nu: FloatArray, weight: FloatArray) -> FloatArray:
+    """``nu / weight`` with 0 where both vanish and infinity where only the weight does."""
+    positive = weight > 0
+    out = np.where(nu == 0.0, 0.0, np.copysign(np.inf, nu))
+    np.divide(nu, weight, out=out, where=positive)
+    return out
+
+
+def _limit(ratio: FloatArray, largest: float) -> float:
+    """Largest t with ``t * max(ratio) <= largest``."""
+    top = float(np.max(ratio, initial=0.0))
+    return np.inf if top <= 0.0 else largest / top
+
+
+@dataclass(frozen=True)
+class SquaredLoss(Loss):
+    """Squared loss ``1/2 (f - y)^2``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SquaredLoss().value(np.array([1.0, 2.0]), np.array([0.0, 2.0]), np.ones(2))
+    0.5
+    """
+
+    name: ClassVar[str] = "squared"
+    curvature: ClassVar[float] = 1.0
+    strictly_convex: ClassVar[bool] = True
+    labels: ClassVar[bool] = False
+
+    def value(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        residual = fit - y
+        return 0.5 * float(np.sum(weight * residual * residual))
+
+    def gradient(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        return weight * (fit - y)
+
+    def hessian(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        del fit, y
+        return weight.copy()
+
+    def dual_value(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        ratio = _ratio(nu, weight)
+        return float(np.sum(nu * y - 0.5 * nu * ratio))
+
+    def dual_magnitude(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        return float(np.sum(np.abs(nu * y) + 0.5 * np.abs(nu * _ratio(nu, weight))))
+
+    def dual_scale_limit(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        del y
+        return 0.0 if np.any((weight == 0) & (nu != 0)) else np.inf
+
+
+@dataclass(frozen=True)
+class HuberLoss(Loss):
+    """Huber loss: ``1/2 r^2`` for ``|r| <= delta``, ``delta |r| - delta^2 / 2`` beyond, with ``r = f - y``.
+
+    Parameters
+    ----------
+    delta : float, default 1.0
+        Residual (in units of y) beyond which the loss grows linearly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> HuberLoss(delta=1.0).value(np.array([3.0]), np.array([0.0]), np.ones(1))
+    2.5
+    """
+
+    delta: float = 1.0
+    name: ClassVar[str] = "huber"
+    curvature: ClassVar[float] = 1.0
+    strictly_convex: ClassVar[bool] = False
+    labels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuse a width that is not a positive finite number."""
+        if not (np.isfinite(self.delta) and self.delta > 0):
+            raise ValueError(f"delta must be a positive finite number; got {self.delta!r}.")
+
+    def value(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        size = np.abs(fit - y)
+        inner = np.minimum(size, self.delta)
+        return float(np.sum(weight * inner * (size - 0.5 * inner)))
+
+    def gradient(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        return weight * np.clip(fit - y, -self.delta, self.delta)
+
+    def hessian(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        return weight * (np.abs(fit - y) <= self.delta)
+
+    def dual_value(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        ratio = _ratio(nu, weight)
+        if np.any(np.abs(ratio) > self.delta):
+            return -np.inf
+        return float(np.sum(nu * y - 0.5 * nu * ratio))
+
+    def dual_magnitude(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        return SquaredLoss().dual_magnitude(nu, y, weight)
+
+    def dual_scale_limit(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        del y
+        return _limit(np.abs(_ratio(nu, weight)), self.delta)
+
+    def project_dual(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        return np.clip(nu, -self.delta * weight, self.delta * weight)
+
+
+@dataclass(frozen=True)
+class LogisticLoss(Loss):
+    """Logistic loss ``log(1 + exp(-y f))`` for labels ``y`` in {-1, +1}.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(LogisticLoss().value(np.array([0.0]), np.array([1.0]), np.ones(1)), 6)
+    0.693147
+    """
+
+    name: ClassVar[str] = "logistic"
+    curvature: ClassVar[float] = 0.25
+    strictly_convex: ClassVar[bool] = True
+    labels: ClassVar[bool] = True
+
+    def value(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        return float(np.sum(weight * np.logaddexp(0.0, -y * fit)))
+
+    def gradient(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        return -weight * y * expit(-y * fit)
+
+    def hessian(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        del y
+        return weight * expit(fit) * expit(-fit)
+
+    def dual_value(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        q = _ratio(y * nu, weight)
+        if np.any((q < 0.0) | (q > 1.0)):
+            return -np.inf
+        return float(np.sum(-weight * (xlogy(q, q) + xlogy(1.0 - q, 1.0 - q))))
+
+    def dual_magnitude(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        q = np.clip(_ratio(y * nu, weight), 0.0, 1.0)
+        # 1 - q is rounded before its logarithm is taken: an absolute error of one unit per sample.
+        return float(np.sum(weight * (np.abs(xlogy(q, q)) + np.abs(xlogy(1.0 - q, 1.0 - q)) + 1.0)))
+
+    def dual_scale_limit(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        q = _ratio(y * nu, weight)
+        return 0.0 if np.any(q < 0.0) else _limit(q, 1.0)
+
+    def project_dual(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        return y * np.clip(y * nu, 0.0, weight)
+
+
+@dataclass(frozen=True)
+class SquaredHingeLoss(Loss):
+    """Squared hinge ``1/2 (1 - y f)_+^2`` for labels ``y`` in {-1, +1}.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SquaredHingeLoss().value(np.array([0.0]), np.array([1.0]), np.ones(1))
+    0.5
+    """
+
+    name: ClassVar[str] = "squared_hinge"
+    curvature: ClassVar[float] = 1.0
+    strictly_convex: ClassVar[bool] = False
+    labels: ClassVar[bool] = True
+
+    def value(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        margin = np.maximum(1.0 - y * fit, 0.0)
+        return 0.5 * float(np.sum(weight * margin * margin))
+
+    def gradient(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        return -weight * y * np.maximum(1.0 - y * fit, 0.0)
+
+    def hessian(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        return weight * (y * fit <= 1.0)
+
+    def dual_value(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        q = _ratio(y * nu, weight)
+        if np.any(q < 0.0):
+            return -np.inf
+        return float(np.sum(y * nu * (1.0 - 0.5 * q)))
+
+    def dual_magnitude(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        return float(np.sum(np.abs(nu) * (1.0 + 0.5 * np.abs(_ratio(nu, weight)))))
+
+    def dual_scale_limit(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+        q = _ratio(y * nu, weight)
+        return 0.0 if np.any(q < 0.0) or np.any(np.isinf(q)) else np.inf
+
+    def project_dual(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        return np.where(weight > 0, y * np.maximum(y * nu, 0.0), 0.0)
+
+
+_LOSSES: dict[str, type[Loss]] = {
+    cls.name: cls for cls in (SquaredLoss, LogisticLoss, HuberLoss, SquaredHingeLoss)
+}
+
+
+def get_loss(loss: str | Loss) -> Loss:
+    """Return the loss named by a word, or the given loss object itself.
+
+    Parameters
+    ----------
+    loss : str or Loss
+        "squared", "logistic", "huber", "squared_hinge", or an instance such as ``HuberLoss(delta=0.5)``.
+
+    Raises
+    ------
+    ValueError
+        If the word is unknown.
+
+    Examples
+    --------
+    >>> get_loss("huber")
+    HuberLoss(delta=1.0)
+    """
+    if isinstance(loss, Loss):
+        return loss
+    key = loss.lower().replace(" ", "_").replace("-", "_") if isinstance(loss, str) else None
+    if key not in _LOSSES:
+        known = ", ".join(f'"{name}"' for name in _LOSSES)
+        raise ValueError(f"loss must be one of {known} or a Loss object; got {loss!r}.")
+    return _LOSSES[key]()

@@ -1,0 +1,252 @@
+"""Two-layer ReLU networks as frozen values: forward pass, objective, and the moves that leave the function unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn._validation import as_float_array, as_number
+
+if TYPE_CHECKING:
+    from cvxnn.patterns import ActivationPatterns
+    from cvxnn.problem import Problem
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["ReLUNetwork"]
+
+
+@dataclass(frozen=True, eq=False)
+class ReLUNetwork:
+    r"""Two-layer ReLU network :math:`f(X) = (X W^T)_+\, a`.
+
+    Parameters
+    ----------
+    W : array-like (m, d)
+        First layer, one neuron a row. A hidden bias is a weight on a column of ones of the data.
+    a : array-like (m,) or (m, c)
+        Second layer, for one or for c outputs. Width m = 0 is allowed: it is the zero function.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match or an entry is not finite.
+
+    Examples
+    --------
+    >>> net = ReLUNetwork([[1.0, 0.0], [0.0, 1.0]], [1.0, -2.0])
+    >>> net([[3.0, 1.0], [-1.0, 2.0]])
+    array([ 1., -4.])
+    >>> net.width
+    2
+    """
+
+    W: FloatArray
+    a: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check and freeze the arrays."""
+        W, a = np.array(self.W, dtype=np.float64), np.array(self.a, dtype=np.float64)
+        if W.ndim != 2 or W.shape[1] == 0:
+            raise ValueError(f"W must have shape (m, d) with d >= 1; got {W.shape}.")
+        if a.ndim not in (1, 2) or a.shape[0] != W.shape[0]:
+            raise ValueError(f"a must have shape (m,) or (m, c) with m = {W.shape[0]} as in W; got {a.shape}.")
+        for name, array in (("W", W), ("a", a)):
+            if not np.all(np.isfinite(array)):
+                raise ValueError(f"{name} contains NaN or infinite values; all weights must be finite.")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def zero(cls, n_features: int) -> ReLUNetwork:
+        """Network without neurons for data with ``n_features`` columns."""
+        return cls(np.zeros((0, n_features)), np.zeros(0))
+
+    @classmethod
+    def from_vectors(cls, vectors: npt.ArrayLike, signs: npt.ArrayLike) -> ReLUNetwork:
+        r"""Balanced network of the convex variables ``z_i`` with output signs ``s_i``.
+
+        Each nonzero ``z`` becomes the neuron :math:`w = z/\sqrt{\|z\|},\ a = s\sqrt{\|z\|}`, so that
+        :math:`(\|w\|^2 + a^2)/2 = \|z\|` (Pilanci and Ergen, 2020, Theorem 1).
+
+        Examples
+        --------
+        >>> ReLUNetwork.from_vectors([[4.0, 0.0]], [-1]).a
+        array([-2.])
+        """
+        z, s = np.asarray(vectors, dtype=np.float64), np.asarray(signs, dtype=np.float64)
+        norm = _norms(z)
+        keep = norm > 0
+        root = np.sqrt(norm[keep])
+        return cls(z[keep] / root[:, None], s[keep] * root)
+
+    @property
+    def width(self) -> int:
+        """Number of neurons m."""
+        return self.W.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of inputs d."""
+        return self.W.shape[1]
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs c."""
+        return 1 if self.a.ndim == 1 else self.a.shape[1]
+
+    def __call__(self, X: npt.ArrayLike) -> FloatArray:
+        """Outputs of the network, ``(n,)`` or ``(n, c)``."""
+        return np.maximum(self._preactivations(X), 0.0) @ self.a
+
+    def __repr__(self) -> str:
+        """Short form with the sizes."""
+        return f"ReLUNetwork(width={self.width}, n_features={self.n_features}, n_outputs={self.n_outputs})"
+
+    def _preactivations(self, X: npt.ArrayLike) -> FloatArray:
+        data = as_float_array(X, "X", ndim=2)
+        if data.shape[1] != self.n_features:
+            raise ValueError(f"X has {data.shape[1]} features; this network takes {self.n_features}.")
+        return data @ self.W.T
+
+    def _output_rows(self) -> FloatArray:
+        """Second layer as ``(m, c)`` also for one output."""
+        return self.a[:, None] if self.a.ndim == 1 else self.a
+
+    def penalty(self) -> float:
+        r"""Weight decay term :math:`\tfrac12(\|W\|_F^2 + \|a\|_F^2)`, without beta."""
+        return 0.5 * float(np.sum(self.W * self.W) + np.sum(self.a * self.a))
+
+    def objective(self, problem: Problem) -> float:
+        r"""Training objective :math:`\mathrm{loss}(f(X), y) + \beta\,`:meth:`penalty`.
+
+        Examples
+        --------
+        >>> from cvxnn import Problem
+        >>> ReLUNetwork([[1.0]], [1.0]).objective(Problem([[1.0]], [2.0], beta=0.5))
+        1.0
+        """
+        if self.a.ndim != 1:
+            raise ValueError(f"network has {self.n_outputs} outputs but the problem has one target.")
+        return problem.loss_value(self(problem.X)) + problem.beta * self.penalty()
+
+    def patterns(self, X: npt.ArrayLike) -> ActivationPatterns:
+        """Activation pattern ``1[X w >= 0]`` of each neuron, in the order of the neurons."""
+        from cvxnn.patterns import ActivationPatterns
+
+        return ActivationPatterns.from_masks(self._preactivations(X).T >= 0, self.W)
+
+    def balanced(self) -> ReLUNetwork:
+        r"""Rescale each neuron to :math:`\|w\| = \|a\|`; the function is unchanged and the penalty never rises.
+
+        A neuron with ``w = 0`` or ``a = 0`` contributes nothing and becomes zero on both sides.
+
+        Examples
+        --------
+        >>> net = ReLUNetwork([[8.0, 0.0]], [2.0]).balanced()
+        >>> net.W, net.a
+        (array([[4., 0.]]), array([4.]))
+        """
+        size_w, size_a = _norms(self.W), _norms(self._output_rows())
+        root = np.sqrt(size_w) * np.sqrt(size_a)
+        W = self.W * _safe_ratio(root, size_w)[:, None]
+        factor = _safe_ratio(root, size_a)
+        return ReLUNetwork(W, self.a * (factor if self.a.ndim == 1 else factor[:, None]))
+
+    def without_dead_neurons(self, X: npt.ArrayLike) -> ReLUNetwork:
+        """Drop the neurons that contribute nothing on the data: ``(X w)_+ = 0``, ``w = 0`` or ``a = 0``."""
+        alive = np.any(self._preactivations(X) > 0, axis=0) & np.any(self._output_rows() != 0, axis=1)
+        return ReLUNetwork(self.W[alive], self.a[alive])
+
+    def permuted(self, order: Sequence[int] | npt.NDArray[np.int64]) -> ReLUNetwork:
+        """Reorder the neurons; ``order`` is a permutation of ``range(width)``."""
+        index = np.asarray(order, dtype=np.int64)
+        if index.shape != (self.width,) or not np.array_equal(np.sort(index), np.arange(self.width)):
+            raise ValueError(f"order must be a permutation of range({self.width}); got {list(index)[:10]}.")
+        return ReLUNetwork(self.W[index], self.a[index])
+
+    def split(self, index: int, fraction: float = 0.5) -> ReLUNetwork:
+        r"""Replace neuron ``index`` by two with shares ``fraction`` and ``1 - fraction`` of its mass.
+
+        Both new neurons keep the direction and the sign; weights are scaled by the square root of the share, so that
+        neither the function nor the penalty changes. The second one is appended at the end.
+
+        Examples
+        --------
+        >>> ReLUNetwork([[2.0]], [2.0]).split(0, 0.25).W
+        array([[1.        ],
+               [1.73205081]])
+        """
+        share = as_number(fraction, "fraction", minimum=0.0)
+        if share > 1.0:
+            raise ValueError(f"fraction must lie in [0, 1]; got {fraction!r}.")
+        if not -self.width <= index < self.width:
+            raise ValueError(f"index must name one of the {self.width} neurons; got {index}.")
+        first, second = np.sqrt(share), np.sqrt(1.0 - share)
+        W = np.vstack([self.W, second * self.W[index][None]])
+        a = np.concatenate([self.a, second * self.a[index][None]])
+        W[index] *= first
+        a[index] *= first
+        return ReLUNetwork(W, a)
+
+    def merged(self, X: npt.ArrayLike) -> ReLUNetwork:
+        r"""Merge neurons wherever the data allow it; the function on the data is unchanged, the penalty never rises.
+
+        Two neurons of the same output sign merge when no sample has strictly opposite pre-activations under them,
+        which is exactly when :math:`(Xw_1)_+ + (Xw_2)_+ = (X(w_1 + w_2))_+`. They are replaced by the balanced neuron
+        of :math:`|a_1| w_1 + |a_2| w_2`. Merging is greedy in the order of the neurons; the result has no mergeable
+        pair left.
+
+        Examples
+        --------
+        >>> net = ReLUNetwork([[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0])
+        >>> net.merged([[1.0, 2.0], [-1.0, -1.0]]).width
+        1
+        """
+        if self.a.ndim != 1:
+            raise ValueError(f"merged needs a network with one output; this one has {self.n_outputs}.")
+        data = as_float_array(X, "X", ndim=2)
+        live = self.without_dead_neurons(data)
+        vectors, signs = np.abs(live.a)[:, None] * live.W, np.sign(live.a)
+        merged = [merge_vectors(data, vectors[signs == s]) for s in (1.0, -1.0)]
+        out_signs = np.concatenate([np.ones(len(merged[0])), -np.ones(len(merged[1]))])
+        return ReLUNetwork.from_vectors(np.vstack(merged), out_signs)
+
+
+def merge_vectors(X: FloatArray, vectors: FloatArray) -> FloatArray:
+    """Sum greedily the vectors ``(k, d)`` that have no strictly opposite pre-activation on ``X`` between them."""
+    z = X @ vectors.T
+    positive, negative = (z > 0).T, (z < 0).T
+    groups: list[FloatArray] = []
+    group_positive = np.zeros((len(vectors), len(X)), dtype=bool)
+    group_negative = np.zeros_like(group_positive)
+    for vector, up, down in zip(vectors, positive, negative, strict=True):
+        k = len(groups)
+        conflict = np.any(group_positive[:k] & down, axis=1) | np.any(group_negative[:k] & up, axis=1)
+        free = np.flatnonzero(~conflict)
+        if free.size:
+            home = int(free[0])
+            groups[home] = groups[home] + vector
+        else:
+            home = k
+            groups.append(vector)
+        group_positive[home] |= up
+        group_negative[home] |= down
+    return np.array(groups).reshape(len(groups), X.shape[1])
+
+
+def _norms(rows: FloatArray) -> FloatArray:
+    """Euclidean norm of each row, without overflow or underflow of the squares."""
+    if rows.size == 0:
+        return np.zeros(rows.shape[0])
+    scale = np.max(np.abs(rows), axis=1)
+    safe = np.where(scale > 0, scale, 1.0)
+    return safe * np.sqrt(np.sum((rows / safe[:, None]) ** 2, axis=1)) * (scale > 0)
+
+
+def _safe_ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

@@ -1,0 +1,98 @@
+"""Equivalent problem of smaller dimension and unit scale, with the map back.
+
+The optimal first-layer weights lie in the row space of the data, so ``X = Z V^T`` may be replaced by ``Z (n, r)`` without
+changing any norm. Scaling the data by 1/sigma, the targets by 1/tau and the sample weights by 1/kappa multiplies the
+objective by a constant when beta is scaled along; solvers then always see quantities of order one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.losses import HuberLoss, Loss, SquaredLoss
+from cvxnn.networks import ReLUNetwork
+from cvxnn.patterns._rank import reduce_rank
+from cvxnn.problem import Problem
+from cvxnn.solvers.neurons import Neurons
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["Reduction", "reduce_problem"]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Small problem and the constants that lead back.
+
+    Attributes
+    ----------
+    problem : Problem
+        Reduced problem with data ``(n', r)``; samples of zero weight are left out.
+    basis : ndarray (d, r)
+        Orthonormal basis V of the row space.
+    vector_scale : float
+        Vectors of the original program are ``vector_scale * V z``.
+    objective_scale : float
+        Original objective divided by the reduced one (up to the samples of zero weight, which cost nothing).
+    samples : ndarray (n',) of int
+        Samples kept.
+    """
+
+    problem: Problem
+    basis: FloatArray
+    vector_scale: float
+    objective_scale: float
+    samples: npt.NDArray[np.int64]
+
+    def expand(self, neurons: Neurons) -> Neurons:
+        """Neurons of the original problem from neurons of the reduced one."""
+        return Neurons(self.vector_scale * (neurons.vectors @ self.basis.T), neurons.signs)
+
+    def restrict(self, network: ReLUNetwork) -> Neurons:
+        """Neurons of the reduced problem from a network on the original data; parts outside the row space go."""
+        vectors = np.abs(network.a)[:, None] * (network.W @ self.basis) / self.vector_scale
+        keep = np.linalg.norm(vectors, axis=1) > 0
+        return Neurons(vectors[keep], np.sign(network.a[keep]))
+
+
+def reduce_problem(problem: Problem) -> Reduction:
+    """Reduce the rank, drop samples of zero weight, and scale data, targets and weights to order one.
+
+    Examples
+    --------
+    >>> from cvxnn import Problem
+    >>> reduction = reduce_problem(Problem([[1e6, 1e6], [2e6, 2e6], [0.0, 0.0]], [1.0, 2.0, 3.0]))
+    >>> reduction.problem.X.shape
+    (3, 1)
+    """
+    samples = np.flatnonzero(problem.sample_weight > 0)
+    Z, basis = reduce_rank(problem.X[samples])
+    y, weight = problem.y[samples], problem.sample_weight[samples]
+    sigma = _scale(np.linalg.norm(Z, axis=1) if Z.size else np.zeros(1))
+    tau, loss = _target_scale(problem.loss, y)
+    kappa = float(np.mean(weight))
+    if Z.shape[1] == 0:
+        Z, basis = np.zeros((len(samples), 1)), np.eye(problem.n_features, 1)
+    reduced = Problem(
+        Z / sigma, y / tau, problem.beta / sigma / tau / kappa, loss, sample_weight=weight / kappa
+    )
+    return Reduction(reduced, basis, tau / sigma, kappa * tau * tau, samples)
+
+
+def _scale(values: FloatArray) -> float:
+    """Root mean square, or 1 where everything vanishes."""
+    largest = float(np.max(np.abs(values), initial=0.0))
+    return largest * float(np.sqrt(np.mean((values / largest) ** 2))) if largest > 0 else 1.0
+
+
+def _target_scale(loss: Loss, y: FloatArray) -> tuple[float, Loss]:
+    """Scale of the targets where the loss is homogeneous in (fit, target), and the loss in the new units."""
+    if isinstance(loss, SquaredLoss):
+        return _scale(y), loss
+    if isinstance(loss, HuberLoss):
+        tau = _scale(y)
+        return tau, HuberLoss(loss.delta / tau)
+    return 1.0, loss

@@ -1,0 +1,227 @@
+r"""The ReLU program: two-layer networks with weight decay as one convex program over activation patterns.
+
+.. math:: \min_{u, v}\ \ell\big(\textstyle\sum_i D_i X (u_i - v_i)\big) + \beta \sum_i (\|u_i\| + \|v_i\|),
+          \qquad (2D_i - I) X u_i \ge 0,\ (2D_i - I) X v_i \ge 0
+
+has the optimal value of the training problem for every width at least its number of nonzero blocks (Pilanci and Ergen,
+"Neural networks are convex regularizers", 2020, Theorem 1). A nonzero block z with sign s is the neuron
+``w = z / sqrt(||z||)``, ``a = s sqrt(||z||)``; back, a neuron (w, a) is the vector ``|a| w`` in any cone that contains it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.certificates.certificate import Certificate, certify_global, certify_patterns
+from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.pricing import pricing_bound
+from cvxnn.networks import ReLUNetwork
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.problem import Problem
+from cvxnn.programs.reduction import Reduction, reduce_problem
+from cvxnn.progress import Recorder
+from cvxnn.solution import Blocks, Solution, Status
+from cvxnn.solvers.cells import adjacent_gates
+from cvxnn.solvers.column_generation import ColumnOptions, ColumnState, generate_columns
+from cvxnn.solvers.local_search import local_search
+from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.working_set import solve_listed
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["ReLUOptions", "solve_relu"]
+
+_EXACT_RANK = 4
+_EXACT_SAMPLES = 24
+"""Up to this rank, or this number of samples, branch and bound is expected to close the pricing problem."""
+
+_START_SAMPLES = 40
+"""Below this size column generation from the zero network is faster than a local search for a start."""
+
+
+@dataclass(frozen=True)
+class ReLUOptions:
+    """Settings of :func:`solve_relu`; see :func:`cvxnn.solve` for their meaning."""
+
+    listed: ActivationPatterns | None
+    tol: float
+    certify: bool
+    time_limit: float | None
+    max_iter: int
+    warm_start: ReLUNetwork | None
+    seed: int
+
+
+def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
+    """Solve the ReLU program over all patterns (``options.listed`` None) or over the listed ones.
+
+    Parameters
+    ----------
+    problem : Problem
+    options : ReLUOptions
+    recorder : Recorder
+        Clock and history.
+    """
+    reduction = reduce_problem(problem)
+    small = reduction.problem
+    deadline = math.inf if options.time_limit is None else time.perf_counter() + options.time_limit
+    exact = options.listed is None and (
+        small.n_features <= _EXACT_RANK or np.count_nonzero(np.any(small.X != 0, axis=1)) <= _EXACT_SAMPLES
+    )
+    zero = Neurons.empty(small.n_features)
+    state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
+    columns = ColumnOptions(options.tol, exact, options.max_iter, deadline, options.seed)
+
+    def report(current: ColumnState) -> None:
+        _record(reduction, current, recorder)
+
+    interrupted = False
+    try:
+        if options.listed is not None:
+            gates = options.listed.gates @ reduction.basis
+            solve_listed(small, options.listed.masks[:, reduction.samples], gates, state, columns, report)
+        else:
+            _start(reduction, state, options, deadline)
+            generate_columns(small, state, columns, report)
+    except KeyboardInterrupt:
+        interrupted = True
+    return _finish(problem, reduction, state, options, recorder, deadline, exact=exact, interrupted=interrupted)
+
+
+def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadline: float) -> None:
+    """Good first point: the given network, then a local search where the problem is large enough to need one."""
+    small = reduction.problem
+
+    def keep(neurons: Neurons, objective: float) -> None:
+        if objective < state.objective:
+            state.neurons, state.objective = neurons, objective
+
+    if options.warm_start is not None:
+        given = reduction.restrict(options.warm_start)
+        keep(given, given.objective(small))
+    elif small.n_samples > _START_SAMPLES and not _zero_is_optimal(small):
+        limit = None if math.isinf(deadline) else 0.7 * max(deadline - time.perf_counter(), 0.0)
+        found = local_search(small, time_limit=limit, random_state=options.seed, callback=keep)
+        keep(found, found.objective(small))
+
+
+def _zero_is_optimal(problem: Problem) -> bool:
+    """Whether a cheap bound proves the zero network optimal."""
+    nu = problem.dual_vector(np.zeros(problem.n_samples))
+    return pricing_bound(problem.X, nu, target=problem.beta, method="cheap").upper <= problem.beta
+
+
+def _record(reduction: Reduction, state: ColumnState, recorder: Recorder) -> None:
+    small = reduction.problem
+    nu = small.dual_vector(state.neurons.fit(small.X))
+    estimate, _ = scaled_dual_bound(small, nu, small.beta * (1.0 + state.violation))
+    recorder.record(
+        "columns", state.iteration, objective=reduction.objective_scale * state.objective, lower_bound=0.0,
+        estimate=reduction.objective_scale * estimate, width=len(state.neurons), violation=state.violation,
+    )  # fmt: skip
+
+
+def _finish(
+    problem: Problem, reduction: Reduction, state: ColumnState, options: ReLUOptions, recorder: Recorder,
+    deadline: float, *, exact: bool, interrupted: bool,
+) -> Solution:
+    """Go back to the original problem, certify there, and tell how it ended."""
+    neurons = reduction.expand(state.neurons)
+    network = neurons.network()
+    fit = network(problem.X)
+    objective = network.objective(problem)
+    patterns = options.listed
+    if patterns is None:
+        patterns = _used_patterns(reduction, problem.X, state.neurons, state.gates)
+    try:
+        certificate = _certify(problem, network, fit, objective, patterns, state, options, deadline, exact=exact)
+    except KeyboardInterrupt:
+        interrupted = True
+        certificate = _quick_certificate(problem, fit, objective, patterns)
+    status = _status(certificate, state, options.tol, interrupted=interrupted)
+    recorder.record(
+        "certify", state.iteration, objective=objective, lower_bound=certificate.lower_bound,
+        estimate=certificate.lower_bound, width=network.width, violation=state.violation,
+    )  # fmt: skip
+    blocks = _blocks(problem.X, neurons, patterns)
+    return Solution(network, certificate, status, patterns, blocks, recorder.history(), max(state.iteration, 1))
+
+
+def _certify(
+    problem: Problem, network: ReLUNetwork, fit: FloatArray, objective: float, patterns: ActivationPatterns,
+    state: ColumnState, options: ReLUOptions, deadline: float, *, exact: bool,
+) -> Certificate:
+    """Global certificate where it can close (or is asked for); otherwise the bound among the patterns."""
+    late = state.outcome in ("time_limit", "max_iter")
+    starts = network.W if network.width else None
+    if options.certify or (exact and not late):
+        remaining = None if math.isinf(deadline) else max(deadline - time.perf_counter(), 0.1)
+        certificate, pricing = certify_global(
+            problem, fit, objective, tol=options.tol, time_limit=remaining, starts=starts
+        )
+        if pricing.interrupted:
+            raise KeyboardInterrupt
+    else:
+        certificate = _quick_certificate(problem, fit, objective, None)
+    if certificate.gap <= options.tol:
+        return certificate
+    return certify_patterns(
+        problem, fit, objective, patterns.masks, global_lower_bound=certificate.global_lower_bound,
+        dual_norm_attained=certificate.dual_norm_attained,
+    )  # fmt: skip
+
+
+def _quick_certificate(
+    problem: Problem, fit: FloatArray, objective: float, patterns: ActivationPatterns | None
+) -> Certificate:
+    """Bound without branching, in time proportional to the data; of scope "patterns" where these are given."""
+    nu = problem.dual_vector(fit)
+    pricing = pricing_bound(problem.X, nu, target=problem.beta, method="cheap")
+    bound, scale = scaled_dual_bound(problem, nu, pricing.upper)
+    scope = "global" if patterns is None else "patterns"
+    count = None if patterns is None else len(patterns)
+    return Certificate(
+        objective, bound, scope, bound, nu, scale, pricing.upper, pricing.lower, count, pricing.method
+    )
+
+
+def _status(certificate: Certificate, state: ColumnState, tol: float, *, interrupted: bool) -> Status:
+    if certificate.gap <= tol and certificate.scope == "global":
+        return Status.GLOBAL_OPTIMUM
+    if interrupted:
+        return Status.INTERRUPTED
+    limits = {"max_iter": Status.MAX_ITER, "time_limit": Status.TIME_LIMIT}
+    if state.outcome in limits:
+        return limits[state.outcome]
+    searched = state.outcome in ("search", "exact", "listed")
+    return Status.PATTERNS_OPTIMUM if searched and certificate.gap <= tol else Status.STALLED
+
+
+def _used_patterns(reduction: Reduction, X: FloatArray, neurons: Neurons, gates: FloatArray) -> ActivationPatterns:
+    """Patterns on the full data of the cells of the last program and of the cells around the neurons, each once."""
+    own = adjacent_gates(reduction.problem.X, neurons.vectors)
+    lifted = np.vstack([own, gates]) @ reduction.basis.T
+    if len(lifted) == 0:
+        # The zero network uses no cell; any one keeps the record of patterns non-empty.
+        lifted = reduction.basis.T[:1]
+    masks = lifted @ X.T >= 0
+    _, first = np.unique(np.packbits(masks, axis=1), axis=0, return_index=True)
+    first = np.sort(first)
+    return ActivationPatterns.from_masks(masks[first], lifted[first])
+
+
+def _blocks(X: FloatArray, neurons: Neurons, patterns: ActivationPatterns) -> Blocks:
+    """Blocks ``(u, v)`` of the patterns: each neuron goes to the cone that it violates least."""
+    u = np.zeros((len(patterns), X.shape[1]))
+    v = np.zeros_like(u)
+    orientation = np.where(patterns.masks, 1.0, -1.0)
+    for vector, sign in zip(neurons.vectors, neurons.signs, strict=True):
+        violation = np.max(-orientation * (X @ vector), axis=1, initial=0.0)
+        block = u if sign > 0 else v
+        block[int(np.argmin(violation))] += vector
+    return Blocks(u, v)

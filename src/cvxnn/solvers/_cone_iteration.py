@@ -1,0 +1,199 @@
+"""Iterates of the interior-point method for the ReLU program: Mehrotra predictor-corrector steps, Nesterov-Todd scaling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.problem import Problem
+from cvxnn.solvers._cone_algebra import (
+    NormScaling,
+    cone_step,
+    determinant_after,
+    join,
+    product,
+    ray_step,
+    scaling,
+)
+from cvxnn.solvers._cone_losses import InteriorLoss, interior_loss
+from cvxnn.solvers._cone_system import BlockData, NewtonSystem
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["ConeIteration"]
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """Right-hand sides of the complementarity equations: rows, norm cones, pairs of the loss."""
+
+    rows: FloatArray
+    cones: FloatArray
+    pairs: FloatArray
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """Newton direction; ``primal`` and ``dual`` belong to the norm cones, ``(K, r + 1)``."""
+
+    primal: FloatArray
+    dual: FloatArray
+    slack: FloatArray
+    multipliers: FloatArray
+    fit: FloatArray
+    pairs: tuple[FloatArray, FloatArray]
+
+
+class ConeIteration:
+    """Primal-dual iterate of the ReLU program on blocks whose cones have a (relative) interior.
+
+    Primal: vectors z with heights ``t >= ||z||`` and positive slacks on the rows in force. Dual: row multipliers
+    ``rho >= 0`` and ``(beta, p)`` in the norm cones. Primal equations hold at every iterate; the dual residual
+    ``s D X^T g - p - X^T (2 D - I) rho`` (g the gradient of the loss) vanishes at the end.
+
+    Parameters
+    ----------
+    problem : Problem
+        Loss, targets and beta > 0.
+    data : BlockData
+        Blocks.
+    points : array (K, r)
+        Unit vectors strictly inside the cones.
+    """
+
+    def __init__(self, problem: Problem, data: BlockData, points: FloatArray) -> None:
+        self.problem = problem
+        self.data = data
+        self.live = data.orient != 0
+        beta, count = problem.beta, points.shape[0]
+        budget = problem.loss_value(np.zeros(data.X.shape[0])) / beta
+        length = max(A * budget / count, 1e-12)
+        vectors = length * points
+        centre = B*beta * length / max(float(self.live.sum()) / count, 1.0)
+        self.slack = np.where(self.live, data.slacks(vectors), 1.0)
+        self.multipliers = np.where(self.live, centre / self.slack, 0.0)
+        # On the central path t beta + z^T p = centre and p = -beta z / t, so t^2 - ||z||^2 = t centre / beta.
+        ratio = centre / beta
+        height = 0.5 * (ratio + np.hypot(ratio, 2.0 * length))
+        self.primal = join(height, vectors)
+        self.primal_determinant = np.full(count, height * ratio)
+        self.dual = join(beta, -beta / height * vectors)
+        self.dual_determinant = np.full(count, beta * beta * ratio / height)
+        self.loss: InteriorLoss = interior_loss(problem, data.fit(vectors), centre)
+
+    @property
+    def vectors(self) -> FloatArray:
+        """Block vectors ``(K, r)``."""
+        return self.primal[:, 1:]
+
+    def residual(self) -> FloatArray:
+        """Dual residual of every block, ``(K, r)``, on the linear hulls of the cones."""
+        data = self.data
+        out = data.fit_adjoint(self.loss.gradient) - self.dual[:, 1:] - data.rows_adjoint(self.multipliers)
+        return data.project(out)
+
+    def complementarity(self) -> tuple[float, int]:
+        """Sum of all complementary products and their number."""
+        first, second = self.loss.pairs()
+        total = float(np.sum(self.slack * self.multipliers)) + float(first @ second)
+        total += float(np.sum(self.primal * self.dual))
+        return total, int(self.live.sum()) + first.size + self.primal.shape[0]
+
+    def step(self) -> float:
+        """One predictor-corrector step; returns its length."""
+        norm = scaling(self.primal, self.primal_determinant, self.dual, self.dual_determinant)
+        system = NewtonSystem(self.data, self._blocks(norm), self.loss.curvature())
+        residual = self.residual()
+        first, second = self.loss.pairs()
+        plain = _Targets(-self.slack * self.multipliers, -self.dual, -first * second)
+        affine = self._direction(system, norm, residual, plain)
+        total, number = self.complementarity()
+        centre = (1.0 - min(1.0, self._limit(affine))) ** 3 * total / number
+        bent = product(norm.scale_primal(affine.primal), norm.scale_dual(affine.dual))
+        mirrored = join(self.primal[:, 0], -self.vectors) * (centre / self.primal_determinant)[:, None]
+        targets = _Targets(
+            np.where(self.live, plain.rows - affine.slack * affine.multipliers + centre, 0.0),
+            plain.cones + mirrored - norm.scale_primal(norm.divide(bent)),
+            plain.pairs - affine.pairs[0] * affine.pairs[1] + centre,
+        )
+        final = self._direction(system, norm, residual, targets)
+        length = min(1.0, 0.99 * self._limit(final))
+        self._advance(final, length, targets.pairs)
+        return length
+
+    def _blocks(self, norm: NormScaling) -> FloatArray:
+        """Block matrices: barrier of the rows, and the norm cones with their heights eliminated."""
+        inverse = 1.0 / norm.size**2
+        tail = norm.axis[:, 1:]
+        blocks = self.data.gram(self.multipliers / self.slack)
+        blocks += inverse[:, None, None] * np.eye(tail.shape[1])
+        blocks -= np.einsum("k,ki,kj->kij", 2.0 * inverse / (2.0 * norm.axis[:, 0] ** 2 - 1.0), tail, tail)
+        return blocks
+
+    def _direction(
+        self, system: NewtonSystem, norm: NormScaling, residual: FloatArray, targets: _Targets
+    ) -> _Direction:
+        data = self.data
+        head, tail = norm.axis[:, 0], norm.axis[:, 1:]
+        inverse = 1.0 / norm.size**2
+        lead = 2.0 * head**2 - 1.0
+        force = targets.cones[:, 1:] + (2.0 * head * targets.cones[:, 0] / lead)[:, None] * tail
+        right = force - residual + data.rows_adjoint(targets.rows / self.slack)
+        right -= data.fit_adjoint(self.loss.shift(targets.pairs))
+        parts = self._response(system.solve(data.project(right)), norm)
+        # Multipliers of rows near zero are large ratios of rounded numbers: refine the dual equation in their own terms.
+        shift = self.loss.shift(targets.pairs)
+        local = targets.rows / self.slack
+        for _ in range(_REFINEMENTS):
+            vectors, pull, multipliers = parts
+            change = shift + self.loss.curvature() * data.fit(vectors)
+            left = residual + data.fit_adjoint(change) - force - pull - data.rows_adjoint(local + multipliers)
+            more = self._response(system.solve(-data.project(left)), norm)
+            parts = (vectors + more[0], pull + more[1], multipliers + more[2])
+        vectors, pull, multipliers = parts
+        # The height of the dual, beta, stays: this gives the heights, in an order that avoids cancellation.
+        along = np.einsum("kr,kr->k", tail, vectors)
+        heights = (targets.cones[:, 0] / inverse + 2.0 * head * along) / lead
+        fit = data.fit(vectors)
+        return _Direction(
+            join(heights, vectors),
+            join(0.0, force + pull),
+            data.slacks(vectors),
+            local + multipliers,
+            fit,
+            self.loss.pair_step(targets.pairs, fit),
+        )
+
+    def _response(self, vectors: FloatArray, norm: NormScaling) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Vectors with the changes of norm and row multipliers that they cause."""
+        tail = norm.axis[:, 1:]
+        along = np.einsum("kr,kr->k", tail, vectors) * 2.0 / (2.0 * norm.axis[:, 0] ** 2 - 1.0)
+        pull = -(vectors - along[:, None] * tail) / (norm.size**2)[:, None]
+        return vectors, pull, -self.multipliers / self.slack * self.data.slacks(vectors)
+
+    def _limit(self, direction: _Direction) -> float:
+        """Largest step that keeps the iterate in all cones."""
+        bounds = [
+            cone_step(self.primal, self.primal_determinant, direction.primal),
+            cone_step(self.dual, self.dual_determinant, direction.dual),
+            ray_step(self.slack, direction.slack),
+            ray_step(np.where(self.live, self.multipliers, 1.0), direction.multipliers),
+        ]
+        for values, change in zip(self.loss.pairs(), direction.pairs, strict=True):
+            bounds.append(ray_step(values, change))
+        return min(bounds)
+
+    def _advance(self, direction: _Direction, length: float, pairs: FloatArray) -> None:
+        primal, dual = length * direction.primal, length * direction.dual
+        self.primal_determinant = determinant_after(self.primal_determinant, self.primal, primal)
+        self.dual_determinant = determinant_after(self.dual_determinant, self.dual, dual)
+        self.primal = self.primal + primal
+        self.dual = self.dual + dual
+        self.slack = self.slack + length * direction.slack
+        self.multipliers = self.multipliers + length * direction.multipliers
+        self.loss.advance(length, self.loss.fit + length * direction.fit, pairs, direction.fit)
+import os
+A=float(os.environ.get("AA",0.3)); B=float(os.environ.get("BB",1))
+_REFINEMENTS=int(os.environ.get('RR',1))

@@ -1,0 +1,176 @@
+"""Newton system of the ReLU program: block-diagonal matrices plus the curvature of the loss, which couples the blocks."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import blas, cho_factor, cho_solve
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+__all__ = ["BlockData", "NewtonSystem"]
+
+_PRODUCT_LIMIT = 30_000_000
+_CHUNK = 16_000_000
+
+
+class BlockData:
+    """Data of the blocks: ``X (n, r)``, masks ``(K, n)``, signs ``(K,)``, rows in force, linear hulls of the cones.
+
+    ``rows (n, r)`` are the unit rows of X, ``orient (K, n)`` is +-1 where a row is in force and 0 where it is not,
+    ``hulls`` maps a block whose cone is flat to an orthonormal basis ``(r, q)`` of the linear hull of that cone.
+    """
+
+    def __init__(self, X: FloatArray, masks: BoolArray, signs: FloatArray) -> None:
+        self.X = X
+        self.masks = masks
+        self.weights = masks * signs[:, None]
+        norms = np.linalg.norm(X, axis=1)
+        self.nonzero = norms > 1e-14 * max(float(norms.max(initial=0.0)), 1e-300)
+        self.norms = np.where(self.nonzero, norms, 1.0)
+        self.rows = X / self.norms[:, None]
+        self.orient = np.where(masks, 1.0, -1.0) * self.nonzero
+        self.hulls: dict[int, FloatArray] = {}
+        rank = X.shape[1]
+        self._upper = np.triu_indices(rank)
+        self._products: FloatArray | None = None
+        if X.shape[0] * self._upper[0].size <= _PRODUCT_LIMIT:
+            self._products = self.rows[:, self._upper[0]] * self.rows[:, self._upper[1]]
+
+    def select(self, kept: BoolArray) -> BlockData:
+        """Data of the blocks marked in ``kept (K,)``."""
+        part = copy.copy(self)
+        part.masks, part.weights, part.orient = self.masks[kept], self.weights[kept], self.orient[kept]
+        place = np.cumsum(kept) - 1
+        part.hulls = {int(place[k]): basis for k, basis in self.hulls.items()}
+        return part
+
+    def slacks(self, vectors: FloatArray) -> FloatArray:
+        """Slacks ``(K, n)`` of the unit rows; 0 where a row is not in force."""
+        return self.orient * (vectors @ self.rows.T)
+
+    def rows_adjoint(self, values: FloatArray) -> FloatArray:
+        """Transposed map of :meth:`slacks`: ``(K, n)`` to ``(K, r)``."""
+        return (self.orient * values) @ self.rows
+
+    def fit(self, vectors: FloatArray) -> FloatArray:
+        """Fitted values ``(n,)``."""
+        return np.einsum("kn,kn->n", self.weights, vectors @ self.X.T)
+
+    def fit_adjoint(self, values: FloatArray) -> FloatArray:
+        """Transposed map of :meth:`fit`: ``(n,)`` to ``(K, r)``."""
+        return (self.weights * values) @ self.X
+
+    def project(self, vectors: FloatArray) -> FloatArray:
+        """Project ``(K, r)`` in place on the linear hulls of the cones."""
+        for k, basis in self.hulls.items():
+            vectors[k] = basis @ (basis.T @ vectors[k])
+        return vectors
+
+    def gram(self, weights: FloatArray) -> FloatArray:
+        """Matrices ``sum_j weights_kj x_j x_j^T`` over unit rows, ``(K, r, r)``."""
+        blocks, rank = weights.shape[0], self.X.shape[1]
+        out = np.empty((blocks, rank, rank))
+        if self._products is None:
+            for k in range(blocks):
+                out[k] = (self.rows * weights[k][:, None]).T @ self.rows
+            return out
+        packed = weights @ self._products
+        out[:, self._upper[0], self._upper[1]] = packed
+        out[:, self._upper[1], self._upper[0]] = packed
+        return out
+
+
+class NewtonSystem:
+    """Factorised ``S + A^T diag(h) A``: S block diagonal ``(K, r, r)``, A the map to the fit, h the curvature ``(n,)``.
+
+    With ``S^-1 = F F^T`` and ``B = diag(h)^(1/2) A F`` the solution is ``F (I + B^T B)^-1 F^T``; the smaller of
+    ``I + B^T B`` (K r) and ``I + B B^T`` (n) is factorised, so samples without curvature need no care.
+    """
+
+    def __init__(self, data: BlockData, blocks: FloatArray, curvature: FloatArray) -> None:
+        self._data = data
+        self._blocks = blocks
+        self._curvature = curvature
+        self._roots = np.sqrt(np.maximum(curvature, 0.0))
+        self._factors = _inverse_factors(blocks, data.hulls)
+        count, rank = blocks.shape[:2]
+        n = curvature.size
+        self._wide = count * rank > n
+        self._small = _outer_gram(data, self._factors, self._roots) if self._wide else self._inner_gram()
+        self._cholesky = cho_factor(self._small, lower=True, overwrite_a=True, check_finite=False)
+
+    def _inner_gram(self) -> FloatArray:
+        data = self._data
+        count, rank = self._blocks.shape[:2]
+        tall = np.matmul(data.X, self._factors) * (data.weights * self._roots)[:, :, None]
+        flat = np.ascontiguousarray(tall.transpose(1, 0, 2)).reshape(-1, count * rank)
+        gram = flat.T @ flat
+        gram[np.diag_indices_from(gram)] += 1.0
+        return gram
+
+    def solve(self, right: FloatArray) -> FloatArray:
+        """Solve for a right-hand side ``(K, r)`` that lies in the linear hulls of the cones."""
+        factors, data = self._factors, self._data
+        inner = np.matmul(factors.transpose(0, 2, 1), right[:, :, None])
+        if self._wide:
+            image = self._roots * data.fit(np.matmul(factors, inner)[:, :, 0])
+            back = cho_solve(self._cholesky, image, check_finite=False)
+            pulled = data.fit_adjoint(self._roots * back)
+            inner = inner - np.matmul(factors.transpose(0, 2, 1), pulled[:, :, None])
+        else:
+            inner = cho_solve(self._cholesky, inner.reshape(-1), check_finite=False).reshape(inner.shape)
+        return np.matmul(factors, inner)[:, :, 0]
+
+
+def _inverse_factors(blocks: FloatArray, hulls: dict[int, FloatArray]) -> FloatArray:
+    """Factors F with ``F F^T = S^-1`` for each block, on the linear hull of its cone where that is smaller."""
+    factors = np.zeros_like(blocks)
+    rank = blocks.shape[1]
+    full = np.ones(blocks.shape[0], dtype=bool)
+    for k, basis in hulls.items():
+        full[k] = False
+        size = basis.shape[1]
+        factors[k, :, :size] = basis @ _cholesky_inverse((basis.T @ blocks[k] @ basis)[None])[0]
+    if full.all():
+        return _cholesky_inverse(blocks)
+    if full.any():
+        factors[full] = _cholesky_inverse(blocks[full])
+    return factors.reshape(-1, rank, rank)
+
+
+def _cholesky_inverse(blocks: FloatArray) -> FloatArray:
+    """Upper triangular ``L^-T`` with ``S = L L^T``; the diagonal is scaled to one first."""
+    scale = 1.0 / np.sqrt(np.einsum("kii->ki", blocks))
+    scaled = blocks * scale[:, :, None] * scale[:, None, :]
+    identity = np.eye(blocks.shape[1])
+    ridge = 0.0
+    while True:
+        try:
+            lower = np.linalg.cholesky(scaled + ridge * identity)
+            break
+        except np.linalg.LinAlgError:
+            ridge = max(1e-15, 10.0 * ridge)
+            if ridge > 1e-6:
+                raise
+    inverse = np.linalg.solve(lower, np.broadcast_to(identity, lower.shape))
+    return inverse.transpose(0, 2, 1) * scale[:, :, None]
+
+
+def _outer_gram(data: BlockData, factors: FloatArray, roots: FloatArray) -> FloatArray:
+    """Lower triangle of ``I + B B^T``, ``(n, n)``, accumulated over chunks of blocks."""
+    n = roots.size
+    count, rank = factors.shape[:2]
+    gram = np.zeros((n, n), order="F")
+    gram[np.diag_indices(n)] = 1.0
+    size = max(1, _CHUNK // (n * rank))
+    for first in range(0, count, size):
+        part = slice(first, min(count, first + size))
+        wide = np.matmul(factors[part].transpose(0, 2, 1), data.X.T)
+        wide *= (data.weights[part] * roots)[:, None, :]
+        # The (c r, n) array in C order is the (n, c r) matrix B in Fortran order, as BLAS wants it.
+        gram = blas.dsyrk(1.0, wide.reshape(-1, n).T, beta=1.0, c=gram, lower=1, overwrite_c=1)
+    return gram

@@ -1,0 +1,291 @@
+r"""Group lasso over a working set of blocks, as a smooth convex problem with one scalar for each block.
+
+The identity :math:`\|u\| = \min_{w>0} (\|u\|^2/w + w)/2` turns
+
+.. math:: \min_u\ \ell\Big(\sum_i D_i X u_i\Big) + \beta \sum_i \|u_i\|
+
+into the minimisation over ``w >= 0`` of
+
+.. math:: F(w) = \min_\alpha\ \ell(G\alpha) + \tfrac\beta2 \alpha^T G \alpha + \tfrac\beta2 \mathbf 1^T w,
+          \qquad G = \sum_i w_i D_i X X^T D_i,\quad u_i = w_i X^T D_i \alpha .
+
+``F`` is convex with derivative :math:`\tfrac\beta2 (1 - c_i^2),\ c_i = \|X^T D_i \alpha\|`. The outer method is a projected
+Newton method in ``w`` whose right-hand side is that of Hebden's secular equation ``1 / c_i = 1``; the inner one is Newton
+in ``alpha``, a single step for the squared loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from cvxnn.losses import Loss
+from cvxnn.solvers._ridge import Blocks, GramCache, GramRidge, KernelRidge, Ridge
+
+FloatArray = npt.NDArray[np.float64]
+
+_EPS = float(np.finfo(np.float64).eps)
+_LEAST_DAMPING = 1e-10
+# Samples beyond which the n x n route is not used: its matrices would fill the memory.
+KERNEL_LIMIT = 8000
+# Columns beyond which the kd x kd route is not used.
+GRAM_LIMIT = 8000
+
+
+class OutOfTime(Exception):
+    """Raised between two factorisations when the deadline has passed."""
+
+
+@dataclass
+class Model:
+    """Loss on the samples, weight decay, and what is computed once for all working sets."""
+
+    X: FloatArray
+    y: FloatArray
+    weight: FloatArray
+    loss: Loss
+    beta: float
+    expired: Callable[[], bool]
+    accuracy: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Prepare what every weight vector shares."""
+        self.constant_curvature = self.loss.name == "squared"
+        self.cache = GramCache() if self.constant_curvature else None
+        self.lengths = np.sqrt(np.sum(self.X * self.X, axis=1))
+        self.zero_value = self.value(np.zeros(len(self.y)))
+        self._kernel: FloatArray | None = None
+
+    def value(self, fit: FloatArray) -> float:
+        return self.loss.value(fit, self.y, self.weight)
+
+    def gradient(self, fit: FloatArray) -> FloatArray:
+        return self.loss.gradient(fit, self.y, self.weight)
+
+    def hessian(self, fit: FloatArray, floor: float = 0.0) -> FloatArray:
+        """Curvature of the loss, at least ``floor`` times its upper bound."""
+        curvature = self.loss.hessian(fit, self.y, self.weight)
+        return np.maximum(curvature, floor * self.loss.curvature * self.weight) if floor > 0.0 else curvature
+
+    def largest_weight(self) -> float:
+        """Upper bound of the weights at the optimum."""
+        return self.zero_value / self.beta
+
+    def fits(self, n_blocks: int) -> bool:
+        """Whether one of the factorisation routes can hold ``n_blocks`` active blocks."""
+        n, d = self.X.shape
+        return n <= KERNEL_LIMIT or n_blocks * d <= GRAM_LIMIT
+
+    def ridge(self, blocks: Blocks, w: FloatArray) -> Ridge:
+        """Cheaper of the two routes for the active blocks."""
+        n, d = self.X.shape
+        k = len(w)
+        size = k * d
+        gram_cost = size**3 / 3.0 + (n * size**2 if self.cache is None else 0.2 * n * size**2)
+        kernel_cost = n**3 / 3.0 + 2.0 * n * n * k
+        if n > KERNEL_LIMIT or gram_cost < kernel_cost:
+            return GramRidge(blocks, w, self.beta, self.cache)
+        if self._kernel is None:
+            self._kernel = self.X @ self.X.T
+        return KernelRidge(blocks, self._kernel, w, self.beta)
+
+
+@dataclass
+class State:
+    """Optimum of the ridge problem at one weight vector.
+
+    ``vectors`` are :math:`X^T D_i \\alpha` and ``norms`` their lengths c, for every block of the working set;
+    ``value`` is F(w) and ``objective`` that of the group lasso at ``u_i = w_i vectors_i``.
+    """
+
+    w: FloatArray
+    alpha: FloatArray
+    fit: FloatArray
+    vectors: FloatArray
+    norms: FloatArray
+    value: float
+    objective: float
+    ridge: Ridge | None
+
+
+def evaluate(model: Model, blocks: Blocks, w: FloatArray, start: FloatArray) -> State:
+    """Solve the ridge problem at ``w``, from the starting point ``alpha = start``."""
+    active = w > 0
+    beta = model.beta
+    if not np.any(active):
+        fit = np.zeros_like(start)
+        alpha = -model.gradient(fit) / beta
+        ridge, smooth = None, model.value(fit)
+    else:
+        ridge = model.ridge(blocks.take(active), w[active])
+        alpha, fit = _inner_newton(model, ridge, start)
+        smooth = model.value(fit) + 0.5 * beta * float(alpha @ fit)
+    vectors = blocks.correlate(alpha)
+    norms = np.sqrt(np.sum(vectors * vectors, axis=1))
+    value = smooth + 0.5 * beta * float(np.sum(w))
+    objective = model.value(fit) + beta * float(w @ norms)
+    return State(w, alpha, fit, vectors, norms, value, objective, ridge)
+
+
+def _inner_newton(model: Model, ridge: Ridge, start: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Minimise ``l(G alpha) + beta/2 alpha^T G alpha``; Newton with backtracking, at most 60 steps."""
+    beta = model.beta
+    alpha, fit = start, ridge.apply(start)
+    value = model.value(fit) + 0.5 * beta * float(alpha @ fit)
+    # Refinement with a constant factor costs little and goes on until it stops to help.
+    accuracy = 1e-13 if model.constant_curvature else model.accuracy
+    previous, kept = np.inf, (alpha, fit)
+    for iteration in range(60):
+        gradient = model.gradient(fit)
+        residual = beta * alpha + gradient
+        # Error that the residual makes in the norms c_i, relative to the bound 1 that they are held against.
+        size = float(model.lengths @ np.abs(residual)) / beta
+        small = size <= accuracy or (size < 1e-6 and size > 0.5 * previous)
+        if model.constant_curvature and size > previous:
+            # The system is singular to rounding: the point before was better.
+            alpha, fit = kept
+            break
+        previous, kept = size, (alpha, fit)
+        # The first factorisation is also what the curvature in w is made of.
+        if iteration == 0 or not (small or model.constant_curvature):
+            if model.expired():
+                raise OutOfTime
+            ridge.factorise(model.hessian(fit))
+        if small:
+            break
+        step = -ridge.solve(residual)
+        step_fit = ridge.apply(step)
+        if model.constant_curvature:
+            alpha, fit = alpha + step, fit + step_fit
+            if iteration == 3:
+                break
+            continue
+        slope = float(residual @ step_fit)
+        t, accepted = 1.0, False
+        while t > 1e-10 and not accepted:
+            new_alpha, new_fit = alpha + t * step, fit + t * step_fit
+            new_value = model.value(new_fit) + 0.5 * beta * float(new_alpha @ new_fit)
+            accepted = new_value <= value + 1e-4 * t * slope + 8.0 * _EPS * abs(value)
+            t *= 0.5
+        if not accepted:
+            break
+        alpha, fit, value = new_alpha, new_fit, new_value
+    # The recurrence of the fit drifts by rounding; one product restores fit = G alpha.
+    return alpha, ridge.apply(alpha)
+
+
+def minimise_weights(
+    model: Model, blocks: Blocks, w: FloatArray, start: FloatArray, *, done: Callable[[State], bool], max_steps: int = 60
+) -> State:
+    """Projected Newton in ``w`` from the given point until ``done(state)``, or until no step lowers ``F``.
+
+    Raises
+    ------
+    OutOfTime
+        When the deadline passes.
+    """
+    state = evaluate(model, blocks, w, start)
+    damping, floor = _LEAST_DAMPING, 0.0
+    for _ in range(max_steps):
+        if done(state):
+            return state
+        new = None
+        curvature = _curvature(model, blocks, state, floor)
+        for attempt in range(12):
+            # Hebden's right-hand side first, then the plain gradient, then with more and more damping.
+            direction = _direction(curvature, state, damping, hebden=attempt != 1)
+            # The optimum has beta * sum(w) <= F(0), which is the loss of the zero network.
+            trial = np.clip(state.w + direction, 0.0, model.largest_weight())
+            start = _predict(model, blocks, state, trial, floor)
+            candidate = evaluate(model, blocks, trial, start)
+            if _better(candidate, state):
+                new = candidate
+                break
+            if attempt > 0:
+                damping = max(damping, 1e-8) * 30.0
+                if not model.constant_curvature:
+                    # Flat stretches of the loss have no curvature: the model needs some to know how far to go.
+                    floor = min(1.0, max(10.0 * floor, 1e-3))
+                    curvature = _curvature(model, blocks, state, floor)
+        if new is None:
+            return state
+        damping = max(damping / 10.0, _LEAST_DAMPING)
+        floor = floor / 10.0 if floor > 1e-5 else 0.0
+        state = new
+    return state
+
+
+def _better(candidate: State, state: State) -> bool:
+    """Whether a step lowers ``F``, or leaves it within rounding and is nearer to optimality."""
+    rounding = 1e-12 * abs(state.value)
+    if candidate.value <= state.value - rounding:
+        return True
+    return candidate.value <= state.value + rounding and _residual(candidate) < 0.9 * _residual(state)
+
+
+def _residual(state: State) -> float:
+    """Violation of ``c_i = 1`` where ``w_i > 0`` and ``c_i <= 1`` elsewhere, weighted as in the duality gap."""
+    excess = np.maximum(state.norms - 1.0, 0.0)
+    slack = state.w * np.abs(state.norms - 1.0)
+    return float(np.max(excess, initial=0.0)) + float(np.sum(slack)) / max(float(np.sum(state.w)), _EPS)
+
+
+def _curvature(model: Model, blocks: Blocks, state: State, floor: float) -> FloatArray:
+    """Matrix ``H'`` with ``d(c_i^2) = -2 sum_j H'_ij dw_j``, for a curvature of the loss that is at least the floor."""
+    columns = blocks.columns(state.vectors)
+    if state.ridge is None:
+        return columns.T @ (model.hessian(state.fit, floor)[:, None] * columns) / model.beta
+    if floor > 0.0:
+        state.ridge.factorise(model.hessian(state.fit, floor))
+    return state.ridge.weight_hessian(columns)
+
+
+def _direction(curvature: FloatArray, state: State, damping: float, *, hebden: bool) -> FloatArray:
+    """Newton direction on the blocks that may move; those at zero that would turn negative are left out."""
+    c, w = state.norms, state.w
+    rhs = c * c * (c - 1.0) if hebden else 0.5 * (c * c - 1.0)
+    free = (w > 0) | (rhs > 0)
+    diagonal = np.diag(curvature).copy()
+    direction = np.zeros_like(w)
+    largest = float(np.max(diagonal, initial=0.0))
+    if largest == 0.0:
+        return direction
+    scale = 1.0 / np.sqrt(np.maximum(diagonal, 1e-12 * largest))
+    for _ in range(20):
+        index = np.flatnonzero(free)
+        if index.size == 0:
+            break
+        s = scale[index]
+        system = curvature[np.ix_(index, index)] * s * s[:, None]
+        system.flat[:: len(index) + 1] += damping
+        direction[:] = 0.0
+        direction[index] = s * _solve_positive(system, s * rhs[index])
+        wrong = free & (w == 0) & (direction <= 0)
+        if not np.any(wrong):
+            break
+        free &= ~wrong
+    return direction
+
+
+def _solve_positive(system: FloatArray, rhs: FloatArray) -> FloatArray:
+    shift = 1e-12
+    while True:
+        try:
+            factor = cho_factor(system, lower=True, check_finite=False)
+        except LinAlgError:
+            system = system + shift * np.eye(len(system))
+            shift *= 100.0
+            continue
+        return cho_solve(factor, rhs, check_finite=False)
+
+
+def _predict(model: Model, blocks: Blocks, state: State, w: FloatArray, floor: float) -> FloatArray:
+    """First-order prediction of ``alpha`` at new weights; exactness does not matter."""
+    if model.constant_curvature or state.ridge is None:
+        return state.alpha
+    change = blocks.columns((w - state.w)[:, None] * state.vectors).sum(axis=1)
+    return state.alpha - state.ridge.solve(model.hessian(state.fit, floor) * change)

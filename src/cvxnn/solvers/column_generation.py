@@ -1,0 +1,162 @@
+"""Column generation: solve the ReLU program on the active cells, find neurons outside that violate the dual, repeat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.certificates.pricing import pricing_bound
+from cvxnn.patterns.search import search
+from cvxnn.problem import Problem
+from cvxnn.solvers.cell_program import solve_cells
+from cvxnn.solvers.cells import adjacent_gates, masks_of, unique_cells
+from cvxnn.solvers.face_newton import polish
+from cvxnn.solvers.neurons import Neurons
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+__all__ = ["ColumnState", "generate_columns"]
+
+
+@dataclass
+class ColumnState:
+    """Best point so far; updated in place, so that an interrupt loses nothing.
+
+    Attributes
+    ----------
+    neurons : Neurons
+        Best neurons found.
+    objective : float
+    gates : ndarray (K, r)
+        Gates of the cells of the last program solved.
+    violation : float
+        Largest dual norm met at the last point, divided by beta, minus one; 0 where no violation was found.
+    iteration : int
+    outcome : {"running", "exact", "search", "max_iter", "time_limit", "stalled"}
+        "exact": the pricing problem is closed by a proof. "search": the search found no violating neuron.
+    """
+
+    neurons: Neurons
+    objective: float
+    gates: FloatArray
+    violation: float = np.inf
+    iteration: int = 0
+    outcome: str = "running"
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """Settings of :func:`generate_columns`."""
+
+    tol: float
+    exact: bool
+    max_iter: int
+    deadline: float
+    seed: int
+
+
+def generate_columns(
+    problem: Problem,
+    state: ColumnState,
+    options: ColumnOptions,
+    report: Callable[[ColumnState], None],
+) -> None:
+    """Improve ``state`` until no violating neuron is left, a limit is met, or progress ends.
+
+    Parameters
+    ----------
+    problem : Problem
+        Reduced problem: full column rank, order one.
+    state : ColumnState
+        Start; updated in place.
+    options : ColumnOptions
+    report : callable
+        Called after each iteration; it may raise to stop.
+    """
+    effort = 1
+    while state.outcome == "running":
+        if state.iteration >= options.max_iter:
+            state.outcome = "max_iter"
+        elif time.perf_counter() > options.deadline:
+            state.outcome = "time_limit"
+        else:
+            before = state.objective
+            found = _price(problem, state, options, effort)
+            state.iteration += 1
+            if found is not None:
+                _solve_on_cells(problem, state, found, options)
+                gained = state.objective < before * (1.0 - 1e-13)
+                effort = 1 if gained else 2 * effort
+                if not gained and effort > 8:
+                    state.outcome = "stalled"
+            report(state)
+
+
+def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort: int) -> Neurons | None:
+    """Violating neurons at the current point; None (and the outcome set) where there are none."""
+    nu = problem.dual_vector(state.neurons.fit(problem.X))
+    remaining = options.deadline - time.perf_counter()
+    threshold = problem.beta * (1.0 + (1e-3 if options.exact else 0.3) * options.tol)
+    for starts in (200 * effort, 1600 * effort):
+        result = search(
+            problem.X, nu, starts=state.neurons.vectors if len(state.neurons) else None, n_starts=starts,
+            threshold=threshold, random_state=options.seed + 7919 * state.iteration,
+            time_limit=None if np.isinf(remaining) else max(remaining, 0.0),
+        )  # fmt: skip
+        if len(result.values):
+            state.violation = float(result.values[0]) / problem.beta - 1.0
+            keep = slice(0, max(10, len(state.neurons) // 3))
+            return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
+        if options.exact:
+            return _price_exactly(problem, state, options, nu)
+    state.violation = 0.0
+    state.outcome = "time_limit" if time.perf_counter() > options.deadline else "search"
+    return None
+
+
+def _price_exactly(
+    problem: Problem, state: ColumnState, options: ColumnOptions, nu: FloatArray
+) -> Neurons | None:
+    remaining = options.deadline - time.perf_counter()
+    target = problem.beta * (1.0 + min(1e-3 * options.tol, 1e-7))
+    bound = pricing_bound(
+        problem.X, nu, target=target, starts=state.neurons.vectors if len(state.neurons) else None,
+        stop_at_violation=True, time_limit=None if np.isinf(remaining) else max(remaining, 0.0),
+    )  # fmt: skip
+    if bound.interrupted:
+        raise KeyboardInterrupt
+    violating = bound.values > target
+    state.violation = max(bound.lower / problem.beta - 1.0, 0.0)
+    if np.any(violating):
+        return Neurons(bound.directions[violating][:10], bound.signs[violating][:10].astype(np.float64))
+    if bound.upper <= target:
+        state.outcome = "exact"
+    else:
+        state.outcome = "time_limit" if time.perf_counter() > options.deadline else "search"
+    return None
+
+
+def _solve_on_cells(problem: Problem, state: ColumnState, found: Neurons, options: ColumnOptions) -> None:
+    """Solve the program on the cells of the current neurons and the new ones, polish, keep what is better."""
+    joined = state.neurons.joined(found)
+    gates = adjacent_gates(problem.X, joined.vectors, seed=options.seed + state.iteration)
+    masks = masks_of(problem.X, gates)
+    index = unique_cells(masks, joined.signs)
+    remaining = options.deadline - time.perf_counter()
+    start = np.vstack([state.neurons.vectors, np.zeros_like(found.vectors)])[index]
+    vectors = solve_cells(
+        problem, masks[index], joined.signs[index], start=start,
+        time_limit=None if np.isinf(remaining) else max(remaining, 1e-3),
+    )  # fmt: skip
+    state.gates = gates[index]
+    candidate = Neurons(vectors, joined.signs[index])
+    for zero_tol in (1e-7, 1e-5):
+        polished = polish(problem, candidate, zero_tol=zero_tol)
+        value = polished.objective(problem)
+        if value < state.objective:
+            state.neurons, state.objective = polished, value

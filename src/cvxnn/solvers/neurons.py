@@ -1,0 +1,95 @@
+"""Neurons as variables of the convex program: signed vectors that carry direction and mass at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.networks import ReLUNetwork
+from cvxnn.problem import Problem
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["Neurons"]
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    r"""Signed vectors :math:`z_i` of the function :math:`f(X) = \sum_i s_i (X z_i)_+`.
+
+    A vector is the product of the direction and the mass of a balanced neuron, so the training objective reads
+    :math:`\mathrm{loss}(f(X), y) + \beta \sum_i \|z_i\|` (Pilanci and Ergen, 2020, Theorem 1).
+
+    Parameters
+    ----------
+    vectors : ndarray (k, d)
+        The vectors z, one a row; k = 0 is the zero function.
+    signs : ndarray (k,)
+        Output signs, -1.0 or +1.0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> neurons = Neurons(np.array([[3.0, 4.0]]), np.array([-1.0]))
+    >>> neurons.fit(np.eye(2)), neurons.masses
+    (array([-3., -4.]), array([5.]))
+    """
+
+    vectors: FloatArray
+    signs: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        if self.vectors.ndim != 2 or self.signs.shape != (self.vectors.shape[0],):
+            raise ValueError(
+                "vectors must have shape (k, d) and signs (k,); "
+                f"got {self.vectors.shape} and {self.signs.shape}."
+            )
+
+    @classmethod
+    def empty(cls, n_features: int) -> Neurons:
+        """No neurons: the zero function of ``n_features`` inputs."""
+        return cls(np.zeros((0, n_features)), np.zeros(0))
+
+    @classmethod
+    def from_network(cls, network: ReLUNetwork) -> Neurons:
+        """Vectors ``|a_i| w_i`` with the signs of ``a_i``; neurons that contribute nothing are left out."""
+        vectors = np.abs(network.a)[:, None] * network.W
+        keep = np.any(vectors != 0, axis=1)
+        return cls(vectors[keep], np.sign(network.a[keep]))
+
+    def __len__(self) -> int:
+        """Number of neurons k."""
+        return self.vectors.shape[0]
+
+    @property
+    def masses(self) -> FloatArray:
+        """Norms of the vectors, ``(k,)``."""
+        return np.linalg.norm(self.vectors, axis=1)
+
+    def fit(self, X: FloatArray) -> FloatArray:
+        """Fitted values ``sum_i s_i (X z_i)_+``, ``(n,)``."""
+        return np.maximum(X @ self.vectors.T, 0.0) @ self.signs
+
+    def objective(self, problem: Problem) -> float:
+        """Training objective of the balanced network."""
+        return problem.loss_value(self.fit(problem.X)) + problem.beta * float(self.masses.sum())
+
+    def network(self) -> ReLUNetwork:
+        """Balanced network that computes the same function."""
+        return ReLUNetwork.from_vectors(self.vectors, self.signs)
+
+    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Neurons:
+        """Neurons chosen by an index or a mask."""
+        return Neurons(self.vectors[index], self.signs[index])
+
+    def joined(self, other: Neurons) -> Neurons:
+        """These neurons followed by those of ``other``."""
+        return Neurons(np.vstack([self.vectors, other.vectors]), np.concatenate([self.signs, other.signs]))

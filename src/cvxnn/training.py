@@ -1,0 +1,153 @@
+"""The verb: train a network to a certified optimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cvxnn._validation import as_number
+from cvxnn.architectures import GatedReLU, ReLU
+from cvxnn.networks import ReLUNetwork
+from cvxnn.patterns import ActivationPatterns, sample_patterns
+from cvxnn.problem import Problem
+from cvxnn.programs.relu import ReLUOptions, solve_relu
+from cvxnn.progress import Progress, Recorder
+from cvxnn.solution import Solution, SolveError
+
+__all__ = ["solve"]
+
+
+def solve(
+    problem: Problem,
+    *,
+    architecture: ReLU | GatedReLU | None = None,
+    patterns: str | int | ActivationPatterns = "auto",
+    tol: float = 1e-6,
+    certify: bool = False,
+    time_limit: float | None = None,
+    max_iter: int | None = None,
+    warm_start: ReLUNetwork | None = None,
+    random_state: int | None = 0,
+    verbose: bool | Callable[[Progress], None] = False,
+    throw: bool = False,
+) -> Solution:
+    r"""Find the best network for a problem, with a proof of how good it is.
+
+    Solves the convex program that is equivalent to training a two-layer ReLU network with weight decay (Pilanci and
+    Ergen, 2020, Theorem 1) by column generation: the program is solved on a few activation patterns, the dual vector
+    tells which neurons outside would lower the objective, and these are added until there are none.
+
+    Parameters
+    ----------
+    problem : Problem
+        Data, loss and weight decay ``beta > 0``.
+    architecture : ReLU or GatedReLU, optional
+        ``ReLU()`` by default.
+    patterns : "auto", int or ActivationPatterns, default "auto"
+        "auto" optimises over networks of every width. A number of sampled patterns, or given ones, confine the neurons
+        to the cones of these patterns.
+    tol : float, default 1e-6
+        Relative duality gap ``(objective - lower_bound) / |objective|`` to reach.
+    certify : bool, default False
+        Spend time (up to ``time_limit``) on a global bound, too, where the patterns are too many to be searched
+        exactly; the result is ``global_lower_bound``.
+    time_limit : float, optional
+        Seconds; the best network so far is returned when they run out.
+    max_iter : int, optional
+        Outer iterations, 200 by default.
+    warm_start : ReLUNetwork, optional
+        Network to start from.
+    random_state : int or None, default 0
+        Seed of all random choices; None stands for 0.
+    verbose : bool or callable, default False
+        True writes a line per iteration to standard error; a callable receives :class:`cvxnn.Progress`.
+    throw : bool, default False
+        Raise :class:`cvxnn.SolveError` when ``tol`` was not met, instead of returning with a status.
+
+    Returns
+    -------
+    Solution
+        Network, objective, lower bound, gap, scope of the bound, status, dual vector, patterns and history. Scope
+        "global" is only given to a bound that holds for networks of every width.
+
+    Raises
+    ------
+    ValueError
+        On options out of range, ``beta = 0``, or patterns that do not belong to the data.
+    SolveError
+        With ``throw=True``, when the tolerance was not met.
+
+    Examples
+    --------
+    >>> from cvxnn import Problem, solve
+    >>> solution = solve(Problem([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]], [1.0, 0.0, 1.0], beta=0.1))
+    >>> solution.scope, solution.gap < 1e-6, solution.network.width
+    ('global', True, 2)
+    """
+    recorder = Recorder(verbose)
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
+    tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
+    if time_limit is not None:
+        time_limit = as_number(time_limit, "time_limit", minimum=0.0)
+    limit = 200 if max_iter is None else _positive_int(max_iter, "max_iter")
+    seed = 0 if random_state is None else _seed(random_state)
+    if problem.beta == 0.0:
+        raise ValueError(
+            "beta is 0; solve needs beta > 0, since without weight decay the optimum may not be attained "
+            "(a small value such as 1e-6 comes close)."
+        )
+    if isinstance(architecture, GatedReLU):
+        from cvxnn.programs.gated import solve_gated
+
+        solution = solve_gated(
+            problem, architecture, tol=tol, time_limit=time_limit, max_iter=limit, recorder=recorder
+        )
+    elif architecture is None or isinstance(architecture, ReLU):
+        _check_warm_start(warm_start, problem)
+        listed = _listed_patterns(patterns, problem, seed)
+        options = ReLUOptions(listed, tol, certify, time_limit, limit, warm_start, seed)
+        solution = solve_relu(problem, options, recorder)
+    else:
+        raise ValueError(f"architecture must be ReLU() or GatedReLU(gates); got {architecture!r}.")
+    if throw and not solution.status.converged:
+        raise SolveError(solution)
+    return solution
+
+
+def _listed_patterns(patterns: Any, problem: Problem, seed: int) -> ActivationPatterns | None:
+    if isinstance(patterns, str) and patterns == "auto":
+        return None
+    if isinstance(patterns, ActivationPatterns):
+        if patterns.n_samples != problem.n_samples or patterns.gates.shape[1] != problem.n_features:
+            raise ValueError(
+                f"patterns belong to data of shape ({patterns.n_samples}, {patterns.gates.shape[1]}); "
+                f"the problem has X of shape {problem.X.shape}."
+            )
+        if len(patterns) == 0:
+            raise ValueError("patterns is empty; at least one activation pattern is needed.")
+        return patterns
+    if isinstance(patterns, (str, bool)) or not hasattr(patterns, "__index__"):
+        raise ValueError(f'patterns must be "auto", a positive number or ActivationPatterns; got {patterns!r}.')
+    return sample_patterns(problem.X, _positive_int(patterns, "patterns"), random_state=seed)
+
+
+def _check_warm_start(network: ReLUNetwork | None, problem: Problem) -> None:
+    if network is None:
+        return
+    if not isinstance(network, ReLUNetwork) or network.n_features != problem.n_features or network.a.ndim != 1:
+        raise ValueError(
+            f"warm_start must be a ReLUNetwork with {problem.n_features} features and one output; got {network!r}."
+        )
+
+
+def _positive_int(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"{name} must be a positive integer; got {value!r}.")
+    return int(value)
+
+
+def _seed(value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+        raise ValueError(f"random_state must be a non-negative integer or None; got {value!r}.")
+    return int(value)

@@ -1,0 +1,124 @@
+"""Networks: the moves that must leave the function unchanged, and the objective that must not rise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvxnn import Problem, ReLUNetwork
+
+
+def random_case(seed, n=6, d=3, m=5, integer=False):
+    rng = np.random.default_rng(seed)
+    draw = (lambda *s: rng.integers(-2, 3, s).astype(float)) if integer else (lambda *s: rng.standard_normal(s))
+    X, y = draw(n, d), draw(n)
+    return Problem(X, y, beta=0.3), ReLUNetwork(draw(m, d), draw(m))
+
+
+def test_forward_and_objective_match_a_loop():
+    problem, net = random_case(0)
+    f = [sum(a * max(0.0, float(w @ x)) for w, a in zip(net.W, net.a, strict=True)) for x in problem.X]
+    np.testing.assert_allclose(net(problem.X), f)
+    value = 0.5 * np.sum((f - problem.y) ** 2) + 0.15 * (np.sum(net.W**2) + np.sum(net.a**2))
+    assert net.objective(problem) == pytest.approx(value)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.booleans())
+def test_balance_merge_prune_split_and_permute(seed, integer):
+    problem, net = random_case(seed, integer=integer)
+    f, value = net(problem.X), net.objective(problem)
+    scale = 1.0 + np.max(np.abs(f))
+    for other in (net.balanced(), net.without_dead_neurons(problem.X), net.merged(problem.X)):
+        np.testing.assert_allclose(other(problem.X), f, atol=1e-12 * scale)
+        assert other.objective(problem) <= value * (1 + 1e-12)
+    balanced = net.balanced()
+    np.testing.assert_allclose(np.linalg.norm(balanced.W, axis=1), np.abs(balanced.a), atol=1e-12 * scale)
+    rng = np.random.default_rng(seed)
+    for other in (net.permuted(rng.permutation(net.width)), net.split(2, rng.uniform())):
+        np.testing.assert_allclose(other(problem.X), f, atol=1e-12 * scale)
+        assert other.objective(problem) == pytest.approx(value, rel=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**6))
+def test_two_neurons_merge_exactly_where_no_sample_separates_them(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.integers(-2, 3, (5, 3)).astype(float)
+    W, a = rng.integers(-2, 3, (2, 3)).astype(float), rng.choice([-2.0, 0.5, 1.0], 2)
+    net = ReLUNetwork(W, a)
+    z = X @ W.T
+    alive = np.any(z > 0, axis=0)
+    separated = bool(np.any(z[:, 0] * z[:, 1] < 0))
+    expected = int(alive.sum())
+    if alive.all() and a[0] * a[1] > 0 and not separated:
+        expected = 1
+    assert net.merged(X).width == expected
+    # The condition is exact: where it fails, the merged neuron computes another function.
+    if alive.all() and separated:
+        both = np.maximum(z, 0).sum(axis=1)
+        assert not np.allclose(both, np.maximum(z.sum(axis=1), 0))
+
+
+def test_merged_leaves_no_mergeable_pair():
+    for seed in range(20):
+        problem, net = random_case(seed, n=4, d=2, m=12)
+        once = net.merged(problem.X)
+        assert once.merged(problem.X).width == once.width
+
+
+def test_patterns_are_those_of_the_neurons():
+    problem, net = random_case(1)
+    found = net.patterns(problem.X)
+    assert len(found) == net.width
+    np.testing.assert_array_equal(found.masks, net.W @ problem.X.T >= 0)
+
+
+def test_zero_width_is_the_zero_function():
+    net = ReLUNetwork.zero(3)
+    assert net.width == 0
+    np.testing.assert_array_equal(net(np.ones((2, 3))), np.zeros(2))
+    assert net.balanced().width == net.merged(np.ones((2, 3))).width == 0
+
+
+def test_vector_outputs():
+    rng = np.random.default_rng(0)
+    net = ReLUNetwork(rng.standard_normal((4, 2)), rng.standard_normal((4, 3)))
+    X = rng.standard_normal((5, 2))
+    assert net(X).shape == (5, 3)
+    np.testing.assert_allclose(net.balanced()(X), net(X))
+    assert net.balanced().penalty() <= net.penalty()
+
+
+@pytest.mark.parametrize(
+    ("W", "a", "message"),
+    [
+        ([1.0], [1.0], "W must have shape"),
+        ([[1.0]], [1.0, 2.0], "a must have shape"),
+        ([[np.nan]], [1.0], "W contains NaN"),
+        ([[1.0]], [np.inf], "a contains NaN or infinite"),
+    ],
+)
+def test_bad_weights(W, a, message):
+    with pytest.raises(ValueError, match=message):
+        ReLUNetwork(W, a)
+
+
+def test_bad_calls():
+    net = ReLUNetwork([[1.0, 2.0]], [1.0])
+    with pytest.raises(ValueError, match="X has 3 features; this network takes 2"):
+        net(np.ones((1, 3)))
+    with pytest.raises(ValueError, match="fraction must lie"):
+        net.split(0, 1.5)
+    with pytest.raises(ValueError, match="order must be a permutation"):
+        net.permuted([1])
+    with pytest.raises(ValueError, match="index must name"):
+        net.split(3)
+
+
+def test_extreme_scales_survive_balancing():
+    for scale in (1e-150, 1e150):
+        net = ReLUNetwork([[3 * scale, 4 * scale]], [1 / scale]).balanced()
+        np.testing.assert_allclose(net([[1.0, 1.0]]), [7.0], rtol=1e-12)
