@@ -15,7 +15,8 @@ from cvxnn.interop.tables import Column, Table, TableError
 
 
 def table(**columns: list) -> Table:
-    return Table("t.csv", tuple(Column.from_text(name, [str(cell) for cell in cells]) for name, cells in columns.items()))
+    made = (Column.from_text(name, [str(cell) for cell in cells]) for name, cells in columns.items())
+    return Table("t.csv", tuple(made))
 
 
 def everything(source: Table, **options: bool) -> Preprocessing:
@@ -42,7 +43,8 @@ def test_agrees_with_scikit_learn():
 
 def test_switches():
     source = table(a=[1, 2, 6])
-    np.testing.assert_array_equal(everything(source, intercept=False, standardize=False).transform(source), [[1], [2], [6]])
+    bare = everything(source, intercept=False, standardize=False)
+    np.testing.assert_array_equal(bare.transform(source), [[1], [2], [6]])
     assert everything(source, standardize=False).transform(source).shape == (3, 2)
 
 
@@ -89,9 +91,9 @@ def test_refusals(source, message):
 def test_refusals_after_training():
     source = table(n=[1, 2, 3], c=["u", "v", "u"])
     preprocessing = everything(source)
-    with pytest.raises(TableError, match="column 'c' of t.csv holds 'w', which did not occur.*known values are 'u', 'v'"):
+    with pytest.raises(TableError, match=r"column 'c' of t\.csv holds 'w', which did not .*known values are 'u', 'v'"):
         preprocessing.transform(table(n=[1], c=["w"]))
-    with pytest.raises(TableError, match="column 'n' of t.csv must hold numbers; it holds 'many'"):
+    with pytest.raises(TableError, match=r"column 'n' of t\.csv must hold numbers; it holds 'many'"):
         preprocessing.transform(table(n=["1", "many"], c=["u", "v"]))
     with pytest.raises(TableError, match="lacks the column 'c'"):
         preprocessing.transform(table(n=[1]))
@@ -112,9 +114,9 @@ def test_standardisation_at_every_scale(scale):
 
 
 def test_to_dict_is_json():
-    source = table(n=[1, 2, 3], c=["u", "v", "ü"][:2] + ["u"])
+    source = table(n=[1, 2, 3], c=["u", "ü", "u"])
     record = json.loads(json.dumps(everything(source).to_dict()))
-    assert record["features"] == [{"name": "n"}, {"name": "c", "categories": ["u", "v"], "encoded": ["v"]}]
+    assert record["features"] == [{"name": "n"}, {"name": "c", "categories": ["u", "ü"], "encoded": ["ü"]}]
 
 
 def test_regression_target_round_trip():
@@ -163,7 +165,11 @@ def test_unknown_label():
 
 
 @given(
-    n=st.integers(4, 60), test_size=st.floats(0, 0.5), seed=st.integers(0, 5), k=st.integers(1, 4), labelled=st.booleans()
+    n=st.integers(4, 60),
+    test_size=st.floats(0, 0.5),
+    seed=st.integers(0, 5),
+    k=st.integers(1, 4),
+    labelled=st.booleans(),
 )
 def test_split_is_a_partition_and_stratified(n, test_size, seed, k, labelled):
     labels = (np.arange(n) % k).astype(float)
@@ -197,4 +203,5 @@ def test_content_hash_knows_content_only():
     for change in ({"a": ["1", "2.6"]}, {"c": ["v", "u"]}, {"y": ["3", "5"]}):
         other = table(**{"a": ["1", "2.50"], "c": ["u", "v"], "y": ["3", "4"], **change})
         assert content_hash(other, features, other["y"]) != reference
-    assert content_hash(table(c=["uv", ""]), features[1:], None) != content_hash(table(c=["u", "v"]), features[1:], None)
+    joined, apart = (content_hash(table(c=cells), features[1:], None) for cells in (["uv", ""], ["u", "v"]))
+    assert joined != apart

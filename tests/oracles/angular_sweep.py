@@ -8,8 +8,8 @@ import numpy as np
 def angular_sweep(X: np.ndarray, nu: np.ndarray) -> tuple[float, np.ndarray]:
     """Maximum over the unit circle and a maximiser, for ``X`` of shape ``(n, 2)``.
 
-    The circle is cut at all directions orthogonal to a row.  On each closed arc the function is ``g^T u`` with a
-    constant ``g``, so its maximum is at ``g / ||g||`` if that lies in the arc and at an end otherwise.
+    The circle is cut at all directions orthogonal to a row.  On each closed arc the function is ``g^T u``
+    with a constant ``g``, so its maximum is at ``g / ||g||`` if that lies in the arc and at an end otherwise.
     """
     rows = X[np.any(X != 0, axis=1)]
     angles = np.arctan2(rows[:, 1], rows[:, 0])

@@ -18,7 +18,7 @@ from tests.oracles.angular_sweep import angular_sweep
 
 def residual_of_trained_network(X: np.ndarray, y: np.ndarray, beta: float, width: int, seed: int) -> np.ndarray:
     """Residual of a network after a few quasi-Newton steps on the objective with weight decay."""
-    n, d = X.shape
+    d = X.shape[1]
     rng = np.random.default_rng(seed)
 
     def unpack(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +65,9 @@ def make_instance(n: int, d: int, seed: int, kind: str) -> tuple[np.ndarray, np.
 
 KINDS = ("gaussian", "residual", "bias")
 PLANAR = [(n, 2, seed, kind) for n in (5, 20, 60, 120, 200) for seed in (0, 1) for kind in KINDS]
+# narrow maxima that plain ascent leads away from
+PLANAR += [(20, 2, 21, "bias"), (60, 2, 14, "bias"), (60, 2, 17, "bias"), (120, 2, 22, "bias")]
+PLANAR += [(20, 2, 38, "residual"), (120, 2, 25, "residual")]
 SMALL = [
     (n, d, seed, kind)
     for n, d in ((1, 1), (3, 1), (4, 2), (6, 3), (8, 3), (9, 4), (7, 4))

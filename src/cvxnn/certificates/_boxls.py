@@ -159,7 +159,7 @@ class _State:
         inverse = 1.0 / (s / z + t / room + _PROXIMAL)
         normal = (A * inverse[:, None, :]) @ A.transpose(0, 2, 1)
         normal[:, np.arange(A.shape[1]), np.arange(A.shape[1])] += 1.0
-        solver = np.linalg.inv(normal)
+        solver = np.asarray(np.linalg.inv(normal), dtype=np.float64)
         dz = self._direction(dual - s + t, inverse, solver)
         ds, dt = -s - s / z * dz, -t + t / room * dz
         alpha = self._length(dz, ds, dt, 1.0)

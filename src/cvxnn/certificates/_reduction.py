@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from cvxnn.certificates._rounding import TINY, FloatArray, gamma, norm_up
 
@@ -68,9 +67,7 @@ def reduce_pricing(X: FloatArray, nu: FloatArray) -> ReducedPricing | None:
     rows, weights, linear, merge_slack = _merge_lines(X, nu)
     slack += merge_slack
     rows, linear, basis, factor, cut_slack = _rotate(rows, weights, linear)
-    return ReducedPricing(
-        rows, weights, linear, factor, slack + cut_slack, power_x + power_nu, basis
-    )
+    return ReducedPricing(rows, weights, linear, factor, slack + cut_slack, power_x + power_nu, basis)
 
 
 def _rotate(
@@ -119,11 +116,12 @@ def _merge_lines(X: FloatArray, nu: FloatArray) -> tuple[FloatArray, FloatArray,
     heads = order[last]  # the longest row of each group
     reference = X[heads][group]
     ratio = np.sum(X * reference, axis=1) / np.sum(reference * reference, axis=1)
-    defect = np.abs(X - ratio[:, None] * reference) + gamma(3) * (np.abs(X) + np.abs(ratio)[:, None] * np.abs(reference))
+    parallel = ratio[:, None] * reference
+    defect = np.abs(X - parallel) + gamma(3) * (np.abs(X) + np.abs(parallel))
     alone = np.bincount(group)[group] == 1
     ratio[alone], defect[alone] = 1.0, 0.0
     mass = np.abs(ratio) * nu
-    weights = np.bincount(group, weights=mass)
+    weights = np.asarray(np.bincount(group, weights=mass), dtype=np.float64)
     negative = ratio < 0.0
     linear = -(mass[negative] @ reference[negative]) if negative.any() else linear
     # Rounding of the merged weights and of the linear term: sums of at most n products of entries.
@@ -135,4 +133,5 @@ def _merge_lines(X: FloatArray, nu: FloatArray) -> tuple[FloatArray, FloatArray,
     slack += float(np.abs(weights[~live]) @ norm_up(X[heads[~live]])) * (1.0 + 2.0 * gamma(n + 2))
     if not live.any():
         live[:1] = True
-    return X[heads[live]], weights[live], linear, slack
+    rows: FloatArray = X[heads[live]]
+    return rows, weights[live], linear, slack

@@ -124,7 +124,7 @@ def _short_rows(rows: FloatArray) -> FloatArray:
     n, d = rows.shape
     if d <= n:
         return rows
-    return np.linalg.qr(rows.T, mode="r").T
+    return np.linalg.qr(rows.T).R.T
 
 
 def _combine(base: FloatArray, mask: npt.NDArray[np.bool_], rho: FloatArray) -> FloatArray:

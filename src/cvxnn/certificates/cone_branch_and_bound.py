@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates._boxls import solve_boxes
+from cvxnn.certificates._boxls import finish_box, solve_boxes
 from cvxnn.certificates._local_search import DirectionPool
 from cvxnn.certificates._reduction import ReducedPricing
 from cvxnn.certificates._rounding import FloatArray, gamma, norm_up
@@ -26,6 +26,12 @@ _BATCH_ENTRIES = 120_000
 # Vertices are multiples of 2**-52 in [-1, 1], so that midpoints of two of them are exact in binary64.
 _GRID_BITS = 52
 _MIN_EDGE = 1e-11
+# Ratio of the least height of a cone to its longest edge below which the interior-point method is not trusted.
+_FLATNESS = 1e-3
+# Cones within this relative distance of the limit are finished by an active-set method, a few in each batch.
+_NEAR = 1e-4
+_FINISHED_PER_BATCH = 64
+_MAX_FINISHED = 400
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class SearchResult:
 
 @dataclass
 class _Nodes:
-    """Open cones: vertices ``(B, r, r)``, orthant signs ``(B, r)``, sign of the problem ``(B,)``, bound ``(B,)``, edge."""
+    """Open cones: vertices ``(B, r, r)``, orthant signs ``(B, r)``, sign of the problem, bound and edge to split."""
 
     vertices: FloatArray
     orthant: FloatArray
@@ -151,9 +157,31 @@ def _bisect(nodes: _Nodes) -> _Nodes:
 def _inverses(vertices: FloatArray) -> FloatArray:
     """Return inverses, used for candidates only; of a cone that is flat in floating point, the pseudo-inverse."""
     try:
-        return np.linalg.inv(vertices)
+        inverse = np.linalg.inv(vertices)
     except np.linalg.LinAlgError:
-        return np.linalg.pinv(vertices)
+        inverse = np.linalg.pinv(vertices)
+    return np.asarray(inverse, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _System:
+    """Least-squares problems of a batch: ``lambda`` of the concave rows in `slots`, then multipliers of the rays."""
+
+    q: FloatArray
+    A: FloatArray
+    height: FloatArray
+    slots: npt.NDArray[np.intp]
+    used: npt.NDArray[np.bool_]
+    fixed: FloatArray
+    curved: npt.NDArray[np.bool_]
+    heights: FloatArray
+
+    def multipliers(self, z: FloatArray) -> FloatArray:
+        """Return ``lambda (B, n)`` in [0, 1]."""
+        lam = self.fixed.copy()
+        values = np.where(self.used, z[:, : self.slots.shape[1]], np.take_along_axis(lam, self.slots, axis=1))
+        np.put_along_axis(lam, self.slots, np.clip(values, 0.0, 1.0), axis=1)
+        return lam
 
 
 class _ConeBounder:
@@ -180,22 +208,33 @@ class _ConeBounder:
         """Return `nodes` with better bounds and with the edge at which to split next (-1 where none can be)."""
         weights = nodes.sign[:, None] * self.problem.weights
         images = nodes.vertices @ self.problem.rows.T
-        lam, g = self._candidates(nodes, weights, images, limit)
-        bound = np.minimum(nodes.bound, self._verify(nodes, weights, images, lam, g))
+        system = self._system(nodes, weights, images)
+        solution = solve_boxes(system.q, system.A, system.height, threshold=limit)
+        z, g = solution.z, solution.residual
+        bound = self._verify(nodes, weights, images, system.multipliers(z), g)
+        edge, longest = self._edges(nodes.vertices, weights, images)
+        hard = ~system.curved | (system.heights.min(axis=1) < _FLATNESS * longest)
+        near = np.flatnonzero((bound > limit) & ((bound <= (1.0 + _NEAR) * limit) | hard))
+        if system.A.shape[2] <= _MAX_FINISHED and near.size:
+            # A cone without curved rows is exact, and splitting a flat one makes it worse: those come first.
+            near = near[np.lexsort((-bound[near], ~hard[near]))[:_FINISHED_PER_BATCH]]
+            for k in near:
+                z[k] = finish_box(system.q[k], system.A[k], system.height[k])
+                g[k] = system.q[k] - system.A[k] @ z[k]
+            lam = system.multipliers(z)[near]
+            sharp = self._verify(nodes.take(near), weights[near], images[near], lam, g[near])
+            bound[near] = np.minimum(bound[near], sharp)
+        bound = np.minimum(nodes.bound, bound)
         pool.add(np.concatenate([g, nodes.vertices.mean(axis=1)]), np.concatenate([nodes.sign, nodes.sign]))
-        edge = self._edges(nodes.vertices, weights, images)
         return _Nodes(nodes.vertices, nodes.orthant, nodes.sign, bound, edge)
 
-    def _candidates(
-        self, nodes: _Nodes, weights: FloatArray, images: FloatArray, limit: float
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return multipliers ``lambda (B, n)`` and vectors ``g (B, r)``; nothing here needs to be exact."""
+    def _system(self, nodes: _Nodes, weights: FloatArray, images: FloatArray) -> _System:
+        """Set up ``min || q - A z ||`` for the multipliers; nothing here needs to be exact."""
         rows = self.problem.rows
         # Rows that vanish at a vertex up to rounding count as vanishing there.
         images = np.where(np.abs(images) <= self.noise, 0.0, images)
         positive = images.min(axis=1) >= 0.0
         mixed = ~positive & (images.max(axis=1) > 0.0)
-        lam = positive.astype(np.float64)
         curved = mixed & (weights > 0.0)
         overestimate = np.maximum(images, 0.0) @ np.where(curved, weights, 0.0)[:, :, None]
         inverse = _inverses(nodes.vertices)
@@ -205,15 +244,14 @@ class _ConeBounder:
         width = int(free.sum(axis=1).max(initial=0))
         slots = np.argsort(~free, axis=1, kind="stable")[:, :width]
         used = np.take_along_axis(free, slots, axis=1)
-        height = np.where(used, -np.take_along_axis(weights, slots, axis=1), 0.0)
-        columns = rows[slots].transpose(0, 2, 1) * height[:, None, :]
-        rays = -inverse / np.sqrt(np.sum(inverse * inverse, axis=1, keepdims=True))
+        size = np.where(used, -np.take_along_axis(weights, slots, axis=1), 0.0)
+        columns = rows[slots].transpose(0, 2, 1) * size[:, None, :]
+        # The inverse norm of a dual ray is the height of its vertex over the opposite facet.
+        lengths = np.sqrt(np.sum(inverse * inverse, axis=1))
+        rays = -inverse / lengths[:, None, :]
+        height = np.concatenate([np.ones((len(q), width)), np.full((len(q), self.problem.rank), np.inf)], axis=1)
         A = np.concatenate([columns, rays], axis=2)
-        box = np.concatenate([np.ones((len(A), width)), np.full((len(A), self.problem.rank), np.inf)], axis=1)
-        solution = solve_boxes(q, A, box, threshold=limit)
-        values = np.where(used, solution.z[:, :width], np.take_along_axis(lam, slots, axis=1))
-        np.put_along_axis(lam, slots, np.clip(values, 0.0, 1.0), axis=1)
-        return lam, solution.residual
+        return _System(q, A, height, slots, used, positive.astype(np.float64), curved.any(axis=1), 1.0 / lengths)
 
     def _verify(
         self, nodes: _Nodes, weights: FloatArray, images: FloatArray, lam: FloatArray, g: FloatArray
@@ -229,8 +267,10 @@ class _ConeBounder:
         # The orthant's sign vector s has s^T v = ||v||_1 = 1 at every vertex: adding slack * s repairs g.
         return norm_up(g + (slack * (1.0 + gamma(4)))[:, None] * nodes.orthant)
 
-    def _edges(self, vertices: FloatArray, weights: FloatArray, images: FloatArray) -> npt.NDArray[np.intp]:
-        """Choose the edge to split, -1 where none can be split exactly.
+    def _edges(
+        self, vertices: FloatArray, weights: FloatArray, images: FloatArray
+    ) -> tuple[npt.NDArray[np.intp], FloatArray]:
+        """Choose the edge to split, -1 where none can be split exactly; return the longest edge's length, too.
 
         Splitting an edge removes from the overestimate of a convex row that changes sign on it half the smaller of
         its two absolute values; the edge where these sum to most, times its length, is taken.
@@ -238,7 +278,7 @@ class _ConeBounder:
         r = self.problem.rank
         pairs = np.array(list(itertools.combinations(range(r), 2)), dtype=np.intp).reshape(-1, 2)
         if len(pairs) == 0:
-            return np.full((len(vertices), 2), -1, dtype=np.intp)
+            return np.full((len(vertices), 2), -1, dtype=np.intp), np.zeros(len(vertices))
         units = vertices / np.sqrt(np.sum(vertices * vertices, axis=2, keepdims=True))
         length = np.sqrt(np.sum((units[:, pairs[:, 0]] - units[:, pairs[:, 1]]) ** 2, axis=2))
         convex = np.maximum(weights, 0.0)
@@ -253,4 +293,4 @@ class _ConeBounder:
         grid = np.ldexp(0.5 * vertices[index, edge[:, 0]] + 0.5 * vertices[index, edge[:, 1]], _GRID_BITS)
         exact = np.all(grid == np.rint(grid), axis=1)
         edge[~exact | (length[index, best] < _MIN_EDGE)] = -1
-        return edge
+        return edge, np.max(length, axis=1)

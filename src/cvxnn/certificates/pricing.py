@@ -17,10 +17,12 @@ from cvxnn.certificates.cone_branch_and_bound import SearchResult, cone_branch_a
 from cvxnn.certificates.sign_branch_and_bound import sign_branch_and_bound
 
 METHODS = ("auto", "cone", "sign", "cheap")
-_CONE_RANK = 4
-_CONE_RANK_LIMIT = 6
-_SIGN_ROWS = 30
-_MAX_NODES = 200_000
+# Where "auto" uses the two searches: cones up to this rank, signs up to this many rows (more under a limit).
+_CONE_RANK = 5
+_CONE_RANK_LIMIT = 7
+_SIGN_ROWS = 50
+_SIGN_ROWS_LIMITED = 500
+_MAX_NODES = {"cone": 200_000, "sign": 30_000}
 # A feasible value is a violation once it exceeds the target by this relative margin.
 _VIOLATION = 1e-6
 
@@ -91,10 +93,11 @@ def pricing_bound(
     time_limit : float, optional
         Seconds for the branch and bound.
     max_nodes : int, optional
-        Nodes for the branch and bound, 200 000 by default.
+        Nodes for the branch and bound; by default 200 000 for "cone" and 30 000 for "sign".
     method : {"auto", "cone", "sign", "cheap"}
         "cone" branches on cones and closes up to rank 4 or 5, for any n; "sign" branches on signs of the rows with
-        positive weight and closes for few rows, at any rank; "cheap" does not branch. "auto" chooses by size.
+        positive weight and closes for some tens of rows, at any rank; "cheap" does not branch. "auto" chooses by
+        size, and runs "sign" on more rows too where a limit is given.
     starts : array-like of shape (k, d), optional
         Directions from which to look for feasible points, besides the standard ones.
     stop_at_violation : bool
@@ -126,9 +129,7 @@ def pricing_bound(
     if problem is None:
         axis = np.zeros(X.shape[1])
         axis[:1] = 1.0
-        return PricingBound(
-            0.0, 0.0, axis, 1, "zero", 0, True, axis[None, :], np.zeros(1), np.ones(1, dtype=np.int64)
-        )
+        return PricingBound(0.0, 0.0, axis, 1, "zero", 0, True, axis[None, :], np.zeros(1), np.ones(1, dtype=np.int64))
     pool = _seeded_pool(problem, seeds)
     bounds = cheap_bounds(problem)
     name = min(bounds, key=lambda key: bounds[key])
@@ -137,7 +138,7 @@ def pricing_bound(
     settled = goal is not None and upper <= goal
     violation = None if target is None or not stop_at_violation else problem.threshold(target * (1.0 + _VIOLATION))
     settled = settled or (violation is not None and pool.best > violation)
-    search = _choose(problem, method)
+    search = _choose(problem, method, time_limit is not None or max_nodes is not None)
     if search != "cheap" and not settled:
         run = cone_branch_and_bound if search == "cone" else sign_branch_and_bound
         result: SearchResult = run(
@@ -147,7 +148,7 @@ def pricing_bound(
             stop_above=violation,
             tol=0.5 * tol,
             deadline=deadline,
-            max_nodes=_MAX_NODES if max_nodes is None else max_nodes,
+            max_nodes=_MAX_NODES[search] if max_nodes is None else max_nodes,
         )
         nodes, interrupted = result.nodes, result.interrupted
         if result.upper <= upper:
@@ -174,16 +175,18 @@ def _validated(
     return X, nu, seeds
 
 
-def _choose(problem: ReducedPricing, method: str) -> str:
+def _choose(problem: ReducedPricing, method: str, limited: bool) -> str:
     if method == "cone" and problem.rank > _CONE_RANK_LIMIT:
         raise ValueError(
             f"method 'cone' works up to rank {_CONE_RANK_LIMIT}, but X has rank {problem.rank}; use 'sign' or 'cheap'."
         )
     if method != "auto":
         return method
-    if problem.rank <= _CONE_RANK:
+    n = len(problem.rows)
+    # At rank 5 the cones win from about thirty rows on.
+    if problem.rank < _CONE_RANK or (problem.rank == _CONE_RANK and n > 30):
         return "cone"
-    return "sign" if len(problem.rows) <= _SIGN_ROWS else "cheap"
+    return "sign" if n <= (_SIGN_ROWS_LIMITED if limited else _SIGN_ROWS) else "cheap"
 
 
 def _seeded_pool(problem: ReducedPricing, seeds: FloatArray) -> DirectionPool:

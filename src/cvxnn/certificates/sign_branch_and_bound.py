@@ -24,7 +24,7 @@ _BATCH = 32
 
 @dataclass
 class _Nodes:
-    """Open nodes: fixed signs of the rows ``(B, n)`` (0 where free), sign ``(B,)``, bound ``(B,)``, next row ``(B,)``."""
+    """Open nodes: fixed signs of the rows ``(B, n)``, 0 where free; sign of the problem, bound and next row."""
 
     fixed: npt.NDArray[np.int8]
     sign: npt.NDArray[np.int64]
@@ -167,9 +167,7 @@ class _SignBounder:
         c = np.where(up, weights + z, np.where(nodes.fixed < 0, -z, np.where(free, 0.5 * weights, c)))
         return c, solution.residual
 
-    def _branch(
-        self, weights: FloatArray, free: npt.NDArray[np.bool_], residual: FloatArray
-    ) -> npt.NDArray[np.intp]:
+    def _branch(self, weights: FloatArray, free: npt.NDArray[np.bool_], residual: FloatArray) -> npt.NDArray[np.intp]:
         norms = np.sqrt(np.sum(residual * residual, axis=1, keepdims=True))
         units = residual / np.where(norms > 0.0, norms, 1.0)
         # Prefer the row whose overestimate is worst at the point that attains the bound.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,18 @@ from typing import Any
 
 import typer
 
-__all__ = ["CommandError", "check_destination", "plain_errors", "print_json", "print_report", "require_positive", "say"]
+__all__ = [
+    "SCOPES",
+    "CommandError",
+    "check_destination",
+    "plain_errors",
+    "print_json",
+    "print_report",
+    "require_positive",
+    "say",
+    "shown_score",
+    "uninterrupted",
+]
 
 SCOPES = {
     "global": "global: the bound holds for every network of every width",
@@ -43,6 +56,19 @@ def _expected() -> tuple[type[Exception], ...]:
     from cvxnn.interop.tables import TableError
 
     return CommandError, TableError, ModelFileError
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C for the short time in which a result is scored and written, lest it be lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def say(message: str) -> None:

@@ -57,13 +57,14 @@ def run(options: FitOptions) -> int:
         common.print_report(_data_rows(options, prepared))
     draft = _draft(options, table, prepared)
     outcome = _solve(options, draft, prepared)
-    model = _finished(draft, outcome)
-    save_model(options.out, model)
-    scores = _scores(model, prepared)
-    if options.as_json:
-        common.print_json(_record(options, model, prepared, outcome, scores))
-    elif talk:
-        common.print_report(_result_rows(options, model, outcome, scores))
+    with common.uninterrupted():
+        model = _finished(draft, outcome)
+        save_model(options.out, model)
+        scores = _scores(model, prepared)
+        if options.as_json:
+            common.print_json(_record(options, model, prepared, outcome, scores))
+        elif talk:
+            common.print_report(_result_rows(options, model, outcome, scores))
     return 0 if _done(options, outcome) else 1
 
 
@@ -114,6 +115,8 @@ def _draft(options: FitOptions, table: Table, prepared: Prepared) -> Model:
 def _solve(options: FitOptions, draft: Model, prepared: Prepared) -> Outcome:
     X, y = prepared.X[prepared.train], prepared.encoded[prepared.train]
     outputs = range(draft.target.n_outputs)
+    if not math.isfinite(draft.beta):
+        raise common.CommandError(f"--alpha {options.alpha:g} is too large for {len(X)} rows.")
     try:
         problems = [draft.problem(X, y, output) for output in outputs]
     except ValueError as error:

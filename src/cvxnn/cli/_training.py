@@ -51,8 +51,15 @@ class Outcome:
 
 
 def prepare(
-    table: Table, target: str, drop: Sequence[str], loss: str, *,
-    test_size: float, seed: int, intercept: bool, standardize: bool,
+    table: Table,
+    target: str,
+    drop: Sequence[str],
+    loss: str,
+    *,
+    test_size: float,
+    seed: int,
+    intercept: bool,
+    standardize: bool,
 ) -> Prepared:
     """Choose the loss, split the rows, and encode columns and target."""
     for name in drop:
@@ -99,8 +106,15 @@ def choose_loss(column: Column, loss: str) -> str:
 
 
 def solve_outputs(
-    problems: Sequence[Problem], labels: Sequence[str], *, tol: float, certify: bool, time_limit: float | None,
-    max_iter: int | None, seed: int, watch: Watch,
+    problems: Sequence[Problem],
+    labels: Sequence[str],
+    *,
+    tol: float,
+    certify: bool,
+    time_limit: float | None,
+    max_iter: int | None,
+    seed: int,
+    watch: Watch,
 ) -> Outcome:
     """Solve the problem of each output; after an interrupt the outputs that are left get the zero network."""
     start = time.perf_counter()

@@ -258,9 +258,7 @@ def _read_rows(reader: Any, source: str) -> tuple[list[str], list[list[str]]]:
             rows.extend([[""]] * blank)
         blank = 0
         if len(row) != len(header):
-            raise TableError(
-                f"line {reader.line_num} of {source} has {len(row)} cells; the header has {len(header)}."
-            )
+            raise TableError(f"line {reader.line_num} of {source} has {len(row)} cells; the header has {len(header)}.")
         rows.append(row)
     if header is None:
         raise TableError(f"{source} is empty.")
@@ -282,9 +280,10 @@ def _read_npz(file: Path, source: str) -> list[Column]:
     from zipfile import BadZipFile
 
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here, for np.load leaves a file of its own open when it is damaged.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("X", "y") if name in archive.files}
-    except (ValueError, BadZipFile, EOFError, KeyError, TypeError) as error:
+    except (ValueError, BadZipFile, EOFError, KeyError, TypeError, AttributeError) as error:
         raise TableError(f"{source} is not a readable NPZ file of plain arrays.") from error
     if "X" not in arrays:
         raise TableError(f"{source} has no array named 'X'; an NPZ table holds X (n, d) and optionally y (n,).")

@@ -94,20 +94,22 @@ def box_residuals(
             if live.size == 0:
                 return residuals
             u, lam, top, low, high, gap = (part[keep] for part in (u, lam, top, low, high, gap))
-        u, lam, top, low, high = _mehrotra_step(
-            rows, gram, targets[live], (u, lam, top, low, high), gap / (2 * q)
-        )
+        u, lam, top, low, high = _mehrotra_step(rows, gram, targets[live], (u, lam, top, low, high), gap / (2 * q))
     residuals[live] = u
     return residuals
 
 
 def _mehrotra_step(
-    rows: Float, gram: WeightedGram, targets: Float, state: tuple[Float, Float, Float, Float, Float], mu: Float
+    rows: Float,
+    gram: WeightedGram,
+    targets: Float,
+    state: tuple[Float, Float, Float, Float, Float],
+    mu: Float,
 ) -> tuple[Float, Float, Float, Float, Float]:
     """Take one predictor-corrector step; the state holds ``u``, ``lam``, ``1 - lam`` and their multipliers.
 
-    ``u`` is a variable of its own, not recomputed from ``lam``: near a solution rounding in ``lam`` is amplified by
-    the large weights of the rows with ``0 < lam < 1``, which leaves ``u`` untouched.
+    ``u`` is a variable of its own, not recomputed from ``lam``: near a solution rounding in ``lam`` is
+    amplified by the large weights of the rows with ``0 < lam < 1``, which leaves ``u`` untouched.
     """
     u, lam, top, low, high = state
     weight = 1.0 / (low / lam + high / top + _LEAST_CURVATURE)

@@ -152,9 +152,7 @@ class Landscape:
             flipped[np.arange(chosen.size), chosen] ^= True
             sets.append(flipped)
         masks = np.concatenate(sets) if sets else np.zeros((0, self._convex.shape[0]), dtype=bool)
-        return Maxima(
-            np.zeros((masks.shape[0], self._rows.shape[1])), np.full(masks.shape[0], -np.inf), masks
-        )
+        return Maxima(np.zeros((masks.shape[0], self._rows.shape[1])), np.full(masks.shape[0], -np.inf), masks)
 
     def _normals(self, point: Float, tol: float) -> Float:
         """Orthonormal basis of the span of the concave rows that vanish at ``point``."""

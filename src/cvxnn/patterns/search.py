@@ -14,7 +14,9 @@ from ._local_maxima import Landscape, Maxima, unit
 
 Float = npt.NDArray[np.float64]
 
-_REFINED = 0.5  # share of the climbed starts that the exact concave steps take over
+# Shares of the starts that the concave steps take over: the best after the ascent, and the best before it,
+# since the ascent leads away from narrow maxima.
+_CLIMBED, _RAW = 0.25, 0.25
 _LEADERS, _FLIPS = 10, 4
 _SLACK = 1e-5  # relative amount that polishing may add to a coarse value
 
@@ -68,8 +70,9 @@ def search(
     .. math:: \max_{\|u\| \le 1} g^\top u - \sum_{s\nu_j < 0} |\nu_j| (x_j^\top u)_+
               = \min_{0 \le \lambda \le 1} \Big\| g - \sum_{s\nu_j < 0} \lambda_j |\nu_j| x_j \Big\|,
 
-    until nothing changes (convex-concave procedure), and then tries one-row flips of the active sets of the
-    best maxima.  Each local maximum is finally moved exactly onto its hyperplanes.
+    until nothing changes (convex-concave procedure), from the best points of stage 1 and the best of the
+    starts themselves, and then tries one-row flips of the active sets of the best maxima.  Each local maximum
+    is finally moved exactly onto its hyperplanes.
 
     Parameters
     ----------
@@ -148,9 +151,7 @@ def search(
     return SearchResult(directions[order], signs[order], values[order], given.shape[0] + generated.shape[0])
 
 
-def _check_arrays(
-    X: npt.ArrayLike, nu: npt.ArrayLike, starts: npt.ArrayLike | None
-) -> tuple[Float, Float, Float]:
+def _check_arrays(X: npt.ArrayLike, nu: npt.ArrayLike, starts: npt.ArrayLike | None) -> tuple[Float, Float, Float]:
     data, dual = np.asarray(X, dtype=np.float64), np.asarray(nu, dtype=np.float64)
     if data.ndim != 2 or 0 in data.shape:
         raise ValueError(f"X must be a non-empty 2-d array (n, d), but has shape {data.shape}.")
@@ -232,10 +233,11 @@ def _generate(scaled: Float, given: Float, count: int, rng: np.random.Generator)
 
 
 def _explore(landscape: Landscape, given: Float, generated: Float, n_steps: int) -> Maxima:
-    """Local maxima with a positive value, reached from the starts."""
+    """Find local maxima from the starts."""
     climbed = landscape.describe(landscape.climb(np.concatenate([given, generated]), n_steps))
-    start = landscape.describe(given).join(climbed.best(math.ceil(_REFINED * climbed.values.size)))
-    return landscape.explore(start.take(start.values > 0), _LEADERS, _FLIPS)
+    start = landscape.describe(given).join(climbed.best(math.ceil(_CLIMBED * climbed.values.size)))
+    raw = landscape.describe(generated)
+    return landscape.explore(start.join(raw.best(math.ceil(_RAW * raw.values.size))), _LEADERS, _FLIPS)
 
 
 def _distinct(

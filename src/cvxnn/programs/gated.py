@@ -11,7 +11,6 @@ decay, is equivalent to
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +22,9 @@ from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.networks import _norms, _safe_ratio
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
+from cvxnn.progress import Recorder
 from cvxnn.solution import Blocks, Solution, Status
-from cvxnn.solvers.group_lasso import GroupLassoStep, solve_group_lasso
+from cvxnn.solvers.group_lasso import solve_group_lasso
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -185,7 +185,7 @@ def solve_gated(
     time_limit: float | None = None,
     max_iter: int | None = None,
     warm_start: GatedReLUNetwork | None = None,
-    callback: Callable[[GroupLassoStep], None] | None = None,
+    recorder: Recorder | None = None,
 ) -> Solution:
     r"""Train a gated ReLU network with fixed gates to a certified optimum.
 
@@ -203,8 +203,8 @@ def solve_gated(
         Working sets, 200 by default.
     warm_start : GatedReLUNetwork, optional
         Network whose gates are among those of the architecture.
-    callback : callable, optional
-        Receives a :class:`~cvxnn.solvers.group_lasso.GroupLassoStep` after each working set.
+    recorder : Recorder, optional
+        Clock, history and callback; ``Recorder(callback)`` calls back after each working set.
 
     Returns
     -------
@@ -241,7 +241,7 @@ def solve_gated(
             )
         start = warm_start.vectors(gates)
     result = solve_group_lasso(
-        problem, patterns, tol=tol, time_limit=time_limit, max_iter=max_iter, warm_start=start, callback=callback
+        problem, patterns, tol=tol, time_limit=time_limit, max_iter=max_iter, warm_start=start, recorder=recorder
     )
     network = GatedReLUNetwork.from_vectors(gates[result.index], result.vectors)
     certificate = certify_gated(problem, network.objective(problem), patterns, result.dual)

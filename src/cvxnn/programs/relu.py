@@ -10,6 +10,7 @@ has the optimal value of the training problem for every width at least its numbe
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -144,10 +145,12 @@ def _finish(
         interrupted = True
         certificate = _quick_certificate(problem, fit, objective, patterns)
     status = _status(certificate, state, options.tol, interrupted=interrupted)
-    recorder.record(
-        "certify", state.iteration, objective=objective, lower_bound=certificate.lower_bound,
-        estimate=certificate.lower_bound, width=network.width, violation=state.violation,
-    )  # fmt: skip
+    # The result is complete: an interrupt in the last callback has nothing left to stop.
+    with contextlib.suppress(KeyboardInterrupt):
+        recorder.record(
+            "certify", state.iteration, objective=objective, lower_bound=certificate.lower_bound,
+            estimate=certificate.lower_bound, width=network.width, violation=state.violation,
+        )  # fmt: skip
     blocks = _blocks(problem.X, neurons, patterns)
     return Solution(network, certificate, status, patterns, blocks, recorder.history(), max(state.iteration, 1))
 

@@ -22,7 +22,7 @@ _BLOCK_ENTRIES = 1 << 17
 def ascend(
     problem: Problem, nu: FloatArray, given: Neurons, *, threshold: float, n_starts: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    r"""Unit directions u and signs s with :math:`s\,\nu^\top (X u)_+` above a threshold, best first.
+    r"""Find unit directions u and signs s with :math:`s\,\nu^\top (X u)_+` above a threshold, best first.
 
     Starts are the given neurons, perturbed copies of them, differences of rows and random vectors; steps shrink
     geometrically because maxima lie on kinks. Nothing found proves nothing.
@@ -36,7 +36,7 @@ def ascend(
     given : Neurons
         Current neurons; only their directions matter.
     threshold : float
-        Least value of a returned direction, in units of beta times X.
+        Least value of a returned direction; beta, or a little more, for neurons worth adding.
     n_starts : int
         Number of generated starts, each used with both signs.
     rng : Generator
@@ -98,9 +98,7 @@ def _unit(rows: npt.NDArray) -> npt.NDArray:
     return rows / np.maximum(size, np.finfo(rows.dtype).tiny)
 
 
-def _distinct(
-    directions: FloatArray, signs: FloatArray, order: npt.NDArray[np.intp]
-) -> npt.NDArray[np.intp]:
+def _distinct(directions: FloatArray, signs: FloatArray, order: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Members of ``order`` that are not close to an earlier one of the same sign."""
     ranked = directions[order]
     close = (ranked @ ranked.T > _SIMILARITY) & (signs[order][:, None] == signs[order])

@@ -17,6 +17,9 @@ __all__ = ["cone_hull", "interior_points"]
 _FLAT = 1e-10
 """Smallest slack of a unit vector on unit rows for which a cone counts as having an interior."""
 
+_HOPELESS = 1e14
+"""Half of the squared length, for slack one, at which the search for an interior is given up."""
+
 
 def interior_points(
     data: BlockData, start: FloatArray | None = None, *, max_iter: int = 40
@@ -90,7 +93,7 @@ def _separate(
             change = np.where(live, side * (step @ data.rows.T) - short, 0.0)
             push = np.where(live, (aim - force * change) / slack, 0.0)
             top = np.maximum((-change / slack).max(axis=1), (-push / np.where(live, force, 1.0)).max(axis=1))
-            return step, change, push, np.minimum(1.0, 1.0 / np.maximum(top, 1e-300))
+            return step, change, push, 1.0 / np.maximum(top, 1.0)
 
         _, change, push, length = newton(aim)
         target = (np.maximum(1.0 - length, 0.0) ** 3 * centre)[:, None]
@@ -102,7 +105,9 @@ def _separate(
         done = _depth(data, blocks[busy], unit) > _FLAT
         points[busy[done]] = unit[done]
         inside[busy[done]] = True
-        keep = ~done & np.isfinite(sizes) & (sizes < 1.0 / _FLAT)
+        # The dual value bounds ||z||^2 / 2 from below: beyond this, the cone is too narrow or flat.
+        dual = force.sum(axis=1) - 0.5 * np.sum(((side * force) @ data.rows) ** 2, axis=1)
+        keep = ~done & (np.maximum(dual, sizes) < _HOPELESS)
         busy, z, slack, force = busy[keep], z[keep], slack[keep], force[keep]
         if busy.size == 0:
             break
@@ -142,7 +147,7 @@ def _solve(matrices: FloatArray, right: FloatArray) -> FloatArray:
 
 def _line_search(slack: FloatArray, change: FloatArray, z: FloatArray, step: FloatArray) -> FloatArray:
     """Best of a few step lengths on the barrier, for each cone."""
-    top = np.maximum((-change / slack).max(axis=1), 1e-300)
+    top = np.maximum((-change / slack).max(axis=1), 1e-30)
     a = np.einsum("kr,kr->k", step, step)
     b = np.einsum("kr,kr->k", z, step)
     c = 1.0 - np.einsum("kr,kr->k", z, z)

@@ -24,6 +24,12 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["ConeIteration"]
 
+_PART = 0.1
+"""Part of what the zero network can pay for that the first vectors take."""
+
+_REFINEMENTS = 1
+"""Refinements of each Newton direction; with none, gaps below 1e-10 are out of reach."""
+
 
 @dataclass(frozen=True)
 class _Targets:
@@ -68,10 +74,12 @@ class ConeIteration:
         self.data = data
         self.live = data.orient != 0
         beta, count = problem.beta, points.shape[0]
-        budget = problem.loss_value(np.zeros(data.X.shape[0])) / beta
-        length = max(A * budget / count, 1e-12)
+        # Row multipliers start large enough to balance the norms (beta) and a part of the loss (pull).
+        length = _start_length(problem, data, points)
         vectors = length * points
-        centre = B*beta * length / max(float(self.live.sum()) / count, 1.0)
+        pull = np.linalg.norm(data.fit_adjoint(problem.loss_gradient(data.fit(vectors))), axis=1)
+        force = beta + 0.2 * float(pull.mean())
+        centre = force * length / max(float(self.live.sum()) / count, 1.0)
         self.slack = np.where(self.live, data.slacks(vectors), 1.0)
         self.multipliers = np.where(self.live, centre / self.slack, 0.0)
         # On the central path t beta + z^T p = centre and p = -beta z / t, so t^2 - ||z||^2 = t centre / beta.
@@ -110,7 +118,8 @@ class ConeIteration:
         plain = _Targets(-self.slack * self.multipliers, -self.dual, -first * second)
         affine = self._direction(system, norm, residual, plain)
         total, number = self.complementarity()
-        centre = (1.0 - min(1.0, self._limit(affine))) ** 3 * total / number
+        reach = min(1.0, self._limit(affine))
+        centre = (1.0 - reach) ** 3 * total / number
         bent = product(norm.scale_primal(affine.primal), norm.scale_dual(affine.dual))
         mirrored = join(self.primal[:, 0], -self.vectors) * (centre / self.primal_determinant)[:, None]
         targets = _Targets(
@@ -118,9 +127,28 @@ class ConeIteration:
             plain.cones + mirrored - norm.scale_primal(norm.divide(bent)),
             plain.pairs - affine.pairs[0] * affine.pairs[1] + centre,
         )
-        final = self._direction(system, norm, residual, targets)
-        length = min(1.0, 0.99 * self._limit(final))
+        bend = self.data.project(self.data.fit_adjoint(self.loss.bend(reach * affine.fit)))
+        final = self._direction(system, norm, residual + bend, targets)
+        length = self._tempered(final, min(1.0, 0.99 * self._limit(final)), residual, total)
         self._advance(final, length, targets.pairs)
+        return length
+
+    def _tempered(self, direction: _Direction, length: float, residual: FloatArray, total: float) -> float:
+        """Shorten a step along which a curved loss would leave the dual equation further off than the products."""
+        largest = float(np.linalg.norm(residual, axis=1).max())
+        value = self.problem.loss_value(self.loss.fit) + self.problem.beta * float(np.sum(self.primal[:, 0]))
+        allowed = self.problem.beta * total / value
+        linear = self.data.project(
+            self.data.fit_adjoint(self.loss.curvature() * direction.fit)
+            - direction.dual[:, 1:]
+            - self.data.rows_adjoint(direction.multipliers)
+        )
+        for _ in range(10):
+            bend = self.data.project(self.data.fit_adjoint(self.loss.bend(length * direction.fit)))
+            after = float(np.linalg.norm(residual + length * linear + bend, axis=1).max())
+            if after <= max((1.0 - 0.1 * length) * largest, (1.0 - 0.5 * length) * allowed):
+                break
+            length *= 0.5
         return length
 
     def _blocks(self, norm: NormScaling) -> FloatArray:
@@ -194,6 +222,13 @@ class ConeIteration:
         self.slack = self.slack + length * direction.slack
         self.multipliers = self.multipliers + length * direction.multipliers
         self.loss.advance(length, self.loss.fit + length * direction.fit, pairs, direction.fit)
-import os
-A=float(os.environ.get("AA",0.3)); B=float(os.environ.get("BB",1))
-_REFINEMENTS=int(os.environ.get('RR',1))
+
+
+def _start_length(problem: Problem, data: BlockData, points: FloatArray) -> float:
+    """Common length of the first vectors: a part of what the zero network can pay for, and no worse a fit."""
+    zero = problem.loss_value(np.zeros(data.X.shape[0]))
+    length = max(_PART * zero / (problem.beta * points.shape[0]), 1e-12)
+    fit = data.fit(points)
+    while length > 1e-12 and abs(problem.loss_value(length * fit) - zero) > 0.5 * zero:
+        length *= 0.5
+    return length

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.losses import HuberLoss, SquaredHingeLoss
+from cvxnn.losses import HuberLoss, SquaredHingeLoss, SquaredLoss
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
@@ -50,6 +50,11 @@ class InteriorLoss(ABC):
         del target, change
         return np.zeros(0), np.zeros(0)
 
+    def bend(self, change: FloatArray) -> FloatArray:
+        """Gradient after a change of the fit, less its linear prediction; zero where the equations are linear."""
+        del change
+        return np.zeros_like(self.fit)
+
     @abstractmethod
     def advance(self, step: float, fit: FloatArray, target: FloatArray, change: FloatArray) -> None:
         """Move along the Newton step; ``fit`` is the new fit."""
@@ -62,6 +67,12 @@ class _SmoothLoss(InteriorLoss):
 
     def curvature(self) -> FloatArray:
         return self.problem.loss_hessian(self.fit)
+
+    def bend(self, change: FloatArray) -> FloatArray:
+        if isinstance(self.problem.loss, SquaredLoss):
+            return np.zeros_like(self.fit)
+        predicted = self.gradient + self.curvature() * change
+        return self.problem.loss_gradient(self.fit + change) - predicted
 
     def advance(self, step: float, fit: FloatArray, target: FloatArray, change: FloatArray) -> None:
         del step, target, change

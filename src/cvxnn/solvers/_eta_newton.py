@@ -144,7 +144,7 @@ def _inner_newton(model: Model, ridge: Ridge, start: FloatArray) -> tuple[FloatA
         residual = beta * alpha + gradient
         # Error that the residual makes in the norms c_i, relative to the bound 1 that they are held against.
         size = float(model.lengths @ np.abs(residual)) / beta
-        small = size <= accuracy or (size < 1e-6 and size > 0.5 * previous)
+        small = size <= accuracy or (size < 1e-4 and size > 0.5 * previous)
         if model.constant_curvature and size > previous:
             # The system is singular to rounding: the point before was better.
             alpha, fit = kept
@@ -161,7 +161,7 @@ def _inner_newton(model: Model, ridge: Ridge, start: FloatArray) -> tuple[FloatA
         step_fit = ridge.apply(step)
         if model.constant_curvature:
             alpha, fit = alpha + step, fit + step_fit
-            if iteration == 3:
+            if iteration == 8:
                 break
             continue
         slope = float(residual @ step_fit)

@@ -20,6 +20,7 @@ from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
+from cvxnn.progress import Recorder
 from cvxnn.solution import History, Status
 from cvxnn.solvers._eta_newton import Model, OutOfTime, State, minimise_weights
 from cvxnn.solvers._group_fista import minimise_blocks
@@ -28,7 +29,7 @@ from cvxnn.solvers._ridge import Blocks
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-__all__ = ["GroupLassoResult", "GroupLassoStep", "solve_group_lasso"]
+__all__ = ["GroupLassoResult", "solve_group_lasso"]
 
 # Floats of a slab of masks.
 _SLAB = 1 << 22
@@ -38,21 +39,6 @@ _PATH_GAP = 0.1
 # Working sets in a row without progress before a penalty is left or the solve ends.
 _PATIENCE = 6
 _MAX_ITER = 200
-
-
-@dataclass(frozen=True)
-class GroupLassoStep:
-    """What a callback receives after each working set.
-
-    ``violation`` is the largest :math:`\\|X^T D_i \\nu\\| / \\beta - 1` over all blocks, 0 when none is positive.
-    """
-
-    iteration: int
-    seconds: float
-    objective: float
-    lower_bound: float
-    n_blocks: int
-    violation: float
 
 
 @dataclass(frozen=True)
@@ -89,7 +75,7 @@ def solve_group_lasso(
     time_limit: float | None = None,
     max_iter: int | None = None,
     warm_start: FloatArray | None = None,
-    callback: Callable[[GroupLassoStep], None] | None = None,
+    recorder: Recorder | None = None,
 ) -> GroupLassoResult:
     """Solve the group lasso to a relative duality gap.
 
@@ -107,8 +93,8 @@ def solve_group_lasso(
         Working sets, 200 by default.
     warm_start : ndarray (P, d), optional
         Blocks to start from; the path of penalties is skipped.
-    callback : callable, optional
-        Receives a :class:`GroupLassoStep` after each working set.
+    recorder : Recorder, optional
+        Keeps the history, one row a working set, and calls back.
 
     Returns
     -------
@@ -121,7 +107,7 @@ def solve_group_lasso(
     >>> result.vectors.round(6)
     array([[1.5]])
     """
-    run = _Run(problem, patterns, tol, time_limit, callback)
+    run = _Run(problem, patterns, tol, time_limit, Recorder(False) if recorder is None else recorder)
     try:
         status = run.solve(_MAX_ITER if max_iter is None else max_iter, warm_start)
     except OutOfTime:
@@ -140,11 +126,10 @@ class _Run:
         patterns: ActivationPatterns,
         tol: float,
         time_limit: float | None,
-        callback: Callable[[GroupLassoStep], None] | None,
+        recorder: Recorder,
     ) -> None:
-        self.start = time.perf_counter()
-        self.deadline = math.inf if time_limit is None else self.start + time_limit
-        self.problem, self.tol, self.callback = problem, tol, callback
+        self.deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
+        self.problem, self.tol, self.recorder = problem, tol, recorder
         self.origin = first_occurrences(patterns.packed)
         self.patterns = patterns.subset(self.origin)
         # A power of two brings X to order one exactly; u and beta change by the inverse.
@@ -165,7 +150,6 @@ class _Run:
         self.best: tuple[IntArray, FloatArray] = (np.zeros(0, dtype=np.int64), np.zeros((0, X.shape[1])))
         self.dual = problem.dual_vector(self.zero_fit)
         self.bound = 0.0
-        self.records: list[tuple[int, float, float, float]] = []
         self.n_iter = 0
 
     # -- pricing -------------------------------------------------------------------------------------------------------
@@ -178,6 +162,16 @@ class _Run:
             blocks = masks.astype(np.float64) @ weighted
             out[piece] = np.sqrt(np.sum(blocks * blocks, axis=1))
         return out
+
+    def dual_point(self, state: State) -> FloatArray:
+        """Dual vector ``beta * alpha`` of a state.
+
+        It equals minus the gradient at the fit up to the residual of the ridge solve, but its norms are those that the
+        state was solved for; on data with columns of very different scale the gradient's are not.
+        """
+        return self.problem.loss.project_dual(
+            self.model.beta * state.alpha, self.problem.y, self.problem.sample_weight
+        )
 
     def note(self, state: State, blocks: Blocks) -> None:
         """Keep the blocks of a state if they are the best so far."""
@@ -209,7 +203,7 @@ class _Run:
         norms = self.price(nu)
         top = float(np.max(norms, initial=0.0))
         self.bound_from(nu, norms)
-        self.record(0, top)
+        self.record(top)
         if top <= self.beta or self.gap() <= self.tol:
             return Status.PATTERNS_OPTIMUM
         w = np.zeros(0)
@@ -227,10 +221,10 @@ class _Run:
             blocks, w = self.extend(blocks, w, norms / penalty)
             state = self.newton(blocks, w, alpha, inner_tol)
             self.n_iter += 1
-            nu = -self.model.gradient(state.fit)
+            nu = self.dual_point(state)
             norms = self.price(nu)
             self.bound_from(nu, norms)
-            self.record(int(np.count_nonzero(state.w)), float(np.max(norms)))
+            self.record(float(np.max(norms)))
             if self.gap() <= self.tol:
                 return Status.PATTERNS_OPTIMUM
             if self.n_iter >= max_iter:
@@ -280,7 +274,7 @@ class _Run:
             self.note(state, blocks)
             if self.model.expired():
                 raise OutOfTime
-            nu = -self.model.gradient(state.fit)
+            nu = self.dual_point(state)
             return self.penalty_gap(state, nu, float(np.max(state.norms, initial=0.0))) <= inner_tol
 
         if not self.model.fits(len(w)):
@@ -302,20 +296,23 @@ class _Run:
         point = problem.loss.project_dual(scale * nu, problem.y, problem.sample_weight)
         return (state.objective - problem.dual_value(point)) / max(abs(state.objective), 1e-300)
 
-    def record(self, n_blocks: int, largest: float) -> None:
-        seconds = time.perf_counter() - self.start
-        self.records.append((self.n_iter, seconds, self.objective, self.bound))
-        if self.callback is not None:
-            violation = max(0.0, largest / self.beta - 1.0)
-            self.callback(
-                GroupLassoStep(self.n_iter, seconds, self.objective, self.bound, n_blocks, violation)
-            )
+    def record(self, largest: float) -> None:
+        """Write a row of the history; ``largest`` is the largest norm over all blocks."""
+        self.recorder.record(
+            "start" if self.n_iter == 0 else "blocks",
+            self.n_iter,
+            objective=self.objective,
+            lower_bound=self.bound,
+            estimate=self.bound,
+            width=len(self.best[0]),
+            violation=max(0.0, largest / self.beta - 1.0),
+        )
 
     def result(self, status: Status) -> GroupLassoResult:
         ids, vectors = self.best
         vectors = np.ldexp(vectors if self.basis is None else vectors @ self.basis.T, -self.exponent)
         index = self.origin[ids]
         order = np.argsort(index)
-        table = np.array(self.records, dtype=np.float64).reshape(-1, 4)
-        history = History(table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3])
-        return GroupLassoResult(index[order], vectors[order], self.dual, status, history, self.n_iter)
+        return GroupLassoResult(
+            index[order], vectors[order], self.dual, status, self.recorder.history(), self.n_iter
+        )

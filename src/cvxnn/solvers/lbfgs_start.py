@@ -109,7 +109,7 @@ class _TwoLayer:
         if not np.isfinite(value):
             return np.inf, point
         slope = self.problem.loss_gradient(fit).astype(self.X.dtype)
-        gradient = self.X.dtype.type(beta) * point
+        gradient = beta * point
         grad_W, grad_a = self.split(gradient)
         grad_a += slope @ hidden
         np.multiply(hidden > 0.0, slope[:, None], out=hidden)
@@ -128,13 +128,11 @@ class _TwoLayer:
 Function = Callable[[AnyFloats], tuple[float, AnyFloats]]
 
 
-def _minimize(
-    function: Function, point: AnyFloats, *, max_iter: int, rtol: float, deadline: float
-) -> AnyFloats:
+def _minimize(function: Function, point: AnyFloats, *, max_iter: int, rtol: float, deadline: float) -> AnyFloats:
     value, gradient = function(point)
     memory = _Memory(len(point), point.dtype)
     values = [value]
-    for iteration in range(max_iter):
+    for _ in range(max_iter):
         direction = memory.direction(gradient)
         slope = float(np.dot(direction, gradient))
         if not slope < 0.0:
@@ -156,7 +154,7 @@ def _minimize(
         values.append(value)
         if len(values) > 2 * _WINDOW and values[-1 - _WINDOW] - value < rtol * abs(value):
             break
-        if iteration % 5 == 0 and time.perf_counter() >= deadline:
+        if time.perf_counter() >= deadline:
             break
     return point
 
@@ -168,11 +166,11 @@ def _weak_wolfe(
     low, high, step = 0.0, np.inf, first
     best = None
     for _ in range(_TRIALS):
-        trial_value, trial_gradient = function(point + point.dtype.type(step) * direction)
+        trial_value, trial_gradient = function(point + step * direction)
         if not trial_value <= value + 1e-4 * step * slope:
             high = step
         else:
-            best = (point.dtype.type(step), trial_value, trial_gradient)
+            best = (step, trial_value, trial_gradient)
             if float(np.dot(trial_gradient, direction)) >= 0.9 * slope:
                 return best
             low = step
@@ -208,12 +206,12 @@ class _Memory:
         order = [(self.head - 1 - i) % _HISTORY for i in range(self.count)]
         shares = {}
         for i in order:
-            shares[i] = float(np.dot(self.moves[i], out)) / self.products[i]
-            out -= out.dtype.type(shares[i]) * self.changes[i]
+            shares[i] = float(np.dot(self.moves[i], out)) / float(self.products[i])
+            out -= shares[i] * self.changes[i]
         if self.count:
             last = self.changes[order[0]]
-            out *= out.dtype.type(self.products[order[0]] / float(np.dot(last, last)))
+            out *= float(self.products[order[0]]) / float(np.dot(last, last))
         for i in reversed(order):
-            back = float(np.dot(self.changes[i], out)) / self.products[i]
-            out += out.dtype.type(shares[i] - back) * self.moves[i]
+            back = float(np.dot(self.changes[i], out)) / float(self.products[i])
+            out += (shares[i] - back) * self.moves[i]
         return out

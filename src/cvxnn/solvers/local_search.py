@@ -20,10 +20,13 @@ Pricing = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 __all__ = ["default_width", "local_search", "merge_neurons"]
 
-_FIRST_SMOOTHING = 5e-3
+# Smoothing and its factor per round, in the first cycle and in the later ones.
+_FIRST_SMOOTHING, _FIRST_FACTOR = 5e-3, 0.7
+_NEXT_SMOOTHING, _NEXT_FACTOR = 3e-3, 0.3
 _LAST_SMOOTHING = 1e-6
+_QUIET_CYCLES = 2
 _STEPS = 8
-_QUIET = 3
+_STARTS = 200
 _LARGEST_WORK_ARRAY = 1 << 24
 
 
@@ -44,7 +47,7 @@ def local_search(
     start: Neurons | None = None,
     width: int | None = None,
     time_limit: float | None = None,
-    max_rounds: int = 60,
+    max_rounds: int = 200,
     random_state: int | np.random.Generator | None = 0,
     pricing: Pricing | None = None,
     callback: Callable[[Neurons, float], None] | None = None,
@@ -54,8 +57,9 @@ def local_search(
 
     An L-BFGS start on a wide network, then rounds of: merge neurons, re-optimise their masses
     (:func:`solve_masses`), move all vectors jointly at a shrinking smoothing of the kinks
-    (:class:`SmoothedKinks`), and add the neurons that ``pricing`` proposes. No bound is computed: the result is a
-    point, good in practice, that other parts of the library judge.
+    (:class:`SmoothedKinks`), and add neurons that a quick ascent finds to violate dual feasibility. Rounds form
+    cycles; each cycle begins at a large smoothing again. No bound is computed: the result is a point, good in
+    practice, that other parts of the library judge.
 
     Parameters
     ----------
@@ -67,17 +71,17 @@ def local_search(
         Neurons of the L-BFGS start; by default :func:`default_width`.
     time_limit : float, optional
         Seconds of wall time; exceeded by no more than one step.
-    max_rounds : int, default 60
+    max_rounds : int, default 200
         Most rounds.
     random_state : int, Generator or None, default 0
         Seed of the first weights.
     pricing : callable, optional
-        Takes the dual vector ``(n,)`` at the best neurons and returns directions ``(q, d)`` and signs ``(q,)`` of
-        neurons worth adding; none where it finds none.
+        A search more thorough than the built-in ascent, called once a cycle: takes the dual vector ``(n,)`` at the
+        current neurons and returns directions ``(q, d)`` and signs ``(q,)`` worth adding, best first, maybe none.
     callback : callable, optional
         Called as ``callback(neurons, objective)`` whenever the best objective falls.
     tol : float, default 1e-5
-        Stop when rounds lower the objective by less than this fraction and the smoothing has ended.
+        Stop when two cycles in a row each lower the objective by at most this fraction of it.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def local_search(
         start = lbfgs_start(problem, width=size, time_limit=share, random_state=rng)
     incumbent.offer(start)
     pricer = _Pricer(problem, pricing, rng)
-    _rounds(problem, start, incumbent, max_rounds=max_rounds, deadline=deadline, pricing=pricer, tol=tol)
+    _rounds(problem, start, incumbent, max_rounds=max_rounds, deadline=deadline, pricer=pricer, tol=tol)
     final = merge_neurons(problem.X, incumbent.neurons)
     incumbent.offer(final)
     if time.perf_counter() < deadline:
@@ -118,9 +122,9 @@ class _Incumbent:
         self.value = self.neurons.objective(problem)
 
     def offer(self, neurons: Neurons) -> None:
-        """Keep the neurons if they are strictly better, or as good with fewer neurons."""
+        """Keep the neurons if they are strictly better, or as good and not more."""
         value = neurons.objective(self.problem)
-        if value < self.value or (value == self.value and len(neurons) < len(self.neurons)):
+        if value < self.value or (value == self.value and len(neurons) <= len(self.neurons)):
             improved = value < self.value
             self.neurons, self.value = neurons, value
             if improved and self.callback is not None:
@@ -134,51 +138,62 @@ def _rounds(
     *,
     max_rounds: int,
     deadline: float,
-    pricing: _Pricer,
+    pricer: _Pricer,
     tol: float,
 ) -> None:
+    """Cycles of rounds; the smoothing falls within a cycle and the next cycle begins at a large one again."""
     steps = SmoothedKinks(problem)
-    eps, quiet = _FIRST_SMOOTHING, 0
+    eps, factor, quiet = _FIRST_SMOOTHING, _FIRST_FACTOR, 0
+    cycle_value = incumbent.value
     for _ in range(max_rounds):
-        if time.perf_counter() >= deadline:
-            break
         before = incumbent.value
         neurons = solve_masses(problem, _clean(problem.X, neurons), tol=min(1e-8, 1e-2 * tol), max_iter=20)
         incumbent.offer(neurons)
         neurons = steps.minimize(neurons, eps=eps, max_steps=_STEPS, deadline=deadline)
         incumbent.offer(neurons)
-        quiet = quiet + 1 if before - incumbent.value < tol * abs(incumbent.value) else 0
-        grown = neurons
-        if time.perf_counter() < deadline:
-            grown = pricing.grow(neurons, eps=eps, thorough=quiet > 0)
-        settled = quiet >= _QUIET and eps <= max(_LAST_SMOOTHING, 0.1 * tol)
-        if settled or (len(grown) == 0):
+        if time.perf_counter() >= deadline:
             break
+        last = eps <= _LAST_SMOOTHING
+        if last:
+            quiet = quiet + 1 if cycle_value - incumbent.value <= tol * abs(incumbent.value) else 0
+            cycle_value = incumbent.value
+            if quiet >= _QUIET_CYCLES:
+                break
+        grown = pricer.grow(neurons, margin=min(5e-4, max(2e-5, eps)), effort=4**quiet, thorough=last)
+        if len(grown) == 0:
+            break
+        if last:
+            eps, factor = _NEXT_SMOOTHING, _NEXT_FACTOR
+        else:
+            idle = len(grown) == len(neurons) and before - incumbent.value <= 0.1 * tol * abs(incumbent.value)
+            eps = max((_NEXT_FACTOR if idle else factor) * eps, _LAST_SMOOTHING)
         neurons = grown
-        eps = max((0.4 if quiet else 0.7) * eps, _LAST_SMOOTHING)
 
 
 class _Pricer:
-    """Proposes neurons: quick ascent in every round, the caller's search when that finds nothing new."""
+    """Proposes neurons: quick ascent in every round, the caller's search at the end of each cycle."""
 
     def __init__(self, problem: Problem, outer: Pricing | None, rng: np.random.Generator) -> None:
         self.problem = problem
         self.outer = outer
         self.rng = rng
         self.largest = max(64, 2 * default_width(problem.n_samples))
-        self.n_starts = 200
 
-    def grow(self, neurons: Neurons, *, eps: float, thorough: bool) -> Neurons:
-        """Neurons with those worth adding, at a small mass."""
+    def grow(self, neurons: Neurons, *, margin: float, effort: int, thorough: bool) -> Neurons:
+        """Neurons with those found to violate dual feasibility by a relative margin, at a small mass."""
         nu = self.problem.dual_vector(neurons.fit(self.problem.X))
-        margin = 1.0 + min(5e-4, max(2e-5, eps))
         directions, signs = ascend(
-            self.problem, nu, neurons, threshold=margin * self.problem.beta, n_starts=self.n_starts, rng=self.rng
+            self.problem,
+            nu,
+            neurons,
+            threshold=(1.0 + margin) * self.problem.beta,
+            n_starts=_STARTS * effort,
+            rng=self.rng,
         )
         if thorough and self.outer is not None:
             found = self.outer(nu)
-            directions = np.vstack([np.asarray(found[0], dtype=np.float64), directions])
-            signs = np.concatenate([np.asarray(found[1], dtype=np.float64), signs])
+            directions = np.vstack([np.reshape(found[0], (-1, directions.shape[1])), directions])
+            signs = np.concatenate([np.ravel(found[1]), signs])
         room = min(len(signs), max(10, len(neurons) // 3), max(0, self.largest - len(neurons)))
         if room == 0:
             return neurons

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import qr, solve_triangular
@@ -92,7 +94,7 @@ class _MassProgram:
             if decrease <= 0.0:
                 break
             trial, trial_value, step = self._line_search(masses, target, value, decrease)
-            if trial_value < value:
+            if trial_value <= value:
                 masses, value = trial, trial_value
             if step == 1.0 and decrease <= tol * abs(value):
                 break
@@ -146,7 +148,8 @@ def _null_space(columns: FloatArray) -> FloatArray:
     if k == 0:
         return np.zeros((0, 0))
     scale = np.linalg.norm(columns, axis=0)
-    triangle, pivots = qr(columns / scale, mode="r", pivoting=True)[:2]
+    factored: Any = qr(columns / scale, mode="r", pivoting=True)
+    triangle, pivots = factored
     diagonal = np.abs(np.diagonal(triangle))
     rank = int(np.sum(diagonal > 1e-11 * diagonal[0]))
     if rank == k:
@@ -159,7 +162,6 @@ def _null_space(columns: FloatArray) -> FloatArray:
 
 def _empty_along(masses: FloatArray, null: FloatArray) -> FloatArray:
     """Move along each dependency, in the sense that does not raise the total mass, until a mass is zero."""
-    masses = masses.copy()
     while null.shape[1]:
         move = null[:, 0] if null[:, 0].sum() < 0 else -null[:, 0]
         falling = np.flatnonzero((move < 0) & (masses > 0))
@@ -167,8 +169,10 @@ def _empty_along(masses: FloatArray, null: FloatArray) -> FloatArray:
             null = null[:, 1:]
             continue
         hit = int(falling[np.argmin(masses[falling] / -move[falling])])
-        masses = np.maximum(masses + (masses[hit] / -move[hit]) * move, 0.0)
-        masses[hit] = 0.0
+        step = float(masses[hit] / -move[hit])
+        moved: FloatArray = np.maximum(masses + step * move, 0.0)
+        moved[hit] = 0.0
+        masses = moved
         null = null[:, 1:] - np.outer(move, null[hit, 1:] / move[hit])
         null[hit] = 0.0
     return masses

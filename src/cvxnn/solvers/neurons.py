@@ -49,8 +49,7 @@ class Neurons:
         """Check the shapes."""
         if self.vectors.ndim != 2 or self.signs.shape != (self.vectors.shape[0],):
             raise ValueError(
-                "vectors must have shape (k, d) and signs (k,); "
-                f"got {self.vectors.shape} and {self.signs.shape}."
+                f"vectors must have shape (k, d) and signs (k,); got {self.vectors.shape} and {self.signs.shape}."
             )
 
     @classmethod
@@ -66,7 +65,7 @@ class Neurons:
         return cls(vectors[keep], np.sign(network.a[keep]))
 
     def __len__(self) -> int:
-        """Number of neurons k."""
+        """Return the number of neurons k."""
         return self.vectors.shape[0]
 
     @property
@@ -91,5 +90,5 @@ class Neurons:
         return Neurons(self.vectors[index], self.signs[index])
 
     def joined(self, other: Neurons) -> Neurons:
-        """These neurons followed by those of ``other``."""
+        """Append the neurons of ``other`` to these."""
         return Neurons(np.vstack([self.vectors, other.vectors]), np.concatenate([self.signs, other.signs]))

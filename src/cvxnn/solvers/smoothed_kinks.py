@@ -58,14 +58,11 @@ class SmoothedKinks:
         self.single: SingleArray = problem.X.astype(np.float32)
         self.row_norms = np.linalg.norm(problem.X, axis=1)
         self.damping = 0.1
-        self.last = None
         self._upper = np.triu_indices(problem.n_features)
         cached = problem.n_samples * len(self._upper[0]) <= _PAIR_ENTRIES
         self._pairs = self._feature_products(slice(None)) if cached else None
 
-    def minimize(
-        self, neurons: Neurons, *, eps: float, max_steps: int, deadline: float = np.inf
-    ) -> Neurons:
+    def minimize(self, neurons: Neurons, *, eps: float, max_steps: int, deadline: float = np.inf) -> Neurons:
         """Take steps at smoothing ``eps``; return the best neurons met by the true objective.
 
         The start counts as met, so the objective never rises. ``deadline`` is a time of ``time.perf_counter``.
@@ -97,13 +94,10 @@ class SmoothedKinks:
             if true_value < best_value:
                 best, best_value = Neurons(vectors, signs), true_value
             state = self._state(vectors, signs, products, smooth)
-        self.last = Neurons(vectors, signs)
         return best
 
-    def _state(
-        self, vectors: FloatArray, signs: FloatArray, products: FloatArray, smooth: FloatArray
-    ) -> _State:
-        """Derivatives of the smoothed objective at ``vectors`` with ``products = X vectors'``."""
+    def _state(self, vectors: FloatArray, signs: FloatArray, products: FloatArray, smooth: FloatArray) -> _State:
+        """Compute the derivatives of the smoothed objective at ``vectors`` with ``products = X vectors'``."""
         root = np.sqrt(products * products + smooth)
         fit = 0.5 * ((products + root) @ signs)
         nu = self.problem.dual_vector(fit)
@@ -218,8 +212,8 @@ class SmoothedKinks:
         if not value < state.value:
             self.damping = max(10.0 * self.damping, 1e-3)
             return None
-        self.damping = max(0.5 * self.damping, 1e-3) if length >= 1.0 else (
-            3.0 * self.damping if length < 0.5 else self.damping
+        self.damping = (
+            max(0.5 * self.damping, 1e-3) if length >= 1.0 else (3.0 * self.damping if length < 0.5 else self.damping)
         )
         masses = np.linalg.norm(state.vectors + length * move, axis=1)
         fit = np.maximum(products, 0.0) @ state.signs

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvxnn.networks import ReLUNetwork
+from cvxnn.problem import Problem
+from cvxnn.solvers._ascent import ascend
+from cvxnn.solvers.lbfgs_start import _TwoLayer, lbfgs_start
+from cvxnn.solvers.local_search import local_search, merge_neurons
+from cvxnn.solvers.neurons import Neurons
+
+DATA = Path(__file__).parent.parent / "data"
+LOSSES = ["squared", "huber", "logistic", "squared_hinge"]
+
+
+def fixture(number: str) -> tuple[Problem, float]:
+    entry = json.loads(next(DATA.glob(f"{number}_*.json")).read_text())
+    loss = {"sq": "squared", "log": "logistic"}[entry["kind"]]
+    return Problem(entry["X"], entry["y"], beta=entry["beta"], loss=loss), entry["p_star"]
+
+
+def make(loss: str = "squared", *, n: int = 40, d: int = 4, seed: int = 0, beta: float = 0.5) -> Problem:
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    y = np.sin(2 * X[:, 0]) + 0.3 * rng.standard_normal(n)
+    if loss in ("logistic", "squared_hinge"):
+        y = np.where(y > 0, 1.0, -1.0)
+    return Problem(X, y, beta=beta, loss=loss)
+
+
+@pytest.mark.parametrize("number", ["01", "03", "04", "06", "07", "08"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_reaches_the_known_optimum(number, seed):
+    problem, optimum = fixture(number)
+    value = local_search(problem, random_state=seed).objective(problem)
+    assert optimum * (1 - 1e-9) <= value <= optimum * (1 + 1e-4)
+
+
+def test_zero_network_where_it_is_optimal():
+    problem, optimum = fixture("10")
+    assert len(local_search(problem)) == 0
+    assert Neurons.empty(2).objective(problem) == pytest.approx(optimum, rel=1e-14)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_huge_beta_gives_no_neurons(loss):
+    assert len(local_search(make(loss, beta=1e6))) == 0
+
+
+def test_zero_targets_give_no_neurons():
+    assert len(local_search(Problem(np.eye(3), np.zeros(3), beta=0.1))) == 0
+
+
+@pytest.mark.parametrize("loss", ["squared", "huber"])
+def test_one_sample_one_feature(loss):
+    problem = Problem([[2.0]], [0.9], beta=0.2, loss=loss)
+    best = local_search(problem)
+    np.testing.assert_allclose(best.vectors, [[(2.0 * 0.9 - 0.2) / 4.0]], rtol=1e-7)
+    assert best.objective(problem) == pytest.approx(0.2 * 0.4 + 0.5 * 0.1**2, rel=1e-14)
+
+
+def test_one_feature_needs_two_directions():
+    problem = make("squared", d=1, beta=0.1)
+    best = local_search(problem)
+    assert len(best) <= 4
+    x, y = problem.X[:, 0], problem.y
+    # On either side of zero the problem is a scalar lasso.
+    expected = problem.loss_value(np.zeros(len(y)))
+    for side in (x > 0, x < 0):
+        gain = max(abs(float(x[side] @ y[side])) - problem.beta, 0.0)
+        expected -= 0.5 * gain**2 / float(x[side] @ x[side])
+    assert best.objective(problem) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_is_deterministic(loss):
+    problem = make(loss)
+    a, b = (local_search(problem, random_state=3, max_rounds=10) for _ in range(2))
+    np.testing.assert_array_equal(a.vectors, b.vectors)
+    np.testing.assert_array_equal(a.signs, b.signs)
+
+
+def test_weights_equal_repeated_rows():
+    base = make(n=25)
+    counts = np.random.default_rng(1).integers(0, 4, 25)
+    weighted = Problem(base.X, base.y, beta=0.5, sample_weight=counts)
+    repeated = Problem(np.repeat(base.X, counts, axis=0), np.repeat(base.y, counts), beta=0.5)
+    values = [local_search(p).objective(p) for p in (weighted, repeated)]
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_callback_sees_falling_objectives_and_the_result(loss):
+    problem, seen = make(loss), []
+    best = local_search(problem, callback=lambda z, v: seen.append((z, v)), max_rounds=20)
+    values = [v for _, v in seen]
+    assert all(b < a for a, b in itertools.pairwise(values))
+    assert best.objective(problem) == values[-1]
+    assert best.network().objective(problem) == pytest.approx(values[-1], rel=1e-12)
+
+
+def test_interrupt_propagates_and_leaves_the_best_with_the_caller():
+    problem, seen = make(), []
+
+    def callback(neurons: Neurons, value: float) -> None:
+        seen.append((neurons, value))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local_search(problem, callback=callback)
+    assert seen[-1][0].objective(problem) == seen[-1][1] < seen[0][1]
+
+
+def test_start_is_never_worsened():
+    problem = make()
+    good = local_search(problem, max_rounds=5)
+    assert local_search(problem, start=good, max_rounds=3).objective(problem) <= good.objective(problem)
+
+
+def test_without_time_the_result_is_still_a_network():
+    problem = make(n=200)
+    best = local_search(problem, time_limit=0.0)
+    assert best.objective(problem) <= Neurons.empty(4).objective(problem)
+
+
+def test_pricing_neurons_are_used():
+    problem, optimum = fixture("06")
+    entry = json.loads(next(DATA.glob("06_*.json")).read_text())
+    calls = []
+
+    def pricing(nu):
+        calls.append(nu)
+        return np.array(entry["atoms_directions"]), np.array(entry["atoms_signs"])
+
+    start = Neurons(np.array([[1e-3, 0.0, 0.0]]), np.ones(1))
+    best = local_search(problem, start=start, pricing=pricing)
+    assert calls and calls[0].shape == (6,)
+    assert best.objective(problem) == pytest.approx(optimum, rel=1e-6)
+
+
+def test_small_beta_and_more_features_than_samples():
+    problem = make(n=6, d=10, beta=1e-7)
+    best = local_search(problem, max_rounds=15)
+    assert len(best) <= 64
+    assert best.objective(problem) < 1e-4
+
+
+def test_beta_zero_fits_the_data():
+    problem = make(n=8, d=3, beta=0.0)
+    assert local_search(problem, max_rounds=15).objective(problem) < 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 6), d=st.integers(1, 4), k=st.integers(0, 12))
+def test_merging_keeps_the_fit_and_never_raises_the_objective(seed, n, d, k):
+    rng = np.random.default_rng(seed)
+    X = rng.integers(-2, 3, (n, d)).astype(float)
+    neurons = Neurons(rng.integers(-3, 4, (k, d)).astype(float), rng.choice([-1.0, 1.0], k))
+    merged = merge_neurons(X, neurons)
+    np.testing.assert_allclose(merged.fit(X), neurons.fit(X), atol=1e-12)
+    assert merged.masses.sum() <= neurons.masses.sum() + 1e-12
+    assert len(merge_neurons(X, merged)) == len(merged)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_of_the_two_layer_objective(loss):
+    problem = make(loss, n=12)
+    function = _TwoLayer(problem, 5)
+    point = function.random_point(np.random.default_rng(0))
+    value, gradient = function(point)
+    W, a = function.split(point)
+    assert value == pytest.approx(ReLUNetwork(W, a).objective(problem), rel=1e-12)
+    for i in range(0, len(point), 3):
+        h = np.zeros_like(point)
+        h[i] = 1e-6
+        slope = (function(point + h)[0] - function(point - h)[0]) / 2e-6
+        assert slope == pytest.approx(gradient[i], rel=1e-5, abs=1e-6)
+
+
+def test_start_does_not_depend_on_the_scale_of_the_data():
+    problem = make(n=60)
+    scaled = Problem(1e3 * problem.X, 1e-2 * problem.y, beta=problem.beta * 1e3 * 1e-2)
+    a, b = lbfgs_start(problem, width=20), lbfgs_start(scaled, width=20)
+    assert b.objective(scaled) == pytest.approx(1e-4 * a.objective(problem), rel=1e-2)
+
+
+def test_single_precision_start_agrees_with_double(monkeypatch):
+    import cvxnn.solvers.lbfgs_start as module
+
+    problem = make(n=100)
+    double = lbfgs_start(problem, width=50)
+    monkeypatch.setattr(module, "_SINGLE_PRECISION_FROM", 0)
+    single = lbfgs_start(problem, width=50)
+    assert single.objective(problem) == pytest.approx(double.objective(problem), rel=2e-2)
+
+
+def test_ascent_finds_the_exact_maximum_in_the_plane():
+    rng = np.random.default_rng(0)
+    X, nu = rng.standard_normal((15, 2)), rng.standard_normal(15)
+    problem = Problem(X, nu, beta=1.0)
+    directions, signs = ascend(problem, nu, Neurons.empty(2), threshold=0.0, n_starts=60, rng=rng)
+    angles = np.linspace(0, 2 * np.pi, 200_001)
+    values = np.maximum(np.column_stack([np.cos(angles), np.sin(angles)]) @ X.T, 0.0) @ nu
+    for sign, exact in ((1.0, values.max()), (-1.0, -values.min())):
+        found = sign * (nu @ np.maximum(X @ directions[signs == sign].T, 0.0))
+        assert found.max() == pytest.approx(exact, rel=1e-3)
+        assert np.all(np.diff(found) <= 1e-12)
