@@ -42,7 +42,8 @@ class Status(Enum):
 _ADVICE = {
     Status.GLOBAL_OPTIMUM: "The duality gap is closed for networks of every width: no network has a lower objective.",
     Status.PATTERNS_OPTIMUM: (
-        "The duality gap is closed among the listed activation patterns and the search found no violating neuron; "
+        "The duality gap is closed among the listed activation patterns, and the search found no neuron outside that "
+        "violates the dual by more than the tolerance; "
         "this does not prove that no better network exists (see global_lower_bound, or solve with certify=True)."
     ),
     Status.MAX_ITER: "Raise max_iter, loosen tol or increase beta; the network is the best found and its bound holds.",

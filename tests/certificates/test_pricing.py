@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cvxnn.certificates
+from cvxnn.certificates import cone_branch_and_bound, sign_branch_and_bound
 from cvxnn.certificates.pricing import PricingBound, pricing_bound
 from tests.oracles.pricing import (
     activation_value,
@@ -300,3 +303,59 @@ def test_messages():
         pricing_bound(X, nu, starts=np.ones((1, 3)))
     with pytest.raises(ValueError, match="works up to rank"):
         pricing_bound(np.eye(9), np.ones(9), method="cone")
+
+
+@pytest.mark.parametrize(
+    ("module", "bounder", "method"),
+    [(cone_branch_and_bound, "_ConeBounder", "cone"), (sign_branch_and_bound, "_SignBounder", "sign")],
+)
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_an_interrupt_leaves_a_valid_bound(monkeypatch, module, bounder, method, calls):
+    X, nu = residual_like(30, 4, 2)
+    truth = pricing_bound(X, nu)
+    original = getattr(module, bounder).bound
+    count = 0
+
+    def interrupting(*args):
+        nonlocal count
+        count += 1
+        if count > calls:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(getattr(module, bounder), "bound", interrupting)
+    bound = pricing_bound(X, nu, method=method)
+    assert bound.interrupted
+    assert not bound.closed
+    assert bound.upper >= truth.lower
+    assert_sound(X, nu, bound, samples=500)
+
+
+@pytest.mark.parametrize("method", ["cone", "sign"])
+@pytest.mark.parametrize("distance", [1e-4, 1e-6, 1e-9, 1e-13])
+@pytest.mark.parametrize("seed", [138, 232, 5])
+def test_nearly_repeated_rows(seed, distance, method):
+    rng = np.random.default_rng(seed)
+    X, nu = rng.standard_normal((6, 3)), rng.standard_normal(6)
+    X = X[rng.integers(0, 6, 6)] * rng.choice([-1.0, 1.0], 6)[:, None] + distance * X
+    bound = pricing_bound(X, nu, method=method)
+    truth = dual_norm_by_strings(X, nu)
+    assert bound.upper >= truth * (1 - 1e-13)
+    assert bound.closed
+    assert bound.upper == pytest.approx(truth, rel=1e-8)
+
+
+def test_rows_that_cancel():
+    X = np.array([[1.0, 2.0], [1.0, 2.0], [-3.0, 1.0], [-3.0, 1.0]])
+    bound = pricing_bound(X, np.array([1.0, -1.0, 0.3, -0.3]))
+    assert bound.closed
+    assert 0.0 <= bound.lower <= bound.upper <= 1e-13
+
+
+def test_certificates_import_no_solver():
+    folder = Path(cvxnn.certificates.__path__[0])
+    for name in ("pricing", "cone_bounds", "cheap_bounds", "cone_branch_and_bound", "sign_branch_and_bound"):
+        for path in (folder / f"{name}.py", *folder.glob("_[a-z]*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cvxnn"):
+                    assert node.module.startswith("cvxnn.certificates.")

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-from sklearn.base import BaseEstimator
-from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cvxnn.estimators import ReLUClassifier, ReLURegressor
+from cvxnn import ReLUClassifier, ReLURegressor
 
 
-@parametrize_with_checks(
-    [
-        ReLURegressor(),
-        ReLURegressor(loss="huber", fit_intercept=False),
-        ReLUClassifier(),
-        ReLUClassifier(loss="squared_hinge"),
-        ReLUClassifier(loss="squared", warm_start=True),
-    ]
-)
+@parametrize_with_checks([ReLURegressor(tol=1e-2), ReLUClassifier(tol=1e-2)])
 def test_scikit_learn_check(estimator, check):
     check(estimator)

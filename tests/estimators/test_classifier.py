@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,7 +130,7 @@ def test_contradicting_labels_of_one_point_stay_apart():
 
 @pytest.mark.parametrize(("y", "weight"), [(["a", "a", "a"], None), (["a", "a", "b"], [1.0, 2.0, 0.0])])
 def test_one_class_is_refused(y, weight):
-    with pytest.raises(ValueError, match="one class .*a.* at least two classes"):
+    with pytest.raises(ValueError, match=r"one class .*a.* at least two classes"):
         ReLUClassifier().fit([[0.0], [1.0], [2.0]], y, sample_weight=weight)
 
 
@@ -207,8 +208,9 @@ def test_pickle_clone_and_params():
     est = ReLUClassifier(alpha=0.02, loss="squared_hinge").fit(X, y)
     again = pickle.loads(pickle.dumps(est))
     np.testing.assert_array_equal(again.decision_function(X), est.decision_function(X))
-    assert clone(est).get_params() == est.get_params()
-    assert not hasattr(clone(est), "network_")
+    copy: Any = clone(est)
+    assert copy.get_params() == est.get_params()
+    assert not hasattr(copy, "network_")
     assert est.set_params(alpha=0.5).alpha == 0.5
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,7 +58,9 @@ def test_target_offset_by_transformed_target_regressor(table):
 def test_data_frames_keep_their_names(table):
     X, y = table
     frame = pd.DataFrame(X, columns=["width", "height"])
-    est = ReLURegressor(alpha=0.05).fit(frame, pd.Series(y, name="price"), sample_weight=pd.Series(np.ones(len(y))))
+    est = ReLURegressor(alpha=0.05).fit(
+        frame, pd.Series(y, name="price"), sample_weight=pd.Series(np.ones(len(y)))
+    )
     assert est.feature_names_in_.tolist() == ["width", "height"]
     assert est.n_features_in_ == 2
     np.testing.assert_array_equal(est.predict(frame), ReLURegressor(alpha=0.05).fit(X, y).predict(X))
@@ -68,25 +72,28 @@ def test_sample_weight_is_routed_through_pipeline_and_search(table):
     X, y = table
     weight = np.where(np.arange(len(y)) < 9, 1.0, 3.0)
     with config_context(enable_metadata_routing=True):
-        est = ReLURegressor(alpha=0.01, tol=1e-3).set_fit_request(sample_weight=True)
-        est.set_score_request(sample_weight=True)
+        est: Any = ReLURegressor(alpha=0.01, tol=1e-3)
+        est.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         model = Pipeline([("scale", StandardScaler().set_fit_request(sample_weight=False)), ("net", est)])
         search = GridSearchCV(model, {"net__alpha": [1e-2, 1.0]}, cv=2).fit(X, y, sample_weight=weight)
     fitted = search.best_estimator_
     scaled = fitted[:-1].transform(X)
     alone = ReLURegressor(alpha=search.best_params_["net__alpha"], tol=1e-3)
-    np.testing.assert_array_equal(fitted.predict(X), alone.fit(scaled, y, sample_weight=weight).predict(scaled))
+    np.testing.assert_array_equal(
+        fitted.predict(X), alone.fit(scaled, y, sample_weight=weight).predict(scaled)
+    )
     assert np.max(np.abs(fitted.predict(X) - alone.fit(scaled, y).predict(scaled))) > 1e-6
 
 
 def test_sparse_input_is_refused(table):
     X, y = table
-    with pytest.raises(TypeError, match="[Ss]parse"):
+    with pytest.raises(TypeError, match=r"[Ss]parse"):
         ReLURegressor().fit(csr_array(X), y)
 
 
 def test_tags():
-    regressor, classifier = get_tags(ReLURegressor()), get_tags(ReLUClassifier())
+    regressor: Any = get_tags(ReLURegressor())
+    classifier: Any = get_tags(ReLUClassifier())
     assert regressor.estimator_type == "regressor"
     assert classifier.estimator_type == "classifier"
     assert classifier.classifier_tags.multi_class

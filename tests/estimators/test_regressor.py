@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,7 +113,8 @@ def test_huber_loss_by_name_and_by_object():
     errors = [np.max(np.abs(est.predict(X[1:]) - y[1:])) for est in (named, squared)]
     assert errors[0] < 1.0 < 10.0 < errors[1]
     narrow = ReLURegressor(alpha=0.02, loss=HuberLoss(delta=0.1))
-    assert clone(narrow).loss == HuberLoss(delta=0.1)
+    copy: Any = clone(narrow)
+    assert copy.loss == HuberLoss(delta=0.1)
 
 
 def test_listed_patterns_keep_the_rows_in_the_given_order():
@@ -147,7 +149,9 @@ def test_warm_start_from_other_shapes_starts_afresh():
     est = ReLURegressor(alpha=0.02, warm_start=True).fit(X, y)
     est.fit(X[:, :1], y)
     assert est.network_.n_features == 2
-    np.testing.assert_array_equal(est.predict(X[:, :1]), ReLURegressor(alpha=0.02).fit(X[:, :1], y).predict(X[:, :1]))
+    np.testing.assert_array_equal(
+        est.predict(X[:, :1]), ReLURegressor(alpha=0.02).fit(X[:, :1], y).predict(X[:, :1])
+    )
 
 
 @pytest.mark.parametrize("limit", [{"max_iter": 1}, {"time_limit": 1e-9}])
@@ -191,7 +195,7 @@ def test_verbose_callable_receives_progress():
 
 def test_one_sample():
     est = ReLURegressor(alpha=0.1).fit([[2.0]], [3.0])
-    # One neuron along (2, 1): loss (q - 3)^2 / 2 with q = sqrt(5) t, penalty alpha t, so q = 3 - alpha / sqrt(5).
+    # One neuron along (2, 1) of mass t: loss (q - 3)^2 / 2 with q = sqrt(5) t, penalty alpha t.
     assert est.predict([[2.0]])[0] == pytest.approx(3.0 - 0.1 / np.sqrt(5.0), rel=1e-3)
 
 
@@ -228,7 +232,8 @@ def test_pickle_round_trip():
 def test_constructor_takes_options_by_keyword_and_stores_them():
     est = ReLURegressor(alpha=0.5, tol=1e-3)
     assert est.get_params()["alpha"] == 0.5
-    assert clone(est.set_params(alpha=0.25)).alpha == 0.25
+    copy: Any = clone(est.set_params(alpha=0.25))
+    assert copy.alpha == 0.25
     with pytest.raises(TypeError):
         ReLURegressor(0.5)  # type: ignore[misc]
     with pytest.raises(NotFittedError):

@@ -7,10 +7,11 @@ import numpy as np
 
 
 def group_lasso_optimum(problem, masks):
-    """Optimal value, blocks (P, d) and dual-free check value of the gated program."""
+    """Optimal value and blocks (P, d) of the gated program with masks (P, n)."""
     X, y, weight, beta = problem.X, problem.y, problem.sample_weight, problem.beta
-    U = cp.Variable((len(masks), X.shape[1]))
-    fit = cp.sum(cp.multiply(masks.T.astype(float), X @ U.T), axis=1)
+    columns = np.concatenate([mask[:, None] * X for mask in masks], axis=1)
+    U, fit = cp.Variable(masks.shape[0] * X.shape[1]), cp.Variable(len(y))
+    constraints = [fit == columns @ U]
     loss = problem.loss
     if loss.name == "squared":
         data = 0.5 * cp.sum(cp.multiply(weight, cp.square(fit - y)))
@@ -19,7 +20,10 @@ def group_lasso_optimum(problem, masks):
     elif loss.name == "huber":
         data = 0.5 * cp.sum(cp.multiply(weight, cp.huber(fit - y, loss.delta)))
     else:
-        data = 0.5 * cp.sum(cp.multiply(weight, cp.square(cp.pos(1 - cp.multiply(y, fit)))))
-    program = cp.Problem(cp.Minimize(data + beta * cp.sum(cp.norm(U, axis=1))))
-    program.solve(solver=cp.CLARABEL, tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9)
-    return float(program.value), np.asarray(U.value)
+        margin = cp.Variable(len(y))
+        constraints += [margin >= 1 - cp.multiply(y, fit), margin >= 0]
+        data = 0.5 * cp.sum(cp.multiply(weight, cp.square(margin)))
+    rows = cp.reshape(U, (masks.shape[0], X.shape[1]), order="C")
+    program = cp.Problem(cp.Minimize(data + beta * cp.sum(cp.norm(rows, axis=1))), constraints)
+    program.solve(solver=cp.CLARABEL)
+    return float(program.value), np.asarray(rows.value)

@@ -30,7 +30,7 @@ def residual_of_trained_network(X: np.ndarray, y: np.ndarray, beta: float, width
         r = hidden @ a - y
         grad_w = ((r[:, None] * (hidden > 0)) * a).T @ X + beta * W
         value = 0.5 * r @ r + 0.5 * beta * theta @ theta
-        return value, np.concatenate([grad_w.ravel(), hidden.T @ r + beta * a])
+        return float(value), np.concatenate([grad_w.ravel(), hidden.T @ r + beta * a])
 
     start = rng.standard_normal(width * (d + 1))
     theta = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
@@ -162,7 +162,7 @@ def test_maxima_lie_exactly_on_their_kinks() -> None:
         # on the face the gradient is parallel to u
         g = X[products > 1e-7].T @ (sign * nu[products > 1e-7])
         face = np.linalg.svd(X[kinks])[2][kinks.sum() :] if kinks.any() else np.eye(5)
-        np.testing.assert_allclose(face.T @ (face @ g), value * u, atol=1e-9 * np.linalg.norm(g))
+        np.testing.assert_allclose(face.T @ (face @ g), value * u, atol=1e-9 * float(np.linalg.norm(g)))
 
 
 def test_finds_a_planted_violator_in_high_dimension() -> None:
@@ -174,7 +174,7 @@ def test_finds_a_planted_violator_in_high_dimension() -> None:
     for sign in (1.0, -1.0):
         nu = 0.02 * rng.standard_normal(200)
         nu[:3] = sign
-        value = sign * nu @ np.maximum(X @ planted, 0.0)
+        value = float(sign * nu @ np.maximum(X @ planted, 0.0))
         found = search(X, nu, threshold=0.9 * value)
         assert set(found.signs) == {sign}
         assert found.values[0] >= value

@@ -36,11 +36,20 @@ class ReducedPricing:
 
     def upper(self, value: float) -> float:
         """Carry an upper bound of the reduced problem back to the original one, rounding up."""
-        return math.ldexp((max(value, 0.0) * self.factor + self.slack) * (1.0 + 4e-16), self.exponent)
+        padded = (max(value, 0.0) * self.factor + self.slack) * (1.0 + 4e-16)
+        try:
+            # The scaling is exact unless the result is subnormal.
+            return math.nextafter(math.ldexp(padded, self.exponent), math.inf)
+        except OverflowError:
+            return math.inf
 
     def threshold(self, target: float) -> float:
         """Return the largest reduced value whose `upper` is certainly at most `target`."""
-        return (math.ldexp(target, -self.exponent) - self.slack) / self.factor * (1.0 - 2e-15)
+        try:
+            scaled = math.ldexp(target, -self.exponent)
+        except OverflowError:
+            return math.inf
+        return (scaled - self.slack) / self.factor * (1.0 - 2e-15)
 
     def lift(self, directions: FloatArray) -> FloatArray:
         """Map reduced directions ``(k, r)`` to unit vectors ``(k, d)``."""

@@ -65,9 +65,9 @@ def lambda_max_up(rows: FloatArray, weights: FloatArray) -> float:
         return 0.0
     if n < d:  # the non-zero eigenvalues of the Gram matrix on the other side are the same
         root = np.sqrt(weights)
-        # The square roots carry a relative error of u each; weights' = root**2 <= weights * (1 + 3u).
+        # Rounding of the roots and products moves entries by 3u relatively, so the norm by 3u sqrt(n) relatively.
         scaled = root[:, None] * rows
-        inflate = 1.0 + gamma(8)
+        inflate = 1.0 + gamma(8 * n + 8)
         return _lambda_max_gram_up(scaled.T, np.ones(d)) * inflate
     return _lambda_max_gram_up(rows, weights)
 

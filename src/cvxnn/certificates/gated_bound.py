@@ -77,8 +77,8 @@ def certify_gated(
     r"""Certificate of a gated ReLU network, of scope "patterns".
 
     The lower bound holds for every gated network :math:`\sum_i D_i X w_i a_i` with these patterns, each with any number
-    of neurons. It says nothing about networks with other gates. It is no bound for ReLU networks either, unless the list
-    holds all patterns of the data; ``global_lower_bound`` is therefore 0, the bound that every non-negative loss has.
+    of neurons. It says nothing about networks with other gates, and nothing about ReLU networks unless the list holds
+    all patterns of the data; ``global_lower_bound`` is therefore 0, the bound that every non-negative loss has.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvxnn.certificates._local_search import DirectionPool, ascend, standard_starts
 from cvxnn.certificates._reduction import ReducedPricing, reduce_pricing
-from cvxnn.certificates._rounding import FloatArray
+from cvxnn.certificates._rounding import FloatArray, gamma
 from cvxnn.certificates.cheap_bounds import cheap_bounds
 from cvxnn.certificates.cone_branch_and_bound import SearchResult, cone_branch_and_bound
 from cvxnn.certificates.sign_branch_and_bound import sign_branch_and_bound
@@ -46,7 +46,8 @@ class PricingBound:
     nodes : int
         Nodes bounded by branch and bound.
     closed : bool
-        Whether ``upper <= target``, or ``upper - lower <= tol * upper``.
+        Whether ``upper <= target``, or ``upper - lower <= tol * upper``, or the two differ by no more than the
+        rounding errors of evaluating `lower`.
     directions, values, signs : ndarray
         The best distinct feasible points met, ``(k, d)``, ``(k,)`` and ``(k,)``, by falling value.
     interrupted : bool
@@ -87,7 +88,7 @@ def pricing_bound(
     X : array-like of shape (n, d)
     nu : array-like of shape (n,)
     target : float, optional
-        Stop, with ``closed`` true, as soon as ``upper <= target``.
+        Stop, with ``closed`` true, as soon as ``upper <= target``; typically ``beta`` and a little more.
     tol : float
         Stop as soon as ``upper - lower <= tol * upper``.
     time_limit : float, optional
@@ -220,6 +221,8 @@ def _report(
     lower = max(float(values[0]), 0.0)
     upper = max(upper, lower) if math.isfinite(upper) else upper
     closed = (target is not None and upper <= target) or upper - lower <= tol * upper
+    mass = float(np.abs(nu) @ np.sqrt(np.sum(X * X, axis=1)))
+    closed = closed or upper - lower <= 4.0 * gamma(sum(X.shape) + 8) * mass
     return PricingBound(
         upper, lower, directions[0], int(signs[0]), name, nodes, bool(closed), directions, values, signs, interrupted
     )

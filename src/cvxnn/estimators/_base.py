@@ -13,21 +13,20 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cvxnn._validation import as_number
-from cvxnn.certificates.certificate import Certificate
 from cvxnn.estimators._fitting import solve_all, stacked_network, warn_unless_converged, worst_status
 from cvxnn.estimators._rows import TrainingRows, checked_weights, merged_rows, with_ones
 from cvxnn.losses import Loss, get_loss
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
-from cvxnn.solution import Solution, Status
 from cvxnn.progress import Progress
+from cvxnn.solution import Solution, Status
 
 FloatArray = npt.NDArray[np.float64]
 
 
 class BaseReLUEstimator(BaseEstimator):
-    """Base of the estimators; a subclass stores the options in its constructor and makes the problems in ``fit``."""
+    """Base of the estimators; a subclass stores the options and makes the problems in ``fit``."""
 
     _LOSSES: tuple[str, ...] = ()
 
@@ -35,7 +34,7 @@ class BaseReLUEstimator(BaseEstimator):
     loss: str | Loss
     fit_intercept: bool
     tol: float
-    max_iter: int
+    max_iter: int | None
     time_limit: float | None
     patterns: str | int | ActivationPatterns
     certify: bool
@@ -44,15 +43,16 @@ class BaseReLUEstimator(BaseEstimator):
     verbose: bool | Callable[[Progress], None]
 
     network_: ReLUNetwork
-    problem_: Problem | list[Problem]
-    solution_: Solution | list[Solution]
-    certificate_: Certificate | list[Certificate]
+    problem_: Any
+    solution_: Any
+    certificate_: Any
     status_: Status
     objective_: float
     lower_bound_: float
     dual_gap_: float
     n_iter_: int
     n_features_in_: int
+    feature_names_in_: npt.NDArray[np.object_]
 
     def _checked_loss(self) -> Loss:
         """Loss object, if the estimator offers it."""
@@ -63,7 +63,7 @@ class BaseReLUEstimator(BaseEstimator):
         return get_loss(self.loss)
 
     def _rows(self, X: FloatArray, y: FloatArray, sample_weight: Any) -> TrainingRows:
-        """Rows of the problem, with the column of ones; equal rows are merged unless patterns fix the rows."""
+        """Rows of the problem with the column of ones; equal rows are merged unless patterns fix the rows."""
         weight = checked_weights(sample_weight, len(X))
         data = with_ones(X) if self.fit_intercept else X
         if isinstance(self.patterns, ActivationPatterns):
@@ -93,7 +93,7 @@ class BaseReLUEstimator(BaseEstimator):
         return [solution.network for solution in last] if same_shapes else cold
 
     def _solve(
-        self, problems: list[Problem], starts: list[ReLUNetwork | None], n_jobs: int | None = None
+        self, problems: list[Problem], starts: Sequence[ReLUNetwork | None], n_jobs: int | None = None
     ) -> list[Solution]:
         """Solve the problems with the options of the estimator."""
         limit = None if self.time_limit is None else as_number(self.time_limit, "time_limit", minimum=0.0)
@@ -128,9 +128,9 @@ class BaseReLUEstimator(BaseEstimator):
         warn_unless_converged(type(self).__name__, solutions, self.tol)
 
     def _outputs(self, X: Any) -> FloatArray:
-        """Outputs of the network, ``(n,)`` or ``(n, c)``."""
+        """Compute the outputs of the network, ``(n,)`` or ``(n, c)``."""
         check_is_fitted(self)
-        data = validate_data(self, X, dtype=np.float64, reset=False)
+        data: Any = validate_data(self, X, dtype=np.float64, reset=False)
         # The fitted network decides, not the option: the option may have been changed since.
         has_bias = self.network_.n_features > self.n_features_in_
         return self.network_(with_ones(data) if has_bias else data)

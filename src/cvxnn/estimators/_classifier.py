@@ -28,7 +28,7 @@ def _has_probabilities(estimator: ReLUClassifier) -> bool:
     """Only the logistic loss models probabilities."""
     name = estimator.loss.name if isinstance(estimator.loss, Loss) else estimator.loss
     if name != "logistic":
-        raise AttributeError(f'probabilities need loss="logistic"; this estimator has loss={estimator.loss!r}.')
+        raise AttributeError(f'probabilities need loss="logistic"; got loss={estimator.loss!r}.')
     return True
 
 
@@ -41,12 +41,12 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
     .. math:: \frac{1}{\sum_j \omega_j} \sum_j \omega_j\, \ell(f(x_j), y_j)
               + \frac{\alpha}{2} (\|W\|_F^2 + \|b\|^2 + \|a\|^2)
 
-    through the equivalent convex program (Pilanci and Ergen, 2020, Theorem 1). There is no learning rate and no
-    restart: the same data give the same network, and the result carries a lower bound that proves how good it is.
-    More than two classes are solved one against the rest, each with its own certificate.
+    through the equivalent convex program (Pilanci and Ergen, 2020, Theorem 1). There is no learning rate and
+    no restart: the same data give the same network, and the result carries a lower bound that proves how good
+    it is. More than two classes are solved one against the rest, each with its own certificate.
 
-    The output has no offset of its own, so that a strong ``alpha`` shrinks the decision function to 0. Standardise
-    ``X``.
+    The output has no offset of its own, so that a strong ``alpha`` shrinks the decision function to 0.
+    Standardise ``X``.
 
     Parameters
     ----------
@@ -55,23 +55,27 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
     loss : {"logistic", "squared_hinge", "squared"} or Loss, default "logistic"
         Loss of the output against the labels -1 and +1. Only "logistic" gives probabilities.
     fit_intercept : bool, default True
-        Give each hidden neuron a bias: a column of ones is appended to ``X``, and its weights are penalised like the
-        others.
+        Give each hidden neuron a bias: a column of ones is appended to ``X``, and its weights are penalised
+        like the others.
     tol : float, default 1e-4
         Relative duality gap at which the solve stops.
     max_iter : int or None, default 100
         Limit of outer iterations of the solver, for each problem.
     time_limit : float, optional
-        Seconds for the whole fit, shared by its problems; the best networks so far are kept when they run out.
+        Seconds for the whole fit, shared by its problems; the best networks so far are kept when they run
+        out.
     patterns : "auto", int or ActivationPatterns, default "auto"
-        Activation patterns of the convex program, as in :func:`cvxnn.solve`. An ``ActivationPatterns`` must belong to
-        the rows of ``X`` as passed to ``fit``, with the column of ones.
+        Activation patterns of the convex program, as in :func:`cvxnn.solve`. An ``ActivationPatterns`` must
+        belong to the rows of ``X`` as passed to ``fit``, with the column of ones.
     certify : bool, default False
-        Spend time on a lower bound that holds for every network where the solve alone gives one among its patterns.
+        Spend time on a lower bound that holds for every network where the solve alone gives one among its
+        patterns.
     warm_start : bool, default False
-        Start from the network of the previous ``fit`` if it has the same number of inputs and the same classes.
+        Start from the network of the previous ``fit`` if it has the same number of inputs and the same
+        classes.
     n_jobs : int or None, default None
-        Processes for the problems of more than two classes, as in joblib. None means 1 outside a joblib context.
+        Processes for the problems of more than two classes, as in joblib. None means 1 outside a joblib
+        context.
     random_state : int, RandomState or None, default 0
         Seed of sampled patterns and searches.
     verbose : bool or callable, default False
@@ -82,16 +86,16 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
     classes_ : ndarray (c,)
         Labels in sorted order.
     network_ : ReLUNetwork
-        The network, ``W (m, d + 1)`` with the biases in the last column (``(m, d)`` without intercept); ``a (m,)``
-        with two classes, ``(m, c)`` with more: the networks of the classes side by side.
+        The network, ``W (m, d + 1)`` with the biases in the last column (``(m, d)`` without intercept); ``a
+        (m,)`` with two classes, ``(m, c)`` with more: the networks of the classes side by side.
     certificate_ : Certificate or list of Certificate
-        Objective, lower bound, gap and their scope, in the units of the summed loss; a list, one a class, with more
-        than two classes. The same holds for ``solution_`` and ``problem_``.
+        Objective, lower bound, gap and their scope, in the units of the summed loss; a list, one a class,
+        with more than two classes. The same holds for ``solution_`` and ``problem_``.
     solution_ : Solution or list of Solution
         Full result of :func:`cvxnn.solve`, with status, patterns and history.
     problem_ : Problem or list of Problem
-        What was solved: rows sorted, equal rows merged, those of weight zero dropped, the column of ones appended.
-        The dual vector of the certificate belongs to these rows.
+        What was solved: rows sorted, equal rows merged, those of weight zero dropped, the column of ones
+        appended. The dual vector of the certificate belongs to these rows.
     objective_ : float
         Mean loss plus ``alpha/2`` times the squared weights, at the network, summed over the problems.
     lower_bound_ : float
@@ -114,9 +118,9 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
 
     Notes
     -----
-    Equal rows are merged and sorted before the solve, so that the network depends neither on the order of the samples
-    nor on whether a sample is repeated or given an integer weight. Ctrl-C stops the solve; the best networks so far
-    are kept, with a warning.
+    Equal rows are merged and sorted before the solve, so that the network depends neither on the order of the
+    samples nor on whether a sample is repeated or given an integer weight. Ctrl-C stops the solve; the best
+    networks so far are kept, with a warning.
 
     References
     ----------
@@ -226,7 +230,9 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         ]
 
     def decision_function(self, X: Any) -> FloatArray:
-        """Outputs of the network: ``(n,)``, positive for ``classes_[1]``; ``(n, c)`` with more than two classes.
+        """Compute the outputs of the network: ``(n,)``, or ``(n, c)`` with more than two classes.
+
+        With two classes, a positive output stands for ``classes_[1]``.
 
         Parameters
         ----------
@@ -275,9 +281,10 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> FloatArray:
-        """Probabilities ``(n, c)`` of the classes, in the order of ``classes_``; for ``loss="logistic"`` only.
+        """Probabilities ``(n, c)`` of the classes in the order of ``classes_``; needs ``loss="logistic"``.
 
-        The sigmoid of the output for two classes; with more, the sigmoids of the classes divided by their sum.
+        The sigmoid of the output for two classes; with more, the sigmoids of the classes divided by their
+        sum.
 
         Parameters
         ----------

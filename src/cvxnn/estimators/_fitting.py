@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -35,7 +35,8 @@ def solve_all(
     **options: Any,
 ) -> list[Solution]:
     """One solution a problem; ``time_limit`` seconds are shared by all of them."""
-    workers = min(effective_n_jobs(n_jobs), len(problems))
+    # joblib reads None as 1, or as what an enclosing joblib context says; its annotation forgets None.
+    workers = min(effective_n_jobs(cast("int", n_jobs)), len(problems))
     if workers <= 1:
         return _solve_in_turn(problems, starts, time_limit, options)
     share = None if time_limit is None else time_limit * workers / len(problems)
@@ -43,7 +44,7 @@ def solve_all(
         delayed(solve)(problem, warm_start=start, time_limit=share, **options)
         for problem, start in zip(problems, starts, strict=True)
     )
-    return list(Parallel(n_jobs=workers)(jobs))
+    return cast("list[Solution]", Parallel(n_jobs=workers)(jobs))
 
 
 def _solve_in_turn(
@@ -69,7 +70,7 @@ def worst_status(solutions: Sequence[Solution]) -> Status:
 
 
 def stacked_network(networks: Sequence[ReLUNetwork]) -> ReLUNetwork:
-    """One network with output k equal to network k: neurons side by side, ``a (m, c)`` with one nonzero a row."""
+    """Network with output k equal to network k: neurons side by side, ``a (m, c)`` with one nonzero a row."""
     a = np.zeros((sum(network.width for network in networks), len(networks)))
     row = 0
     for k, network in enumerate(networks):
@@ -88,7 +89,7 @@ def warn_unless_converged(name: str, solutions: Sequence[Solution], tol: float) 
     share = f" in {len(missed)} of its {len(solutions)} one-vs-rest problems" if len(solutions) > 1 else ""
     warnings.warn(
         f"{name} ended with status {status.value!r}{share}: relative duality gap {gap:.1e}, tol={tol:g}. "
-        f"{status.advice} (beta is alpha * sum(sample_weight); X that is not standardised makes every solve harder.)",
+        f"{status.advice} (beta is alpha * sum(sample_weight); X that is not standardised slows it down.)",
         ConvergenceWarning,
         stacklevel=4,
     )

@@ -10,11 +10,13 @@ import numpy.typing as npt
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
+from cvxnn.certificates.certificate import Certificate
 from cvxnn.estimators._base import BaseReLUEstimator
 from cvxnn.losses import Loss
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
 from cvxnn.progress import Progress
+from cvxnn.solution import Solution
 
 __all__ = ["ReLURegressor"]
 
@@ -22,17 +24,18 @@ __all__ = ["ReLURegressor"]
 class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     r"""Regression by a two-layer ReLU network, trained to a proved optimum.
 
-    With weights :math:`\omega_j` of the samples and :math:`f(x) = \sum_k a_k (w_k^T x + b_k)_+`, it minimises over
-    networks of every width
+    With weights :math:`\omega_j` of the samples and :math:`f(x) = \sum_k a_k (w_k^T x + b_k)_+`, it minimises
+    over networks of every width
 
     .. math:: \frac{1}{\sum_j \omega_j} \sum_j \omega_j\, \ell(f(x_j), y_j)
               + \frac{\alpha}{2} (\|W\|_F^2 + \|b\|^2 + \|a\|^2)
 
-    through the equivalent convex program (Pilanci and Ergen, 2020, Theorem 1). There is no learning rate and no
-    restart: the same data give the same network, and the result carries a lower bound that proves how good it is.
+    through the equivalent convex program (Pilanci and Ergen, 2020, Theorem 1). There is no learning rate and
+    no restart: the same data give the same network, and the result carries a lower bound that proves how good
+    it is.
 
-    The output has no offset of its own, so that a strong ``alpha`` shrinks the prediction to 0, not to the mean:
-    standardise ``X``, and standardise ``y`` or wrap the estimator in
+    The output has no offset of its own, so that a strong ``alpha`` shrinks the prediction to 0, not to the
+    mean: standardise ``X``, and standardise ``y`` or wrap the estimator in
     :class:`sklearn.compose.TransformedTargetRegressor`.
 
     Parameters
@@ -42,8 +45,8 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     loss : {"squared", "huber"} or Loss, default "squared"
         ``1/2 (f - y)^2``, or the Huber loss with ``delta = 1`` (``cvxnn.HuberLoss(delta)`` for another one).
     fit_intercept : bool, default True
-        Give each hidden neuron a bias: a column of ones is appended to ``X``, and its weights are penalised like the
-        others.
+        Give each hidden neuron a bias: a column of ones is appended to ``X``, and its weights are penalised
+        like the others.
     tol : float, default 1e-4
         Relative duality gap at which the solve stops.
     max_iter : int or None, default 100
@@ -51,10 +54,11 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     time_limit : float, optional
         Seconds for the whole fit; the best network so far is kept when they run out.
     patterns : "auto", int or ActivationPatterns, default "auto"
-        Activation patterns of the convex program, as in :func:`cvxnn.solve`. An ``ActivationPatterns`` must belong to
-        the rows of ``X`` as passed to ``fit``, with the column of ones.
+        Activation patterns of the convex program, as in :func:`cvxnn.solve`. An ``ActivationPatterns`` must
+        belong to the rows of ``X`` as passed to ``fit``, with the column of ones.
     certify : bool, default False
-        Spend time on a lower bound that holds for every network where the solve alone gives one among its patterns.
+        Spend time on a lower bound that holds for every network where the solve alone gives one among its
+        patterns.
     warm_start : bool, default False
         Start from the network of the previous ``fit`` if it has the same number of inputs.
     random_state : int, RandomState or None, default 0
@@ -65,14 +69,15 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     Attributes
     ----------
     network_ : ReLUNetwork
-        The network, ``W (m, d + 1)`` with the biases in the last column (``(m, d)`` without intercept), ``a (m,)``.
+        The network, ``W (m, d + 1)`` with the biases in the last column (``(m, d)`` without intercept), ``a
+        (m,)``.
     certificate_ : Certificate
         Objective, lower bound, gap and their scope, in the units of the summed loss.
     solution_ : Solution
         Full result of :func:`cvxnn.solve`, with status, patterns and history.
     problem_ : Problem
-        The problem that was solved: rows sorted, equal rows merged, those of weight zero dropped, the column of ones
-        appended. The dual vector of the certificate belongs to these rows.
+        The problem that was solved: rows sorted, equal rows merged, those of weight zero dropped, the column
+        of ones appended. The dual vector of the certificate belongs to these rows.
     objective_ : float
         Mean loss plus ``alpha/2`` times the squared weights, at the network.
     lower_bound_ : float
@@ -95,9 +100,9 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
 
     Notes
     -----
-    Equal rows are merged and sorted before the solve, so that the network depends neither on the order of the samples
-    nor on whether a sample is repeated or given an integer weight. Ctrl-C stops the solve; the best network so far is
-    kept, with a warning.
+    Equal rows are merged and sorted before the solve, so that the network depends neither on the order of the
+    samples nor on whether a sample is repeated or given an integer weight. Ctrl-C stops the solve; the best
+    network so far is kept, with a warning.
 
     References
     ----------
@@ -111,7 +116,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     >>> X = np.linspace(-1.0, 1.0, 9)[:, None]
     >>> est = ReLURegressor(alpha=1e-3).fit(X, np.abs(X[:, 0]))
     >>> est.network_.width, est.certificate_.scope
-    (2, 'global')
+    (3, 'global')
     >>> est.predict([[-0.5], [0.5]]).round(2)
     array([0.5, 0.5])
     >>> bool(est.dual_gap_ <= est.tol)
@@ -119,6 +124,10 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     """
 
     _LOSSES = ("squared", "huber")
+
+    problem_: Problem
+    solution_: Solution
+    certificate_: Certificate
 
     def __init__(
         self,

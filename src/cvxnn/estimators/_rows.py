@@ -1,4 +1,4 @@
-"""Training rows of an estimator: checked weights, equal rows merged, the column of ones of the hidden bias."""
+"""Training rows of an estimator: checked weights, equal rows merged, column of ones of the hidden bias."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ def checked_weights(sample_weight: Any, n: int) -> FloatArray:
 def merged_rows(X: FloatArray, y: FloatArray, weight: FloatArray) -> TrainingRows:
     """Drop rows of weight zero, merge equal rows ``(x, y)`` by adding their weights, and sort.
 
-    The objective is the same function of the network. One order of the rows for every order of the samples makes the
-    answer independent of that order, and an integer weight the same to the last digit as repeated rows.
+    The objective is the same function of the network. One order of the rows for every order of the samples
+    makes the answer independent of that order, and integer weights the same to the last digit as repeated
+    rows.
     """
     used = weight > 0
     # Adding 0.0 turns -0.0 into 0.0, which compare equal but would sort apart bit by bit.
     rows = np.column_stack([X[used], y[used]]) + 0.0
     unique, inverse = np.unique(rows, axis=0, return_inverse=True)
-    total = np.bincount(inverse.ravel(), weights=weight[used], minlength=len(unique))
+    total = np.bincount(inverse.ravel(), weights=weight[used], minlength=len(unique)).astype(np.float64)
     return TrainingRows(np.ascontiguousarray(unique[:, :-1]), unique[:, -1].copy(), total)
 
 

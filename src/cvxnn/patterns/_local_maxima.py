@@ -17,7 +17,7 @@ _COARSE, _FINE = 1e-6, 1e-12  # relative duality gaps of the concave steps
 _ZERO_ROW = 1e-4  # |y^T u| / ||y|| below which a coarse maximum is taken to lie on the hyperplane of y
 _ZERO_ROW_FINE = 1e-6
 _CONVEX_ZERO = 1e-9
-_BATCH_ENTRIES = 4_000_000
+_BATCH_ENTRIES = 2_000_000  # of a batch of directions times rows, or of their d x d systems
 _MAX_ROUNDS = 100
 
 
@@ -99,7 +99,8 @@ class Landscape:
         Values never decrease.  Starts whose active set is in ``seen`` are left out: its step is known.
         """
         done: list[Maxima] = []
-        size = max(1, _BATCH_ENTRIES // max(1, self._rows.shape[0]))
+        n, d = self._rows.shape
+        size = max(1, _BATCH_ENTRIES // max(n, d * d))
         order = start.best(start.values.size)
         for low in range(0, order.values.size, size):
             batch = order.take(np.arange(low, min(low + size, order.values.size)))

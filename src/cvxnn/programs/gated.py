@@ -1,12 +1,12 @@
 r"""Gated ReLU networks and the group lasso that trains them.
 
-With fixed gates the network :math:`f(X) = \sum_i D_i X w_i a_i,\ D_i = \mathrm{diag}(1[X g_i \ge 0])`, trained with weight
-decay, is equivalent to
+With fixed gates, training the network :math:`f(X) = \sum_i D_i X w_i a_i,\ D_i = \mathrm{diag}(1[X g_i \ge 0])` with
+weight decay is equivalent to
 
 .. math:: \min_u\ \mathrm{loss}\Big(\sum_i D_i X u_i\Big) + \beta \sum_i \|u_i\|
 
-(Mishkin, Sahiner and Pilanci, 2022, section 2): :math:`u_i = a_i w_i` in one direction, :math:`w_i = u_i/\sqrt{\|u_i\|}`,
-:math:`a_i = \sqrt{\|u_i\|}` in the other. The program has no cones.
+(Mishkin, Sahiner and Pilanci, 2022, section 2): :math:`u_i = a_i w_i` in one direction,
+:math:`w_i = u_i/\sqrt{\|u_i\|},\ a_i = \sqrt{\|u_i\|}` in the other. The program has no cones.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class GatedReLUNetwork:
         return self.W.shape[1]
 
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
-        """Outputs of the network, ``(n,)``."""
+        """Evaluate the network on data (n, d): outputs ``(n,)``."""
         data = as_float_array(X, "X", ndim=2)
         if data.shape[1] != self.n_features:
             raise ValueError(f"X has {data.shape[1]} features; this network takes {self.n_features}.")
@@ -209,8 +209,8 @@ def solve_gated(
     Returns
     -------
     Solution
-        Its network is a balanced :class:`GatedReLUNetwork`; ``patterns`` and ``blocks`` have one row for each gate, with
-        ``blocks.v = 0``. The bound holds for all gated networks with these gates, however often each is used: scope
+        Its network is a balanced :class:`GatedReLUNetwork`; ``patterns`` and ``blocks`` have one row for each gate, and
+        ``blocks.v`` is 0. The bound holds for all gated networks with these gates, however often each is used: scope
         "patterns". It is no bound for ReLU networks, so that ``global_lower_bound`` is 0.
 
     Raises

@@ -33,11 +33,11 @@ _REFINEMENTS = 1
 
 @dataclass(frozen=True)
 class _Targets:
-    """Right-hand sides of the complementarity equations: rows, norm cones, pairs of the loss."""
+    """Right-hand sides of the complementarity equations: rows, norm cones, variables of the loss."""
 
     rows: FloatArray
     cones: FloatArray
-    pairs: FloatArray
+    loss: FloatArray
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class _Direction:
     slack: FloatArray
     multipliers: FloatArray
     fit: FloatArray
-    pairs: tuple[FloatArray, FloatArray]
 
 
 class ConeIteration:
@@ -104,51 +103,30 @@ class ConeIteration:
 
     def complementarity(self) -> tuple[float, int]:
         """Sum of all complementary products and their number."""
-        first, second = self.loss.pairs()
-        total = float(np.sum(self.slack * self.multipliers)) + float(first @ second)
-        total += float(np.sum(self.primal * self.dual))
-        return total, int(self.live.sum()) + first.size + self.primal.shape[0]
+        total, number = self.loss.products()
+        total += float(np.sum(self.slack * self.multipliers)) + float(np.sum(self.primal * self.dual))
+        return total, number + int(self.live.sum()) + self.primal.shape[0]
 
     def step(self) -> float:
         """One predictor-corrector step; returns its length."""
         norm = scaling(self.primal, self.primal_determinant, self.dual, self.dual_determinant)
         system = NewtonSystem(self.data, self._blocks(norm), self.loss.curvature())
         residual = self.residual()
-        first, second = self.loss.pairs()
-        plain = _Targets(-self.slack * self.multipliers, -self.dual, -first * second)
+        plain = _Targets(-self.slack * self.multipliers, -self.dual, self.loss.target())
         affine = self._direction(system, norm, residual, plain)
+        reach = min(1.0, self._limit(affine, plain))
         total, number = self.complementarity()
-        reach = min(1.0, self._limit(affine))
         centre = (1.0 - reach) ** 3 * total / number
         bent = product(norm.scale_primal(affine.primal), norm.scale_dual(affine.dual))
         mirrored = join(self.primal[:, 0], -self.vectors) * (centre / self.primal_determinant)[:, None]
         targets = _Targets(
             np.where(self.live, plain.rows - affine.slack * affine.multipliers + centre, 0.0),
             plain.cones + mirrored - norm.scale_primal(norm.divide(bent)),
-            plain.pairs - affine.pairs[0] * affine.pairs[1] + centre,
+            self.loss.corrected(affine.fit, reach, centre),
         )
-        bend = self.data.project(self.data.fit_adjoint(self.loss.bend(reach * affine.fit)))
-        final = self._direction(system, norm, residual + bend, targets)
-        length = self._tempered(final, min(1.0, 0.99 * self._limit(final)), residual, total)
-        self._advance(final, length, targets.pairs)
-        return length
-
-    def _tempered(self, direction: _Direction, length: float, residual: FloatArray, total: float) -> float:
-        """Shorten a step along which a curved loss would leave the dual equation further off than the products."""
-        largest = float(np.linalg.norm(residual, axis=1).max())
-        value = self.problem.loss_value(self.loss.fit) + self.problem.beta * float(np.sum(self.primal[:, 0]))
-        allowed = self.problem.beta * total / value
-        linear = self.data.project(
-            self.data.fit_adjoint(self.loss.curvature() * direction.fit)
-            - direction.dual[:, 1:]
-            - self.data.rows_adjoint(direction.multipliers)
-        )
-        for _ in range(10):
-            bend = self.data.project(self.data.fit_adjoint(self.loss.bend(length * direction.fit)))
-            after = float(np.linalg.norm(residual + length * linear + bend, axis=1).max())
-            if after <= max((1.0 - 0.1 * length) * largest, (1.0 - 0.5 * length) * allowed):
-                break
-            length *= 0.5
+        final = self._direction(system, norm, residual, targets)
+        length = min(1.0, 0.99 * self._limit(final, targets))
+        self._advance(final, length, targets)
         return length
 
     def _blocks(self, norm: NormScaling) -> FloatArray:
@@ -169,10 +147,10 @@ class ConeIteration:
         lead = 2.0 * head**2 - 1.0
         force = targets.cones[:, 1:] + (2.0 * head * targets.cones[:, 0] / lead)[:, None] * tail
         right = force - residual + data.rows_adjoint(targets.rows / self.slack)
-        right -= data.fit_adjoint(self.loss.shift(targets.pairs))
+        right -= data.fit_adjoint(self.loss.shift(targets.loss))
         parts = self._response(system.solve(data.project(right)), norm)
         # Multipliers of rows near zero are large ratios of rounded numbers: refine the dual equation in their own terms.
-        shift = self.loss.shift(targets.pairs)
+        shift = self.loss.shift(targets.loss)
         local = targets.rows / self.slack
         for _ in range(_REFINEMENTS):
             vectors, pull, multipliers = parts
@@ -184,14 +162,12 @@ class ConeIteration:
         # The height of the dual, beta, stays: this gives the heights, in an order that avoids cancellation.
         along = np.einsum("kr,kr->k", tail, vectors)
         heights = (targets.cones[:, 0] / inverse + 2.0 * head * along) / lead
-        fit = data.fit(vectors)
         return _Direction(
             join(heights, vectors),
             join(0.0, force + pull),
             data.slacks(vectors),
             local + multipliers,
-            fit,
-            self.loss.pair_step(targets.pairs, fit),
+            data.fit(vectors),
         )
 
     def _response(self, vectors: FloatArray, norm: NormScaling) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -201,19 +177,18 @@ class ConeIteration:
         pull = -(vectors - along[:, None] * tail) / (norm.size**2)[:, None]
         return vectors, pull, -self.multipliers / self.slack * self.data.slacks(vectors)
 
-    def _limit(self, direction: _Direction) -> float:
+    def _limit(self, direction: _Direction, targets: _Targets) -> float:
         """Largest step that keeps the iterate in all cones."""
-        bounds = [
+        bounds = (
             cone_step(self.primal, self.primal_determinant, direction.primal),
             cone_step(self.dual, self.dual_determinant, direction.dual),
             ray_step(self.slack, direction.slack),
             ray_step(np.where(self.live, self.multipliers, 1.0), direction.multipliers),
-        ]
-        for values, change in zip(self.loss.pairs(), direction.pairs, strict=True):
-            bounds.append(ray_step(values, change))
+            self.loss.limit(targets.loss, direction.fit),
+        )
         return min(bounds)
 
-    def _advance(self, direction: _Direction, length: float, pairs: FloatArray) -> None:
+    def _advance(self, direction: _Direction, length: float, targets: _Targets) -> None:
         primal, dual = length * direction.primal, length * direction.dual
         self.primal_determinant = determinant_after(self.primal_determinant, self.primal, primal)
         self.dual_determinant = determinant_after(self.dual_determinant, self.dual, dual)
@@ -221,14 +196,18 @@ class ConeIteration:
         self.dual = self.dual + dual
         self.slack = self.slack + length * direction.slack
         self.multipliers = self.multipliers + length * direction.multipliers
-        self.loss.advance(length, self.loss.fit + length * direction.fit, pairs, direction.fit)
+        self.loss.advance(length, targets.loss, direction.fit)
 
 
 def _start_length(problem: Problem, data: BlockData, points: FloatArray) -> float:
-    """Common length of the first vectors: a part of what the zero network can pay for, and no worse a fit."""
-    zero = problem.loss_value(np.zeros(data.X.shape[0]))
+    """Common length of the first vectors: a part of what the zero network can pay for, where the loss is not flat."""
+    origin = np.zeros(data.X.shape[0])
+    zero, curved = problem.loss_value(origin), float(problem.loss_hessian(origin).sum())
     length = max(_PART * zero / (problem.beta * points.shape[0]), 1e-12)
     fit = data.fit(points)
-    while length > 1e-12 and abs(problem.loss_value(length * fit) - zero) > 0.5 * zero:
+    while length > 1e-12:
+        there = length * fit
+        if problem.loss_value(there) <= 1.5 * zero and float(problem.loss_hessian(there).sum()) >= 0.5 * curved:
+            break
         length *= 0.5
     return length

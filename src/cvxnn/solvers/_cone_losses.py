@@ -1,8 +1,8 @@
-"""Losses as an interior-point method sees them: a smooth gradient, a positive curvature and, where needed, pairs.
+"""Losses as an interior-point method sees them: a gradient with variables of its own that follow the central path.
 
-A loss that is only once differentiable stalls Newton steps at its kinks. Huber and squared hinge are therefore written
-through their conjugates, ``l(f) = max_a a f - l*(a)``, with the bounds of ``a`` as complementary pairs that follow the
-central path; their curvature in ``f`` is then positive at every sample.
+A loss with kinks in its gradient stalls Newton steps, one with flat tails throws them far out. Huber, squared hinge and
+logistic are therefore written through their conjugates, ``l(f) = max_a a f - l*(a)``: the gradient a is a variable, its
+bounds and its link to the fit are equations that Newton's method treats along with all others.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from abc import ABC, abstractmethod
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.losses import HuberLoss, SquaredHingeLoss, SquaredLoss
+from cvxnn.losses import HuberLoss, LogisticLoss, SquaredHingeLoss
 from cvxnn.problem import Problem
+from cvxnn.solvers._cone_algebra import ray_step
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -21,11 +22,13 @@ __all__ = ["InteriorLoss", "interior_loss"]
 
 
 class InteriorLoss(ABC):
-    """State of the loss along the iteration: fit ``f`` and gradient ``g``, each of shape ``(n,)``."""
+    """State of the loss along the iteration.
 
-    def __init__(self, problem: Problem, fit: FloatArray) -> None:
-        self.problem = problem
-        self.fit = fit
+    A Newton step changes the gradient by ``shift(target) + curvature() * change``, where ``change (n,)`` is the step of the
+    fit and ``target`` the right-hand side of the equations of the loss.
+    """
+
+    fit: FloatArray
 
     @property
     @abstractmethod
@@ -34,33 +37,41 @@ class InteriorLoss(ABC):
 
     @abstractmethod
     def curvature(self) -> FloatArray:
-        """Derivative of the linearised gradient in the fit, ``(n,)``, non-negative."""
-
-    def pairs(self) -> tuple[FloatArray, FloatArray]:
-        """Complementary pairs ``(first, second)``, both positive; empty for a smooth loss."""
-        return np.zeros(0), np.zeros(0)
-
-    def shift(self, target: FloatArray) -> FloatArray:
-        """Change of the gradient that the pair targets cause at an unchanged fit, ``(n,)``."""
-        del target
-        return np.zeros_like(self.fit)
-
-    def pair_step(self, target: FloatArray, change: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Newton step of the pairs for a change of the fit."""
-        del target, change
-        return np.zeros(0), np.zeros(0)
-
-    def bend(self, change: FloatArray) -> FloatArray:
-        """Gradient after a change of the fit, less its linear prediction; zero where the equations are linear."""
-        del change
-        return np.zeros_like(self.fit)
+        """Derivative of the gradient in the fit, ``(n,)``, non-negative."""
 
     @abstractmethod
-    def advance(self, step: float, fit: FloatArray, target: FloatArray, change: FloatArray) -> None:
-        """Move along the Newton step; ``fit`` is the new fit."""
+    def target(self) -> FloatArray:
+        """Right-hand side of the predictor."""
+
+    @abstractmethod
+    def corrected(self, change: FloatArray, reach: float, centre: float) -> FloatArray:
+        """Right-hand side of the corrector, after a predictor with this change of the fit and this step length."""
+
+    @abstractmethod
+    def shift(self, target: FloatArray) -> FloatArray:
+        """Change of the gradient at an unchanged fit, ``(n,)``."""
+
+    def products(self) -> tuple[float, int]:
+        """Sum and number of the complementary products of the loss."""
+        return 0.0, 0
+
+    def limit(self, target: FloatArray, change: FloatArray) -> float:
+        """Largest step that keeps the variables of the loss positive."""
+        del target, change
+        return np.inf
+
+    @abstractmethod
+    def advance(self, step: float, target: FloatArray, change: FloatArray) -> None:
+        """Move the fit and the variables of the loss."""
 
 
 class _SmoothLoss(InteriorLoss):
+    """Loss without variables of its own."""
+
+    def __init__(self, problem: Problem, fit: FloatArray) -> None:
+        self.problem = problem
+        self.fit = fit
+
     @property
     def gradient(self) -> FloatArray:
         return self.problem.loss_gradient(self.fit)
@@ -68,131 +79,201 @@ class _SmoothLoss(InteriorLoss):
     def curvature(self) -> FloatArray:
         return self.problem.loss_hessian(self.fit)
 
-    def bend(self, change: FloatArray) -> FloatArray:
-        if isinstance(self.problem.loss, SquaredLoss):
-            return np.zeros_like(self.fit)
-        predicted = self.gradient + self.curvature() * change
-        return self.problem.loss_gradient(self.fit + change) - predicted
+    def target(self) -> FloatArray:
+        return np.zeros_like(self.fit)
 
-    def advance(self, step: float, fit: FloatArray, target: FloatArray, change: FloatArray) -> None:
-        del step, target, change
+    def corrected(self, change: FloatArray, reach: float, centre: float) -> FloatArray:
+        del centre
+        predicted = self.gradient + self.curvature() * (reach * change)
+        return self.problem.loss_gradient(self.fit + reach * change) - predicted
+
+    def shift(self, target: FloatArray) -> FloatArray:
+        return target
+
+    def advance(self, step: float, target: FloatArray, change: FloatArray) -> None:
+        del target
+        self.fit = self.fit + step * change
+
+
+class _WeightedLoss(InteriorLoss):
+    """Loss with variables at the samples of positive weight."""
+
+    def __init__(self, problem: Problem, fit: FloatArray) -> None:
+        self.live = problem.sample_weight > 0
+        self.weight = problem.sample_weight[self.live]
+        self.y = problem.y[self.live]
         self.fit = fit
 
+    def full(self, values: FloatArray) -> FloatArray:
+        out = np.zeros_like(self.fit)
+        out[self.live] = values
+        return out
 
-class _HingeLoss(InteriorLoss):
+
+class _HingeLoss(_WeightedLoss):
     """Squared hinge: ``a >= 0`` and ``b = a / w - 1 + y f >= 0`` with ``a b -> 0``; the gradient is ``-y a``."""
 
     def __init__(self, problem: Problem, fit: FloatArray, centre: float) -> None:
         super().__init__(problem, fit)
-        self.live = problem.sample_weight > 0
-        self.weight = problem.sample_weight[self.live]
-        self.y = problem.y[self.live]
         margin = 1.0 - self.y * fit[self.live]
-        # a b = centre with b = a / w - margin, solved for its positive root.
-        root = np.hypot(margin, 2.0 * np.sqrt(centre / self.weight))
-        self.multiplier = self.weight * 0.5 * np.where(
-            margin > 0, margin + root, 4.0 * centre / self.weight / np.maximum(root - margin, 1e-300)
-        )
-        self.slack = np.maximum(self.multiplier / self.weight - margin, centre / self.multiplier)
-
-    def _full(self, values: FloatArray) -> FloatArray:
-        out = np.zeros_like(self.fit)
-        out[self.live] = values
-        return out
+        # a b = centre with b = a / w - margin, solved for the positive root without cancellation.
+        product = 4.0 * centre / self.weight
+        root = np.sqrt(margin**2 + product)
+        self.first = 0.5 * self.weight * np.where(margin > 0, margin + root, product / (root + np.abs(margin)))
+        self.second = centre / self.first
 
     @property
     def gradient(self) -> FloatArray:
-        return self._full(-self.y * self.multiplier)
+        return self.full(-self.y * self.first)
 
-    def _weighted(self) -> FloatArray:
-        return self.slack + self.multiplier / self.weight
+    def _sum(self) -> FloatArray:
+        return self.second + self.first / self.weight
 
     def curvature(self) -> FloatArray:
-        return self._full(self.multiplier / self._weighted())
+        return self.full(self.first / self._sum())
 
-    def pairs(self) -> tuple[FloatArray, FloatArray]:
-        return self.multiplier, self.slack
+    def target(self) -> FloatArray:
+        return -self.first * self.second
 
-    def shift(self, target: FloatArray) -> FloatArray:
-        return self._full(-self.y * target / self._weighted())
+    def corrected(self, change: FloatArray, reach: float, centre: float) -> FloatArray:
+        del reach
+        plain = self.target()
+        first, second = self._move(plain, change)
+        return plain - first * second + centre
 
-    def pair_step(self, target: FloatArray, change: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _move(self, target: FloatArray, change: FloatArray) -> tuple[FloatArray, FloatArray]:
         moved = self.y * change[self.live]
-        first = (target - self.multiplier * moved) / self._weighted()
+        first = (target - self.first * moved) / self._sum()
         return first, first / self.weight + moved
 
-    def advance(self, step: float, fit: FloatArray, target: FloatArray, change: FloatArray) -> None:
-        first, second = self.pair_step(target, change)
-        self.multiplier = self.multiplier + step * first
-        self.slack = self.slack + step * second
-        self.fit = fit
+    def shift(self, target: FloatArray) -> FloatArray:
+        return self.full(-self.y * target / self._sum())
+
+    def products(self) -> tuple[float, int]:
+        return float(self.first @ self.second), self.first.size
+
+    def limit(self, target: FloatArray, change: FloatArray) -> float:
+        first, second = self._move(target, change)
+        return min(ray_step(self.first, first), ray_step(self.second, second))
+
+    def advance(self, step: float, target: FloatArray, change: FloatArray) -> None:
+        first, second = self._move(target, change)
+        self.first = self.first + step * first
+        self.second = self.second + step * second
+        self.fit = self.fit + step * change
 
 
-class _HuberLoss(InteriorLoss):
-    """Huber: ``|a| <= w delta`` and ``f - y = a / w + k - l`` with ``k (w delta - a)``, ``l (w delta + a) -> 0``."""
+class _BoxLoss(_WeightedLoss):
+    """Loss whose gradient a stays in a box: ``f = link(a) + k - l`` with ``k (hi - a) -> 0`` and ``l (a - lo) -> 0``.
+
+    Rooms ``hi - a``, ``a - lo`` and forces k, l have shape ``(2, m)``: above, below. Targets have shape ``(3, m)``: the
+    products of both sides and the error of the link equation.
+    """
+
+    low: FloatArray
+
+    def place(self, low: FloatArray, high: FloatArray, value: FloatArray, centre: float) -> None:
+        """Set the variables at an interior gradient; the link equation holds."""
+        self.low = low
+        self.rooms = np.stack([high - value, value - low])
+        self.forces = np.zeros_like(self.rooms)
+        rest = self.error()
+        self.forces = np.maximum(np.stack([rest, -rest]), 0.0) + centre / (high - low)
+
+    @abstractmethod
+    def link(self, rooms: FloatArray) -> FloatArray:
+        """Fit that belongs to the gradient in the middle of the box and far from its ends."""
+
+    @abstractmethod
+    def link_slope(self) -> FloatArray:
+        """Derivative of the link in the gradient."""
+
+    @property
+    def gradient(self) -> FloatArray:
+        return self.full(self.low + self.rooms[1])
+
+    def error(self) -> FloatArray:
+        return self.fit[self.live] - self.link(self.rooms) - self.forces[0] + self.forces[1]
+
+    def _slope(self) -> FloatArray:
+        return 1.0 / (self.link_slope() + np.sum(self.forces / self.rooms, axis=0))
+
+    def curvature(self) -> FloatArray:
+        return self.full(self._slope())
+
+    def target(self) -> FloatArray:
+        return np.concatenate([-self.rooms * self.forces, self.error()[None]])
+
+    def corrected(self, change: FloatArray, reach: float, centre: float) -> FloatArray:
+        out = self.target()
+        rooms, forces = self._move(out, change)
+        out[:2] += centre - rooms * forces
+        part = 0.99 * reach
+        out[2] -= self.link(self.rooms + part * rooms) - self.link(self.rooms) - self.link_slope() * part * rooms[1]
+        return out
+
+    def _pull(self, target: FloatArray) -> FloatArray:
+        return (target[2] + target[1] / self.rooms[1] - target[0] / self.rooms[0]) * self._slope()
+
+    def _move(self, target: FloatArray, change: FloatArray) -> tuple[FloatArray, FloatArray]:
+        moved = change[self.live] * self._slope() + self._pull(target)
+        rooms = np.stack([-moved, moved])
+        return rooms, (target[:2] - self.forces * rooms) / self.rooms
+
+    def shift(self, target: FloatArray) -> FloatArray:
+        return self.full(self._pull(target))
+
+    def products(self) -> tuple[float, int]:
+        return float(np.sum(self.rooms * self.forces)), self.rooms.size
+
+    def limit(self, target: FloatArray, change: FloatArray) -> float:
+        rooms, forces = self._move(target, change)
+        return min(ray_step(self.rooms, rooms), ray_step(self.forces, forces))
+
+    def advance(self, step: float, target: FloatArray, change: FloatArray) -> None:
+        rooms, forces = self._move(target, change)
+        self.rooms = self.rooms + step * rooms
+        self.forces = self.forces + step * forces
+        self.fit = self.fit + step * change
+
+
+class _HuberLoss(_BoxLoss):
+    """Huber: ``|a| <= w delta`` and ``link(a) = y + a / w``."""
 
     def __init__(self, problem: Problem, fit: FloatArray, delta: float, centre: float) -> None:
         super().__init__(problem, fit)
-        self.live = problem.sample_weight > 0
-        self.weight = problem.sample_weight[self.live]
-        residual = (fit - problem.y)[self.live]
+        value = np.clip(fit[self.live] - self.y, -0.9 * delta, 0.9 * delta)
         limit = self.weight * delta
-        value = self.weight * np.clip(residual, -0.9 * delta, 0.9 * delta)
-        rest = residual - value / self.weight
-        extra = centre / limit
-        self.upper = limit - value
-        self.lower = limit + value
-        self.excess = np.maximum(rest, 0.0) + extra
-        self.deficit = np.maximum(-rest, 0.0) + extra
-        self.value = value
+        self.place(-limit, limit, self.weight * value, centre)
 
-    def _full(self, values: FloatArray) -> FloatArray:
-        out = np.zeros_like(self.fit)
-        out[self.live] = values
-        return out
+    def link(self, rooms: FloatArray) -> FloatArray:
+        return self.y + 0.5 * (rooms[1] - rooms[0]) / self.weight
 
-    @property
-    def gradient(self) -> FloatArray:
-        return self._full(self.value)
+    def link_slope(self) -> FloatArray:
+        return 1.0 / self.weight
 
-    def _weighted(self) -> FloatArray:
-        return 1.0 / self.weight + self.excess / self.upper + self.deficit / self.lower
 
-    def curvature(self) -> FloatArray:
-        return self._full(1.0 / self._weighted())
+class _LogisticLoss(_BoxLoss):
+    """Logistic: a between 0 and ``-w y``, and ``link(a) = log((a - lo) / (hi - a))``."""
 
-    def pairs(self) -> tuple[FloatArray, FloatArray]:
-        return np.concatenate([self.upper, self.lower]), np.concatenate([self.excess, self.deficit])
+    def __init__(self, problem: Problem, fit: FloatArray, centre: float) -> None:
+        super().__init__(problem, fit)
+        margin = np.clip(self.y * fit[self.live], -3.0, 3.0)
+        low, high = -self.weight * (self.y > 0), self.weight * (self.y < 0)
+        self.place(low, high, -self.weight * self.y / (1.0 + np.exp(margin)), centre)
 
-    def _pull(self, target: FloatArray) -> FloatArray:
-        above, below = np.split(target, 2)
-        return (below / self.lower - above / self.upper) / self._weighted()
+    def link(self, rooms: FloatArray) -> FloatArray:
+        return np.log(rooms[1]) - np.log(rooms[0])
 
-    def shift(self, target: FloatArray) -> FloatArray:
-        return self._full(self._pull(target))
-
-    def pair_step(self, target: FloatArray, change: FloatArray) -> tuple[FloatArray, FloatArray]:
-        above, below = np.split(target, 2)
-        moved = change[self.live] / self._weighted() + self._pull(target)
-        excess = (above + self.excess * moved) / self.upper
-        deficit = (below - self.deficit * moved) / self.lower
-        return np.concatenate([-moved, moved]), np.concatenate([excess, deficit])
-
-    def advance(self, step: float, fit: FloatArray, target: FloatArray, change: FloatArray) -> None:
-        first, second = self.pair_step(target, change)
-        above, below = np.split(step * first, 2)
-        self.upper = self.upper + above
-        self.lower = self.lower + below
-        self.value = 0.5 * (self.lower - self.upper)
-        excess, deficit = np.split(step * second, 2)
-        self.excess = self.excess + excess
-        self.deficit = self.deficit + deficit
-        self.fit = fit
+    def link_slope(self) -> FloatArray:
+        return np.sum(1.0 / self.rooms, axis=0)
 
 
 def interior_loss(problem: Problem, fit: FloatArray, centre: float) -> InteriorLoss:
-    """Interior form of the loss of a problem at a fit, its pairs near the product ``centre > 0``."""
+    """Interior form of the loss of a problem at a fit, its complementary products near ``centre > 0``."""
     loss = problem.loss
+    if isinstance(loss, LogisticLoss):
+        return _LogisticLoss(problem, fit, centre)
     if isinstance(loss, SquaredHingeLoss):
         return _HingeLoss(problem, fit, centre)
     if isinstance(loss, HuberLoss):

@@ -9,9 +9,9 @@ into the minimisation over ``w >= 0`` of
 .. math:: F(w) = \min_\alpha\ \ell(G\alpha) + \tfrac\beta2 \alpha^T G \alpha + \tfrac\beta2 \mathbf 1^T w,
           \qquad G = \sum_i w_i D_i X X^T D_i,\quad u_i = w_i X^T D_i \alpha .
 
-``F`` is convex with derivative :math:`\tfrac\beta2 (1 - c_i^2),\ c_i = \|X^T D_i \alpha\|`. The outer method is a projected
-Newton method in ``w`` whose right-hand side is that of Hebden's secular equation ``1 / c_i = 1``; the inner one is Newton
-in ``alpha``, a single step for the squared loss.
+``F`` is convex with derivative :math:`\tfrac\beta2 (1 - c_i^2),\ c_i = \|X^T D_i \alpha\|`. The outer method is a
+projected Newton method in ``w`` whose right-hand side is that of Hebden's secular equation ``1 / c_i = 1``; the inner
+one is Newton in ``alpha``, a single step for the squared loss.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LEAST_DAMPING = 1e-10
 # Samples beyond which the n x n route is not used: its matrices would fill the memory.
 KERNEL_LIMIT = 8000
 # Columns beyond which the kd x kd route is not used.
-GRAM_LIMIT = 8000
+GRAM_LIMIT = 6000
 
 
 class OutOfTime(Exception):
@@ -87,7 +87,7 @@ class Model:
         size = k * d
         gram_cost = size**3 / 3.0 + (n * size**2 if self.cache is None else 0.2 * n * size**2)
         kernel_cost = n**3 / 3.0 + 2.0 * n * n * k
-        if n > KERNEL_LIMIT or gram_cost < kernel_cost:
+        if n > KERNEL_LIMIT or (size <= GRAM_LIMIT and gram_cost < kernel_cost):
             return GramRidge(blocks, w, self.beta, self.cache)
         if self._kernel is None:
             self._kernel = self.X @ self.X.T
@@ -96,9 +96,9 @@ class Model:
 
 @dataclass
 class State:
-    """Optimum of the ridge problem at one weight vector.
+    r"""Optimum of the ridge problem at one weight vector.
 
-    ``vectors`` are :math:`X^T D_i \\alpha` and ``norms`` their lengths c, for every block of the working set;
+    ``vectors`` are :math:`X^T D_i \alpha` and ``norms`` their lengths c, for every block of the working set;
     ``value`` is F(w) and ``objective`` that of the group lasso at ``u_i = w_i vectors_i``.
     """
 
@@ -179,7 +179,13 @@ def _inner_newton(model: Model, ridge: Ridge, start: FloatArray) -> tuple[FloatA
 
 
 def minimise_weights(
-    model: Model, blocks: Blocks, w: FloatArray, start: FloatArray, *, done: Callable[[State], bool], max_steps: int = 60
+    model: Model,
+    blocks: Blocks,
+    w: FloatArray,
+    start: FloatArray,
+    *,
+    done: Callable[[State], bool],
+    max_steps: int = 60,
 ) -> State:
     """Projected Newton in ``w`` from the given point until ``done(state)``, or until no step lowers ``F``.
 

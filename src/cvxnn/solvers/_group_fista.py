@@ -25,7 +25,7 @@ def minimise_blocks(
 ) -> State:
     """Minimise over the blocks of the working set from ``vectors (k, d)`` until ``done(state)``.
 
-    The returned state has weights ``||u_i||`` and unit vectors, so that ``u_i = w_i vectors_i`` as for the other method.
+    The returned state has weights ``||u_i||`` and unit vectors, so that ``u_i = w_i vectors_i`` as elsewhere.
 
     Raises
     ------

@@ -118,8 +118,12 @@ def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort:
             return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
         if options.exact:
             return _price_exactly(problem, state, options, nu)
+        # A search that the deadline cut short has shown nothing.
+        if time.perf_counter() > options.deadline - 0.01 * remaining - 1e-3:
+            state.outcome = "time_limit"
+            return None
     state.violation = 0.0
-    state.outcome = "time_limit" if time.perf_counter() > options.deadline else "search"
+    state.outcome = "search"
     return None
 
 

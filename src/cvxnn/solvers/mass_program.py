@@ -164,15 +164,14 @@ def _empty_along(masses: FloatArray, null: FloatArray) -> FloatArray:
     """Move along each dependency, in the sense that does not raise the total mass, until a mass is zero."""
     while null.shape[1]:
         move = null[:, 0] if null[:, 0].sum() < 0 else -null[:, 0]
-        falling = np.flatnonzero((move < 0) & (masses > 0))
+        falling = np.flatnonzero(move < 0)
         if falling.size == 0:
             null = null[:, 1:]
             continue
         hit = int(falling[np.argmin(masses[falling] / -move[falling])])
         step = float(masses[hit] / -move[hit])
-        moved: FloatArray = np.maximum(masses + step * move, 0.0)
-        moved[hit] = 0.0
-        masses = moved
-        null = null[:, 1:] - np.outer(move, null[hit, 1:] / move[hit])
+        masses = np.maximum(masses + step * move, 0.0)
+        masses[hit] = 0.0
+        null = null[:, 1:] - move[:, None] * (null[hit, 1:] / move[hit])
         null[hit] = 0.0
     return masses

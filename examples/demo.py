@@ -1,0 +1,119 @@
+"""Train on three real tables through the shell command, with certificates, beside scikit-learn's MLP of the same size.
+
+Run with ``make demo``. Tables and models are written to ``demo_output/``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.preprocessing import StandardScaler
+
+from cvxnn.interop.preprocessing import split_rows
+
+OUT = Path(__file__).resolve().parent.parent / "demo_output"
+TEST_SIZE = 0.25
+
+
+@dataclass(frozen=True)
+class Job:
+    """One table to train on."""
+
+    name: str
+    title: str
+    columns: list[str]
+    X: np.ndarray
+    y: np.ndarray
+    alpha: float
+    classifier: bool
+
+
+def jobs() -> list[Job]:
+    """Breast cancer, diabetes, and diabetes with two features, whose certificate is global."""
+    cancer, diabetes = load_breast_cancer(), load_diabetes(scaled=False)
+    labels = np.asarray(cancer.target_names)[cancer.target]
+    columns = list(diabetes.feature_names)
+    two = [columns.index("bmi"), columns.index("s5")]
+    return [
+        Job(
+            "two_features", "diabetes, two features (442 x 2)", [columns[i] for i in two], diabetes.data[:, two],
+            diabetes.target, 0.02, classifier=False,
+        ),
+        Job(
+            "breast_cancer", "breast cancer (569 x 30)", [str(c).replace(" ", "_") for c in cancer.feature_names],
+            cancer.data, labels, 0.02, classifier=True,
+        ),
+        Job(
+            "diabetes", "diabetes (442 x 10)", columns, diabetes.data, diabetes.target, 0.05, classifier=False,
+        ),
+    ]  # fmt: skip
+
+
+def write_table(job: Job) -> Path:
+    """Write the data as a CSV file with the target in the last column."""
+    path = OUT / f"{job.name}.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*job.columns, "target"])
+        writer.writerows([*row, value] for row, value in zip(job.X.tolist(), job.y.tolist(), strict=True))
+    return path
+
+
+def fit(job: Job, table: Path) -> dict:
+    """Run ``cvxnn fit`` and return what it reports."""
+    command = [
+        sys.executable, "-m", "cvxnn", "fit", str(table), "--target", "target", "--alpha", str(job.alpha),
+        "--test-size", str(TEST_SIZE), "--out", str(OUT / f"{job.name}.safetensors"), "--json",
+    ]  # fmt: skip
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode == 2:
+        raise SystemExit(2)
+    return json.loads(done.stdout)
+
+
+def mlp_score(job: Job, width: int) -> tuple[float, float]:
+    """Test score and seconds of scikit-learn's MLP with the same width and weight decay on the same rows."""
+    train, test = split_rows(len(job.y), TEST_SIZE, 0, job.y if job.classifier else None)
+    scaler = StandardScaler().fit(job.X[train])
+    options = {"hidden_layer_sizes": (max(width, 1),), "max_iter": 2000, "random_state": 0}
+    model = (MLPClassifier if job.classifier else MLPRegressor)(alpha=job.alpha * len(train), **options)
+    y = job.y
+    if not job.classifier:
+        y = (y - y[train].mean()) / y[train].std()
+    begin = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(scaler.transform(job.X[train]), y[train])
+    return float(model.score(scaler.transform(job.X[test]), y[test])), time.perf_counter() - begin
+
+
+def main() -> None:
+    """Fit every table and print what was found and proved."""
+    OUT.mkdir(exist_ok=True)
+    for job in jobs():
+        print(f"\n{job.title}, alpha {job.alpha:g}")
+        result = fit(job, write_table(job))
+        score, seconds = mlp_score(job, result["width"])
+        print(f"  objective      {result['objective']:.9g}")
+        print(f"  lower bound    {result['lower_bound']:.9g}   relative gap {result['gap']:.1e}   scope {result['scope']}")
+        print(f"  global bound   {result['global_lower_bound']:.9g}   relative gap {result['global_gap']:.1e}")
+        print(f"  width          {result['width']} neurons, found in {result['seconds']:.2f} s ({result['status']})")
+        name = "accuracy" if job.classifier else "R^2"
+        print(f"  held-out {name:<9} {result['test_score']:.3f}   scikit-learn's MLP of this width {score:.3f} ({seconds:.2f} s)")
+        print(f"  model          {Path(result['file']).relative_to(OUT.parent)}")
+    print('\nScope "global": no network of any width is better. Scope "patterns": none among the listed activation patterns.')
+
+
+if __name__ == "__main__":
+    main()

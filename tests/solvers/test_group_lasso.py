@@ -1,0 +1,146 @@
+"""Group lasso solver: both linear-algebra routes, the first-order method, and the derivatives they share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cvxnn import HuberLoss, Problem
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.solution import Status
+from cvxnn.solvers import _eta_newton
+from cvxnn.solvers._eta_newton import Model, evaluate
+from cvxnn.solvers._ridge import Blocks, GramCache, GramRidge, KernelRidge, cross_gram
+from cvxnn.solvers.group_lasso import solve_group_lasso
+from tests.oracles.group_lasso import group_lasso_optimum
+
+LOSSES = ["squared", "logistic", "huber", "squared_hinge", HuberLoss(delta=0.3)]
+
+
+def make(loss="squared", n=40, d=3, P=30, beta=0.4, seed=0):
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((n, d)), 2.0 * rng.standard_normal(n)
+    if loss in ("logistic", "squared_hinge"):
+        y = np.where(y > 0, 1.0, -1.0)
+    problem = Problem(X, y, beta=beta, loss=loss, sample_weight=rng.uniform(0.5, 2.0, n))
+    masks = (rng.standard_normal((P, d)) @ X.T) >= 0
+    return problem, masks, ActivationPatterns.from_masks(masks, np.ones((P, d)))
+
+
+def objective(problem, masks, result):
+    fit = np.sum(masks[result.index].T * (problem.X @ result.vectors.T), axis=1)
+    return problem.loss_value(fit) + problem.beta * np.sum(np.linalg.norm(result.vectors, axis=1))
+
+
+def model_of(problem):
+    return Model(problem.X, problem.y, problem.sample_weight, problem.loss, problem.beta, lambda: False, 1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("limits", [(8000, 0), (0, 8000), (0, 0)], ids=["kernel", "gram", "fista"])
+def test_every_route_reaches_the_optimum(loss, limits, monkeypatch):
+    problem, masks, patterns = make(loss)
+    monkeypatch.setattr(_eta_newton, "KERNEL_LIMIT", limits[0])
+    monkeypatch.setattr(_eta_newton, "GRAM_LIMIT", limits[1])
+    result = solve_group_lasso(problem, patterns, tol=1e-6)
+    truth, _ = group_lasso_optimum(problem, masks)
+    assert result.status is Status.PATTERNS_OPTIMUM
+    assert objective(problem, masks, result) == pytest.approx(truth, rel=1.5e-6)
+    assert result.history.lower_bound[-1] <= truth * (1 + 1e-7)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_optimality_conditions(loss):
+    problem, masks, patterns = make(loss, seed=3)
+    result = solve_group_lasso(problem, patterns, tol=1e-11)
+    fit = np.sum(masks[result.index].T * (problem.X @ result.vectors.T), axis=1)
+    nu = problem.dual_vector(fit)
+    gradients = np.array([problem.X.T @ (m * nu) for m in masks])
+    assert np.max(np.linalg.norm(gradients, axis=1)) <= problem.beta * (1 + 1e-4)
+    heavy = np.linalg.norm(result.vectors, axis=1) > 1e-3
+    unit = result.vectors[heavy] / np.linalg.norm(result.vectors[heavy], axis=1, keepdims=True)
+    np.testing.assert_allclose(gradients[result.index][heavy], problem.beta * unit, atol=1e-4 * problem.beta)
+
+
+def setting(loss="logistic"):
+    problem, masks, _ = make(loss, P=6)
+    blocks = Blocks(problem.X, masks.T.astype(float), np.arange(6))
+    w = np.array([0.3, 0.0, 1.0, 0.2, 0.7, 0.05])
+    return problem, blocks, w
+
+
+def test_routes_are_the_same_operator():
+    problem, blocks, w = setting()
+    active = w > 0
+    few = blocks.take(active)
+    kernel = KernelRidge(few, problem.X @ problem.X.T, w[active], problem.beta)
+    gram = GramRidge(few, w[active], problem.beta)
+    G = sum(
+        w[i] * np.outer(blocks.masks[:, i], blocks.masks[:, i]) * (problem.X @ problem.X.T) for i in range(len(w))
+    )
+    rng = np.random.default_rng(0)
+    r, h, B = rng.standard_normal(40), rng.uniform(0, 2, 40), rng.standard_normal((40, 6))
+    h[::5] = 0.0
+    system = problem.beta * np.eye(40) + h[:, None] * G
+    for route in (kernel, gram):
+        route.factorise(h)
+        np.testing.assert_allclose(route.apply(r), G @ r, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(route.solve(r), np.linalg.solve(system, r), rtol=1e-9, atol=1e-11)
+        expected = B.T @ np.linalg.solve(system, h[:, None] * B)
+        np.testing.assert_allclose(route.weight_hessian(B), expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic", "squared_hinge"])
+def test_gradient_and_curvature_in_the_weights(loss):
+    problem, blocks, w = setting(loss)
+    model, start = model_of(problem), np.zeros(40)
+    state = evaluate(model, blocks, w, start)
+    curvature = _eta_newton._curvature(model, blocks, state, 0.0)
+    step = 1e-5
+    for i in range(len(w)):
+        up, down = w.copy(), w.copy()
+        up[i] += step
+        down[i] = max(down[i] - step, 0.0)
+        plus, minus = evaluate(model, blocks, up, start), evaluate(model, blocks, down, start)
+        width = up[i] - down[i]
+        slope = 0.5 * problem.beta * (1.0 - state.norms[i] ** 2)
+        tolerance = {"rel": 1e-4, "abs": 1e-4} if w[i] > 0 else {"rel": 1e-3, "abs": 1e-3}
+        assert (plus.value - minus.value) / width == pytest.approx(slope, **tolerance)
+        change = (plus.norms**2 - minus.norms**2) / width
+        np.testing.assert_allclose(change, -2.0 * curvature[:, i], rtol=2e-2, atol=2e-3 * np.abs(curvature).max())
+
+
+def test_gram_cache_returns_the_blocks_that_were_asked_for():
+    problem, masks, _ = make(P=12)
+    columns, h, cache = masks.T.astype(float), problem.sample_weight, GramCache()
+    for ids in ([0, 1, 2], [1, 2, 5, 7], [7, 1], [0, 3, 4, 6, 8], [8], [9, 10, 11], [11, 2]):
+        blocks = Blocks(problem.X, columns[:, ids], np.array(ids))
+        expected = cross_gram(blocks, blocks, h)
+        got = cache.gram(blocks, h)
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+        got[:] = np.nan
+
+
+def test_repeated_patterns_share_one_block():
+    problem, masks, _ = make()
+    twice = ActivationPatterns.from_masks(np.vstack([masks, masks]), np.ones((60, 3)))
+    result = solve_group_lasso(problem, twice)
+    assert np.all(result.index < 30)
+
+
+def test_interpolation_with_far_more_blocks_than_samples():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 6)), rng.standard_normal(30)
+    masks = rng.standard_normal((400, 6)) @ X.T >= 0
+    problem = Problem(X, y, beta=1e-5)
+    result = solve_group_lasso(problem, ActivationPatterns.from_masks(masks, np.ones((400, 6))))
+    assert result.status is Status.PATTERNS_OPTIMUM
+
+
+def test_first_order_method_obeys_the_time_limit(monkeypatch):
+    problem, _, patterns = make(beta=1e-3)
+    monkeypatch.setattr(_eta_newton, "KERNEL_LIMIT", 0)
+    monkeypatch.setattr(_eta_newton, "GRAM_LIMIT", 0)
+    result = solve_group_lasso(problem, patterns, tol=1e-14, time_limit=0.05)
+    assert result.status in (Status.TIME_LIMIT, Status.STALLED)
+    assert result.history.lower_bound[-1] <= result.history.objective[-1]
