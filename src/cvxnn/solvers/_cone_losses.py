@@ -209,7 +209,10 @@ class _BoxLoss(_WeightedLoss):
         rooms, forces = self._move(out, change)
         out[:2] += centre - rooms * forces
         part = 0.99 * reach
-        out[2] -= self.link(self.rooms + part * rooms) - self.link(self.rooms) - self.link_slope() * part * rooms[1]
+        linear = self.link_slope() * part * rooms[1]
+        bend = self.link(self.rooms + part * rooms) - self.link(self.rooms) - linear
+        # Close to an end of the box the bend of a logarithm exceeds the step itself and would throw it back.
+        out[2] -= np.clip(bend, -0.5 * np.abs(linear), 0.5 * np.abs(linear))
         return out
 
     def _pull(self, target: FloatArray) -> FloatArray:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers.cone_interior_point import solve_cone_blocks
 from cvxnn.solvers.conic import solve_conic
+from cvxnn.solvers.face_newton import polish
+from cvxnn.solvers.mass_program import solve_masses
+from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["solve_cells"]
+__all__ = ["refinements", "solve_cells"]
 
 _CONIC_ROWS = 4000
 """Up to so many cone rows the conic solver is as fast as the structured one, and reaches two digits more."""
 
 _INTERIOR_TOL = 1e-9
+
+_POLISH_VARIABLES = 2500
+"""Beyond so many variables the dense Newton steps of the polish cost more than the digits they add."""
+
+_READINGS = ((1e-7, 1e-5), (1e-5, 1e-5), (1e-7, 1e-9))
+"""Tolerances at which the polish reads zero pre-activations and vanishing neurons off the solution on the cells."""
 
 
 def solve_cells(
@@ -45,3 +58,29 @@ def solve_cells(
         if vectors is not None:
             return vectors
     return solve_cone_blocks(problem, masks, signs, start=start, tol=_INTERIOR_TOL, time_limit=time_limit).vectors
+
+
+def refinements(
+    problem: Problem, neurons: Neurons, *, cells: npt.NDArray[np.bool_] | None = None, deadline: float = math.inf
+) -> Iterator[Neurons]:
+    """Cleaner versions of a solution on cells: without vanishing blocks, and at machine precision where affordable.
+
+    Parameters
+    ----------
+    problem : Problem
+        Reduced problem.
+    neurons : Neurons
+        One neuron for each cell, zero vectors included.
+    cells : ndarray (K, n) of bool, optional
+        Masks that the neurons may not leave; without it the polish crosses into other cells where that pays.
+    deadline : float
+        On the clock of ``time.perf_counter``.
+    """
+    yield solve_masses(problem, neurons)
+    if neurons.vectors.size > _POLISH_VARIABLES:
+        return
+    for zero_tol, mass_tol in _READINGS:
+        remaining = None if math.isinf(deadline) else max(deadline - time.perf_counter(), 0.0)
+        yield polish(
+            problem, neurons, cells=cells, zero_tol=zero_tol, mass_tol=mass_tol, time_limit=remaining
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,19 +12,14 @@ import numpy.typing as npt
 from cvxnn.certificates.pricing import pricing_bound
 from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
-from cvxnn.solvers.cell_program import solve_cells
+from cvxnn.solvers.cell_program import refinements, solve_cells
 from cvxnn.solvers.cells import adjacent_gates, masks_of, unique_cells
-from cvxnn.solvers.face_newton import polish
-from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 __all__ = ["ColumnOptions", "ColumnState", "generate_columns"]
-
-_POLISH_VARIABLES = 2500
-"""Beyond so many variables the dense Newton steps of the polish cost more than the digits they add."""
 
 
 @dataclass
@@ -163,18 +158,7 @@ def _solve_on_cells(problem: Problem, state: ColumnState, found: Neurons, option
     )  # fmt: skip
     state.gates = gates[index]
     candidate = Neurons(vectors, joined.signs[index])
-    for better in _refinements(problem, candidate, options):
+    for better in refinements(problem, candidate, deadline=options.deadline):
         value = better.objective(problem)
         if value < state.objective:
             state.neurons, state.objective = better, value
-
-
-def _refinements(problem: Problem, candidate: Neurons, options: ColumnOptions) -> Iterator[Neurons]:
-    """Cleaner versions of the solution on the cells: without vanishing blocks, and at machine precision if affordable."""
-    yield solve_masses(problem, candidate)
-    if candidate.vectors.size <= _POLISH_VARIABLES:
-        for zero_tol in (1e-7, 1e-5):
-            remaining = options.deadline - time.perf_counter()
-            yield polish(
-                problem, candidate, zero_tol=zero_tol, time_limit=None if np.isinf(remaining) else max(remaining, 0.0)
-            )

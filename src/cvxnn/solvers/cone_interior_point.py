@@ -93,7 +93,8 @@ def solve_cone_blocks(
     signs : array-like (K,)
         Sign s of each block, -1 or +1.
     start : array-like (K, r), optional
-        Vectors that may lie inside the cones; they save the search for interior points where they do.
+        Vectors that may lie inside the cones: they save the search for interior points where they do, and the objective of
+        the solution is not above theirs where all of them do.
     tol : float, default 1e-8
         Relative duality gap to reach.
     max_iter : int, default 100
@@ -136,6 +137,8 @@ def solve_cone_blocks(
     vectors = np.zeros((patterns.shape[0], problem.X.shape[1]))
     multipliers = np.zeros(patterns.shape)
     best = _Best(problem, data)
+    if hint is not None:
+        best.offer(hint[useful])
     n_iter = 0
     if useful.size:
         n_iter = _iterate(best, ConeIteration(problem, data, points), tol, max_iter, deadline)
@@ -158,13 +161,19 @@ class _Best:
         self.dual = problem.dual_vector(np.zeros(n))
         self.multipliers = np.zeros((count, n))
 
-    def update(self, iterate: ConeIteration) -> float:
-        """Take in an iterate; returns the relative gap."""
+    def offer(self, vectors: FloatArray) -> None:
+        """Take in vectors of any origin where all of them lie in their cones."""
         problem, data = self.problem, self.data
-        vectors = iterate.vectors
+        if np.any(data.slacks(vectors) < 0.0) or np.any(data.project(vectors.copy()) != vectors):
+            return
         objective = problem.loss_value(data.fit(vectors)) + problem.beta * float(_sizes(vectors).sum())
         if objective <= self.objective:
             self.vectors, self.objective = vectors.copy(), objective
+
+    def update(self, iterate: ConeIteration) -> float:
+        """Take in an iterate; returns the relative gap."""
+        problem, data = self.problem, self.data
+        self.offer(iterate.vectors)
         nu = -iterate.loss.gradient
         forces = data.project(data.fit_adjoint(nu) + data.rows_adjoint(iterate.multipliers))
         scale = _shrink(problem.beta, forces)
@@ -180,17 +189,17 @@ def _iterate(best: _Best, iterate: ConeIteration, tol: float, max_iter: int, dea
     idle = 0
     for n_iter in range(max_iter):
         gap = best.update(iterate)
-        if DEBUG:
-            print(n_iter, best.objective, best.lower_bound, gap, iterate.complementarity()[0], np.abs(iterate.residual()).max())
         if gap <= tol or time.monotonic() > deadline or idle == 5:
             return n_iter
-        length = iterate.step()
+        try:
+            length = iterate.step()
+        except np.linalg.LinAlgError:
+            # The Newton matrix is no longer positive definite in floating point: what was found is what there is.
+            return n_iter
         idle = idle + 1 if length < _STALLED else 0
-        if DEBUG:
-            print("   step", length)
     best.update(iterate)
     return max_iter
-DEBUG=False
+
 
 def _flatten(data: BlockData, points: FloatArray, solid: BoolArray) -> BoolArray:
     """Replace cones without interior by their linear hulls; returns which of them are more than the origin."""
@@ -226,6 +235,10 @@ def _finished(
         multipliers[k] += extra / norms
         forces[k] += data.rows.T @ (data.orient[k] * extra)
     scale = _shrink(beta, forces)
+    limit = problem.loss.dual_scale_limit(nu, problem.y, problem.sample_weight)
+    if scale >= limit:
+        # Keep a few units of rounding away from the border of the domain of the conjugate.
+        scale = limit * (1.0 - 1e-15)
     dual = problem.loss.project_dual(scale * nu, problem.y, problem.sample_weight)
     fit = data.fit(vectors)
     sizes = _sizes(vectors)

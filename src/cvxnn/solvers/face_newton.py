@@ -27,6 +27,8 @@ __all__ = ["polish"]
 
 _GRADIENT_TOL = 1e-13
 _RELEASE_TOL = 1e-9
+_NO_STEP = 1e-12
+_VANISHED = -1
 
 
 @dataclass
@@ -49,7 +51,8 @@ def polish(
     *,
     cells: npt.NDArray[np.bool_] | None = None,
     zero_tol: float = 1e-7,
-    max_iter: int = 100,
+    mass_tol: float = 1e-5,
+    max_iter: int = 300,
     time_limit: float | None = None,
 ) -> Neurons:
     """Optimise the neurons on their faces; the objective of the result is never higher than that of the input.
@@ -64,6 +67,8 @@ def polish(
         Mask of the cone that each neuron must stay in; without it, neurons cross into other cells where that pays.
     zero_tol : float
         A pre-activation below ``zero_tol * ||x_j|| * ||z_i||`` is read as zero.
+    mass_tol : float
+        A neuron below this share of the largest norm is left out.
     max_iter : int
         Newton steps, counted over all faces visited.
     time_limit : float, optional
@@ -71,7 +76,7 @@ def polish(
     """
     start = time.perf_counter()
     best, best_value = neurons, neurons.objective(problem)
-    faces = _read_faces(problem, neurons, zero_tol, cells)
+    faces = _read_faces(problem, neurons, zero_tol, mass_tol, cells)
     if cells is not None:
         # The start may violate its cones by rounding and look better for it; the first point on the faces counts.
         best = _to_neurons(faces, problem.n_features)
@@ -81,7 +86,6 @@ def polish(
         if not faces or (time_limit is not None and time.perf_counter() - start > time_limit):
             break
         gradient_small, hit = _newton_step(problem, faces)
-        faces = [face for face in faces if np.linalg.norm(face.v) > 0]
         current = _to_neurons(faces, problem.n_features)
         value = current.objective(problem)
         if value < best_value:
@@ -94,7 +98,7 @@ def polish(
 
 
 def _read_faces(
-    problem: Problem, neurons: Neurons, zero_tol: float, cells: npt.NDArray[np.bool_] | None
+    problem: Problem, neurons: Neurons, zero_tol: float, mass_tol: float, cells: npt.NDArray[np.bool_] | None
 ) -> list[_Face]:
     X = problem.X
     row_norm = np.linalg.norm(X, axis=1)
@@ -102,7 +106,7 @@ def _read_faces(
     faces: list[_Face] = []
     for i, (z, sign) in enumerate(zip(neurons.vectors, neurons.signs, strict=True)):
         size = float(np.linalg.norm(z))
-        if size <= 1e-9 * largest:
+        if size <= mass_tol * largest:
             continue
         z_rows = X @ z
         bits = np.sign(z_rows).astype(np.int8)
@@ -177,10 +181,13 @@ def _newton_step(problem: Problem, faces: list[_Face]) -> tuple[bool, bool]:
         return True, False
     step = -_solve_newton(A, problem.loss_hessian(fit), gradient, faces, norms, beta)
     t, hits = _first_hit(X, faces, step)
+    if t <= _NO_STEP and hits is not None:
+        _cross_or_join(problem, faces, hits)
+        return False, True
     current = problem.loss_value(fit) + beta * sum(norms)
     slope = float(gradient @ step)
     limit = t
-    while t > 1e-12:
+    while t > _NO_STEP:
         trial = v + t * step
         value = problem.loss_value(A @ trial) + beta * _sum_norms(trial, faces)
         if value <= current + 1e-4 * t * slope + 1e-15 * abs(current):
@@ -222,12 +229,16 @@ def _solve_newton(
 
 
 def _first_hit(X: FloatArray, faces: list[_Face], step: FloatArray) -> tuple[float, tuple[int, int] | None]:
-    """Largest step in (0, 1] before a pre-activation off the faces changes sign, with the neuron and sample that do."""
+    """Largest step in (0, 1] before a neuron vanishes or one of its signs changes, with the neuron and the sample."""
     best, hit, position = 1.0, None, 0
     for i, face in enumerate(faces):
         q = len(face.v)
-        move = face.basis @ step[position : position + q]
+        change = step[position : position + q]
+        move = face.basis @ change
         position += q
+        shrink = -float(face.v @ change)
+        if shrink > 0.0 and face.v @ face.v < best * shrink:
+            best, hit = float(face.v @ face.v) / shrink, (i, _VANISHED)
         z, dz = X @ (face.basis @ face.v), X @ move
         danger = (face.bits != 0) & (z * dz < 0)
         if not np.any(danger):
@@ -257,9 +268,12 @@ def _move(faces: list[_Face], step: FloatArray) -> None:
 
 
 def _cross_or_join(problem: Problem, faces: list[_Face], hit: tuple[int, int]) -> None:
-    """Concave kink: the sample goes on to the other side. Convex kink: it joins the face."""
+    """Concave kink: the sample goes on to the other side. Convex kink: it joins the face. A vanished neuron goes."""
     i, j = hit
     face = faces[i]
+    if j == _VANISHED:
+        del faces[i]
+        return
     nu = problem.dual_vector(_to_neurons(faces, problem.n_features).fit(problem.X))
     bits = face.bits.copy()
     if face.cell is None and face.sign * nu[j] > 0:
@@ -269,7 +283,11 @@ def _cross_or_join(problem: Problem, faces: list[_Face], hit: tuple[int, int]) -
     bits[j] = 0
     z = face.basis @ face.v
     basis = _null_space(problem.X[bits == 0])
-    faces[i] = _Face(basis, basis.T @ z, bits, face.sign, face.cell)
+    v = basis.T @ z
+    if not np.any(v):
+        del faces[i]
+        return
+    faces[i] = _Face(basis, v, bits, face.sign, face.cell)
 
 
 def _release(problem: Problem, faces: list[_Face]) -> bool:

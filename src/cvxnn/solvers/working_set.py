@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from cvxnn.certificates.cone_bounds import cone_bounds
 from cvxnn.problem import Problem
-from cvxnn.solvers.cell_program import solve_cells
+from cvxnn.solvers.cell_program import refinements, solve_cells
 from cvxnn.solvers.column_generation import ColumnOptions, ColumnState
-from cvxnn.solvers.face_newton import polish
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -64,15 +63,16 @@ def solve_listed(
                 order = np.concatenate([active, new])
                 start = np.vstack([vectors, np.zeros((len(new), problem.n_features))])
                 vectors = solve_cells(problem, both[order], signs[order], start=start)
-                candidate = polish(problem, Neurons(vectors, signs[order]), cells=both[order])
-                value = candidate.objective(problem)
-                if value < state.objective:
-                    state.neurons, state.objective = candidate, value
+                solution = Neurons(vectors, signs[order])
+                for candidate in refinements(problem, solution, cells=both[order], deadline=options.deadline):
+                    value = candidate.objective(problem)
+                    if value < state.objective:
+                        state.neurons, state.objective = candidate, value
                 state.gates = gates[order % len(masks)]
                 # Cells without mass leave, so that the programs stay small; the objective has fallen, so no cycle.
                 alive = np.linalg.norm(vectors, axis=1) > 1e-8 * np.max(np.linalg.norm(vectors, axis=1), initial=0.0)
                 active, vectors = order[alive], vectors[alive]
-                if not value < before * (1.0 - 1e-14):
+                if not state.objective < before * (1.0 - 1e-14):
                     state.outcome = "stalled"
             report(state)
 
