@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tol", type=float, default=1e-6)
     options = parser.parse_args()
-    print(f"{'data':<10}{'n x d':>10}{'P':>6}{'lambda':>8} {'loss':<14}{'wall s':>8}{'cpu s':>8}{'gap':>9}  width  obj/n")
+    print(f"{'data':<10}{'n x d':>10}{'P':>6}{'lambda':>8} {'loss':<14}{'wall s':>8}{'cpu s':>8}{'gap':>9}  width mean")
     for name, P, strength, loss in QUICK if options.quick else FULL:
         X, y = load(name)
         gates = np.random.default_rng(0).standard_normal((P, X.shape[1]))

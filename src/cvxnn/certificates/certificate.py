@@ -87,6 +87,7 @@ def relative_gap(objective: float, lower_bound: float) -> float:
 def certify_global(
     problem: Problem, fit: FloatArray, objective: float, *, nu: FloatArray | None = None, tol: float = 1e-6,
     time_limit: float | None = None, starts: FloatArray | None = None, max_nodes: int | None = None,
+    stop_at_violation: bool = False,
 ) -> tuple[Certificate, PricingBound]:
     """Certificate of scope "global" for a network with the given fit and objective.
 
@@ -107,6 +108,8 @@ def certify_global(
         Directions that seed the search for the maximum.
     max_nodes : int, optional
         Limit of the branch and bound.
+    stop_at_violation : bool
+        Stop once a direction disproves optimality; the bound is then valid but loose.
 
     Returns
     -------
@@ -118,7 +121,8 @@ def certify_global(
     # The gap grows like tau/beta - 1 times the objective or more; two orders below tol leave room for it.
     target = problem.beta * (1.0 + min(1e-3 * tol, 1e-7))
     pricing = pricing_bound(
-        problem.X, dual, target=target, time_limit=time_limit, starts=starts, max_nodes=max_nodes
+        problem.X, dual, target=target, time_limit=time_limit, starts=starts, max_nodes=max_nodes,
+        stop_at_violation=stop_at_violation,
     )
     bound, scale = scaled_dual_bound(problem, dual, pricing.upper)
     certificate = Certificate(

@@ -82,7 +82,7 @@ def _largest_scale(problem: Problem, nu: FloatArray, dual_norm_bound: float) -> 
     return limit
 
 
-def _maximise_concave(evaluate, limit: float) -> float:  # noqa: ANN001
+def _maximise_concave(evaluate, limit: float) -> float:
     """Maximiser of a concave function on ``[0, limit]``; any point is a valid choice, so tolerance costs no safety."""
     candidates = [limit, min(1.0, limit)]
     if limit > 0.0:

@@ -57,6 +57,10 @@ class Reduction:
         keep = np.linalg.norm(vectors, axis=1) > 0
         return Neurons(vectors[keep], np.sign(network.a[keep]))
 
+    def restrict_directions(self, directions: FloatArray, signs: npt.NDArray[np.int64]) -> Neurons:
+        """Unit directions of the original space as neurons of the reduced problem; their masses mean nothing."""
+        return Neurons(directions @ self.basis, signs.astype(np.float64))
+
 
 def reduce_problem(problem: Problem) -> Reduction:
     """Reduce the rank, drop samples of zero weight, and scale data, targets and weights to order one.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from cvxnn.certificates.certificate import Certificate, certify_global, certify_
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.pricing import pricing_bound
 from cvxnn.networks import ReLUNetwork
-from cvxnn.patterns import ActivationPatterns
+from cvxnn.patterns import ActivationPatterns, count_patterns
 from cvxnn.problem import Problem
 from cvxnn.programs.reduction import Reduction, reduce_problem
 from cvxnn.progress import Recorder
@@ -38,8 +39,12 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["ReLUOptions", "solve_relu"]
 
 _EXACT_RANK = 4
-_EXACT_SAMPLES = 24
-"""Up to this rank, or this number of samples, branch and bound is expected to close the pricing problem."""
+_EXACT_PATTERNS = 5_000_000
+"""Up to this rank, or this number of patterns, branch and bound closes the pricing problem within seconds."""
+
+_CERTIFY_RANK = 5
+_CERTIFY_SAMPLES = 50
+"""Up to this rank, or this number of samples, it is worth trying when a global certificate is asked for."""
 
 _START_SAMPLES = 40
 """Below this size column generation from the zero network is faster than a local search for a start."""
@@ -71,9 +76,7 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
     reduction = reduce_problem(problem)
     small = reduction.problem
     deadline = math.inf if options.time_limit is None else time.perf_counter() + options.time_limit
-    exact = options.listed is None and (
-        small.n_features <= _EXACT_RANK or np.count_nonzero(np.any(small.X != 0, axis=1)) <= _EXACT_SAMPLES
-    )
+    exact = options.listed is None and _is_exact(small, certify=options.certify)
     zero = Neurons.empty(small.n_features)
     state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
     columns = ColumnOptions(options.tol, exact, options.max_iter, deadline, options.seed)
@@ -82,6 +85,7 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
         _record(reduction, current, recorder)
 
     interrupted = False
+    proved = None
     try:
         if options.listed is not None:
             gates = options.listed.gates @ reduction.basis
@@ -89,9 +93,45 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
         else:
             _start(reduction, state, options, deadline)
             generate_columns(small, state, columns, report)
+            if exact:
+                proved = _prove(problem, reduction, state, columns, report)
     except KeyboardInterrupt:
         interrupted = True
-    return _finish(problem, reduction, state, options, recorder, deadline, exact=exact, interrupted=interrupted)
+    return _finish(problem, reduction, state, options, recorder, deadline, proved=proved, interrupted=interrupted)
+
+
+def _prove(
+    problem: Problem, reduction: Reduction, state: ColumnState, columns: ColumnOptions,
+    report: Callable[[ColumnState], None],
+) -> Certificate | None:
+    """Close the pricing problem by branch and bound; neurons that it finds on the way go back to column generation."""
+    while state.outcome in ("search", "stalled"):
+        network, fit, objective = _network(problem, reduction, state)
+        certificate, pricing = certify_global(
+            problem, fit, objective, tol=columns.tol, time_limit=_remaining(columns.deadline),
+            starts=network.W if network.width else None, stop_at_violation=True,
+        )  # fmt: skip
+        if pricing.interrupted:
+            raise KeyboardInterrupt
+        state.violation = max(pricing.lower / problem.beta - 1.0, 0.0)
+        violating = pricing.values > problem.beta * (1.0 + 1e-3 * columns.tol)
+        if certificate.gap <= columns.tol or not np.any(violating):
+            return certificate
+        before = state.objective
+        state.outcome = "running"
+        found = reduction.restrict_directions(pricing.directions[violating][:10], pricing.signs[violating][:10])
+        generate_columns(reduction.problem, state, columns, report, found)
+        if not state.objective < before:
+            return certificate
+    return None
+
+
+def _is_exact(problem: Problem, *, certify: bool) -> bool:
+    """Whether the pricing problem is to be closed by branch and bound, so that the optimum is proved global."""
+    rank, rows = problem.n_features, int(np.count_nonzero(np.any(problem.X != 0, axis=1)))
+    if rank <= _EXACT_RANK or rows <= rank or count_patterns(rows, rank) <= _EXACT_PATTERNS:
+        return True
+    return certify and (rank <= _CERTIFY_RANK or rows <= _CERTIFY_SAMPLES)
 
 
 def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadline: float) -> None:
@@ -106,7 +146,8 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
         given = reduction.restrict(options.warm_start)
         keep(given, given.objective(small))
     elif small.n_samples > _START_SAMPLES and not _zero_is_optimal(small):
-        limit = None if math.isinf(deadline) else 0.7 * max(deadline - time.perf_counter(), 0.0)
+        remaining = _remaining(deadline)
+        limit = None if remaining is None else 0.7 * remaining
         found = local_search(small, time_limit=limit, random_state=options.seed, callback=keep)
         keep(found, found.objective(small))
 
@@ -129,21 +170,26 @@ def _record(reduction: Reduction, state: ColumnState, recorder: Recorder) -> Non
 
 def _finish(
     problem: Problem, reduction: Reduction, state: ColumnState, options: ReLUOptions, recorder: Recorder,
-    deadline: float, *, exact: bool, interrupted: bool,
+    deadline: float, *, proved: Certificate | None, interrupted: bool,
 ) -> Solution:
     """Go back to the original problem, certify there, and tell how it ended."""
     neurons = reduction.expand(state.neurons)
-    network = neurons.network()
-    fit = network(problem.X)
-    objective = network.objective(problem)
+    network, fit, objective = _network(problem, reduction, state)
     patterns = options.listed
     if patterns is None:
         patterns = _used_patterns(reduction, problem.X, state.neurons, state.gates)
     try:
-        certificate = _certify(problem, network, fit, objective, patterns, state, options, deadline, exact=exact)
+        certificate = proved
+        if certificate is None:
+            certificate = _global_bound(problem, network, fit, objective, options, deadline)
+        if certificate.gap > options.tol:
+            certificate = certify_patterns(
+                problem, fit, objective, patterns.masks, global_lower_bound=certificate.global_lower_bound,
+                dual_norm_attained=certificate.dual_norm_attained,
+            )  # fmt: skip
     except KeyboardInterrupt:
         interrupted = True
-        certificate = _quick_certificate(problem, fit, objective, patterns)
+        certificate = _quick_bound(problem, fit, objective, len(patterns))
     status = _status(certificate, state, options.tol, interrupted=interrupted)
     # The result is complete: an interrupt in the last callback has nothing left to stop.
     with contextlib.suppress(KeyboardInterrupt):
@@ -155,42 +201,42 @@ def _finish(
     return Solution(network, certificate, status, patterns, blocks, recorder.history(), max(state.iteration, 1))
 
 
-def _certify(
-    problem: Problem, network: ReLUNetwork, fit: FloatArray, objective: float, patterns: ActivationPatterns,
-    state: ColumnState, options: ReLUOptions, deadline: float, *, exact: bool,
+def _network(
+    problem: Problem, reduction: Reduction, state: ColumnState
+) -> tuple[ReLUNetwork, FloatArray, float]:
+    """Network of the state on the original data, with its fit and objective."""
+    network = reduction.expand(state.neurons).network()
+    return network, network(problem.X), network.objective(problem)
+
+
+def _remaining(deadline: float) -> float | None:
+    return None if math.isinf(deadline) else max(deadline - time.perf_counter(), 0.0)
+
+
+def _global_bound(
+    problem: Problem, network: ReLUNetwork, fit: FloatArray, objective: float, options: ReLUOptions, deadline: float
 ) -> Certificate:
-    """Global certificate where it can close (or is asked for); otherwise the bound among the patterns."""
-    late = state.outcome in ("time_limit", "max_iter")
-    starts = network.W if network.width else None
-    if options.certify or (exact and not late):
-        remaining = None if math.isinf(deadline) else max(deadline - time.perf_counter(), 0.1)
-        certificate, pricing = certify_global(
-            problem, fit, objective, tol=options.tol, time_limit=remaining, starts=starts
-        )
-        if pricing.interrupted:
-            raise KeyboardInterrupt
-    else:
-        certificate = _quick_certificate(problem, fit, objective, None)
-    if certificate.gap <= options.tol:
-        return certificate
-    return certify_patterns(
-        problem, fit, objective, patterns.masks, global_lower_bound=certificate.global_lower_bound,
-        dual_norm_attained=certificate.dual_norm_attained,
+    """Bound over all networks: with time spent on it where the user asks for that, at the cost of a few passes otherwise."""
+    if not options.certify:
+        return _quick_bound(problem, fit, objective, None)
+    certificate, pricing = certify_global(
+        problem, fit, objective, tol=options.tol, time_limit=_remaining(deadline),
+        starts=network.W if network.width else None,
     )  # fmt: skip
+    if pricing.interrupted:
+        raise KeyboardInterrupt
+    return certificate
 
 
-def _quick_certificate(
-    problem: Problem, fit: FloatArray, objective: float, patterns: ActivationPatterns | None
-) -> Certificate:
-    """Bound without branching, in time proportional to the data; of scope "patterns" where these are given."""
+def _quick_bound(problem: Problem, fit: FloatArray, objective: float, n_patterns: int | None) -> Certificate:
+    """Global bound without branching; reported in scope "patterns" where a number of patterns is given."""
     nu = problem.dual_vector(fit)
     pricing = pricing_bound(problem.X, nu, target=problem.beta, method="cheap")
     bound, scale = scaled_dual_bound(problem, nu, pricing.upper)
-    scope = "global" if patterns is None else "patterns"
-    count = None if patterns is None else len(patterns)
     return Certificate(
-        objective, bound, scope, bound, nu, scale, pricing.upper, pricing.lower, count, pricing.method
-    )
+        objective, bound, "global" if n_patterns is None else "patterns", bound, nu, scale, pricing.upper,
+        pricing.lower, n_patterns, pricing.method,
+    )  # fmt: skip
 
 
 def _status(certificate: Certificate, state: ColumnState, tol: float, *, interrupted: bool) -> Status:
@@ -201,7 +247,7 @@ def _status(certificate: Certificate, state: ColumnState, tol: float, *, interru
     limits = {"max_iter": Status.MAX_ITER, "time_limit": Status.TIME_LIMIT}
     if state.outcome in limits:
         return limits[state.outcome]
-    searched = state.outcome in ("search", "exact", "listed")
+    searched = state.outcome in ("search", "listed")
     return Status.PATTERNS_OPTIMUM if searched and certificate.gap <= tol else Status.STALLED
 
 

@@ -1,7 +1,7 @@
 """Norm cones ``{(t, z) : t >= ||z||}`` in batches: Jordan product, Nesterov-Todd scaling, steps to the boundary.
 
-Vectors have shape ``(K, r + 1)``, the height t first. Determinants ``t^2 - ||z||^2`` are handed in: close to the boundary
-they cannot be recovered from rounded vectors, while their changes along a step can be summed accurately.
+Vectors have shape ``(K, r + 1)``, the height t first. Determinants ``t^2 - ||z||^2`` are handed in: close to the
+boundary they cannot be recovered from rounded vectors, while their changes along a step can be summed accurately.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _minkowski(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def determinant_after(determinant: FloatArray, values: FloatArray, step: FloatArray) -> FloatArray:
-    """Determinants of ``values + step``, given those of ``values``."""
+    """Return the determinants of ``values + step``, given those of ``values``."""
     moved = values + step
     size = np.linalg.norm(moved[:, 1:], axis=1)
     plain = (moved[:, 0] - size) * (moved[:, 0] + size)

@@ -24,10 +24,10 @@ _HOPELESS = 1e14
 def interior_points(
     data: BlockData, start: FloatArray | None = None, *, max_iter: int = 40
 ) -> tuple[FloatArray, BoolArray]:
-    r"""Unit vectors deep inside the cones ``{z : orient_kj x_j^T z >= 0}``, all cones at once.
+    """Find unit vectors deep inside the cones ``{z : orient_kj x_j^T z >= 0}``, all cones at once.
 
-    Where no start lies inside, ``min ||z||^2 / 2 : orient_kj x_j^T z >= 1`` is solved until every slack is positive; then
-    Newton steps on ``-sum_j log(orient_kj x_j^T z) - log(1 - ||z||^2)`` move towards the analytic centre.
+    Where no start lies inside, ``min ||z||^2 / 2 : orient_kj x_j^T z >= 1`` is solved until every slack is positive;
+    then Newton steps on ``-sum_j log(orient_kj x_j^T z) - log(1 - ||z||^2)`` move towards the analytic centre.
 
     Parameters
     ----------
@@ -69,54 +69,77 @@ def _depth(data: BlockData, blocks: npt.NDArray[np.intp], points: FloatArray) ->
     return np.where(side != 0, side * (points @ data.rows.T), 1.0).min(axis=1, initial=1.0)
 
 
-def _separate(
-    data: BlockData, blocks: npt.NDArray[np.intp], max_iter: int
-) -> tuple[FloatArray, BoolArray]:
-    """Primal-dual steps on ``min ||z||^2 / 2 : orient_j x_j^T z >= 1`` until all slacks are positive."""
+def _separate(data: BlockData, blocks: npt.NDArray[np.intp], max_iter: int) -> tuple[FloatArray, BoolArray]:
+    """Solve ``min ||z||^2 / 2 : orient_j x_j^T z >= 1`` for each block until all its slacks are positive."""
     points = np.zeros((blocks.size, data.rows.shape[1]))
     inside = np.zeros(blocks.size, dtype=bool)
     busy = np.arange(blocks.size)
-    z = points.copy()
-    slack = np.ones((blocks.size, data.rows.shape[0]))
-    force = np.where(data.orient[blocks] != 0, 1.0, 0.0)
+    state = _Separation(data, blocks, points.copy(), np.ones((blocks.size, data.rows.shape[0])), None)
     for _ in range(max_iter):
-        side = data.orient[blocks[busy]]
-        live = side != 0
-        matrices = data.gram(force / slack) + np.eye(z.shape[1])
-        short = np.where(live, slack - side * (z @ data.rows.T) + 1.0, 0.0)
-        drift = z - (side * force) @ data.rows
-        centre = (force * slack).sum(axis=1) / np.maximum(live.sum(axis=1), 1)
-        aim = -force * slack
-
-        def newton(aim: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-            step = _solve(matrices, (side * (aim + force * short) / slack) @ data.rows - drift)
-            change = np.where(live, side * (step @ data.rows.T) - short, 0.0)
-            push = np.where(live, (aim - force * change) / slack, 0.0)
-            top = np.maximum((-change / slack).max(axis=1), (-push / np.where(live, force, 1.0)).max(axis=1))
-            return step, change, push, 1.0 / np.maximum(top, 1.0)
-
-        _, change, push, length = newton(aim)
-        target = (np.maximum(1.0 - length, 0.0) ** 3 * centre)[:, None]
-        step, change, push, length = newton(np.where(live, aim + target - change * push, 0.0))
-        length = np.where(length < 1.0, 0.95 * length, 1.0)[:, None]
-        z, slack, force = z + length * step, slack + length * change, force + length * push
-        sizes = np.linalg.norm(z, axis=1)
-        unit = z / np.maximum(sizes, 1e-300)[:, None]
-        done = _depth(data, blocks[busy], unit) > _FLAT
+        state.step()
+        sizes = np.linalg.norm(state.vectors, axis=1)
+        unit = state.vectors / np.maximum(sizes, 1e-300)[:, None]
+        done = _depth(data, state.blocks, unit) > _FLAT
         points[busy[done]] = unit[done]
         inside[busy[done]] = True
-        # The dual value bounds ||z||^2 / 2 from below: beyond this, the cone is too narrow or flat.
-        dual = force.sum(axis=1) - 0.5 * np.sum(((side * force) @ data.rows) ** 2, axis=1)
-        keep = ~done & (np.maximum(dual, sizes) < _HOPELESS)
-        busy, z, slack, force = busy[keep], z[keep], slack[keep], force[keep]
+        keep = ~done & (np.maximum(state.dual_value(), sizes) < _HOPELESS)
+        busy = busy[keep]
         if busy.size == 0:
             break
+        state = _Separation(data, state.blocks[keep], state.vectors[keep], state.slack[keep], state.force[keep])
     return points, inside
 
 
-def _centre(
-    data: BlockData, blocks: npt.NDArray[np.intp], points: FloatArray, steps: int = 10
-) -> FloatArray:
+class _Separation:
+    """Primal-dual iterate of ``min ||z||^2 / 2 : orient_j x_j^T z >= 1``, for several blocks at once."""
+
+    def __init__(
+        self,
+        data: BlockData,
+        blocks: npt.NDArray[np.intp],
+        vectors: FloatArray,
+        slack: FloatArray,
+        force: FloatArray | None,
+    ) -> None:
+        self.data = data
+        self.blocks = blocks
+        self.side = data.orient[blocks]
+        self.live = self.side != 0
+        self.vectors = vectors
+        self.slack = slack
+        self.force = self.live.astype(np.float64) if force is None else force
+
+    def dual_value(self) -> FloatArray:
+        """Lower bounds of ``||z||^2 / 2``: a large one shows a cone that is flat or very narrow."""
+        return self.force.sum(axis=1) - 0.5 * np.sum(((self.side * self.force) @ self.data.rows) ** 2, axis=1)
+
+    def step(self) -> None:
+        """One predictor-corrector step with a length for each block."""
+        slack, force, rows = self.slack, self.force, self.data.rows
+        matrices = self.data.gram(force / slack) + np.eye(rows.shape[1])
+        short = np.where(self.live, slack - self.side * (self.vectors @ rows.T) + 1.0, 0.0)
+        centre = (force * slack).sum(axis=1) / np.maximum(self.live.sum(axis=1), 1)
+        _, change, push, length = self._newton(matrices, short, -force * slack)
+        target = ((1.0 - length) ** 3 * centre)[:, None] - force * slack - change * push
+        step, change, push, length = self._newton(matrices, short, np.where(self.live, target, 0.0))
+        length = np.where(length < 1.0, 0.95 * length, 1.0)[:, None]
+        self.vectors = self.vectors + length * step
+        self.slack = slack + length * change
+        self.force = force + length * push
+
+    def _newton(
+        self, matrices: FloatArray, short: FloatArray, aim: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        slack, force, rows = self.slack, self.force, self.data.rows
+        pushed = self.side * (aim + force * short) / slack + self.side * force
+        step = _solve(matrices, pushed @ rows - self.vectors)
+        change = np.where(self.live, self.side * (step @ rows.T) - short, 0.0)
+        push = np.where(self.live, (aim - force * change) / slack, 0.0)
+        fall = np.maximum(-change / slack, -push / np.where(self.live, force, 1.0)).max(axis=1)
+        return step, change, push, 1.0 / np.maximum(fall, 1.0)
+
+
+def _centre(data: BlockData, blocks: npt.NDArray[np.intp], points: FloatArray, steps: int = 10) -> FloatArray:
     """Newton steps to the analytic centres of the cones cut by the unit ball."""
     points = 0.5 * points
     busy = np.arange(blocks.size)
@@ -167,10 +190,10 @@ def _line_search(slack: FloatArray, change: FloatArray, z: FloatArray, step: Flo
 
 
 def cone_hull(rows: FloatArray, orient: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray]:
-    r"""Linear hull of one cone ``{z : orient_j x_j^T z >= 0}``, found by one linear program.
+    """Find the linear hull of one cone ``{z : orient_j x_j^T z >= 0}`` by one linear program.
 
-    ``max sum_j s_j`` subject to ``orient_j x_j^T z >= s_j`` and ``0 <= s_j <= 1`` has ``s_j = 1`` exactly at the rows that
-    are positive somewhere in the cone; the other rows vanish on all of it.
+    ``max sum_j s_j`` subject to ``orient_j x_j^T z >= s_j`` and ``0 <= s_j <= 1`` has ``s_j = 1`` exactly at the rows
+    that are positive somewhere in the cone; the other rows vanish on all of it.
 
     Returns
     -------

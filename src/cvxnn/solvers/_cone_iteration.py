@@ -1,4 +1,4 @@
-"""Iterates of the interior-point method for the ReLU program: Mehrotra predictor-corrector steps, Nesterov-Todd scaling."""
+"""Iterates of the interior-point method for the ReLU program: Mehrotra steps with Nesterov-Todd scaling."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class ConeIteration:
         right = force - residual + data.rows_adjoint(targets.rows / self.slack)
         right -= data.fit_adjoint(self.loss.shift(targets.loss))
         parts = self._response(system.solve(data.project(right)), norm)
-        # Multipliers of rows near zero are large ratios of rounded numbers: refine the dual equation in their own terms.
+        # Multipliers of rows near zero are ratios of rounded numbers: refine the dual equation in their own terms.
         shift = self.loss.shift(targets.loss)
         local = targets.rows / self.slack
         for _ in range(_REFINEMENTS):
@@ -200,7 +200,7 @@ class ConeIteration:
 
 
 def _start_length(problem: Problem, data: BlockData, points: FloatArray) -> float:
-    """Common length of the first vectors: a part of what the zero network can pay for, where the loss is not flat."""
+    """Choose a common length of the first vectors: what the zero network can pay for, and no flat loss."""
     origin = np.zeros(data.X.shape[0])
     zero, curved = problem.loss_value(origin), float(problem.loss_hessian(origin).sum())
     length = max(_PART * zero / (problem.beta * points.shape[0]), 1e-12)

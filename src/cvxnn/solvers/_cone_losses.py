@@ -24,8 +24,8 @@ __all__ = ["InteriorLoss", "interior_loss"]
 class InteriorLoss(ABC):
     """State of the loss along the iteration.
 
-    A Newton step changes the gradient by ``shift(target) + curvature() * change``, where ``change (n,)`` is the step of the
-    fit and ``target`` the right-hand side of the equations of the loss.
+    A Newton step changes the gradient by ``shift(target) + curvature() * change``, where ``change (n,)`` is the step of
+    the fit and ``target`` the right-hand side of the equations of the loss.
     """
 
     fit: FloatArray
@@ -37,7 +37,7 @@ class InteriorLoss(ABC):
 
     @abstractmethod
     def curvature(self) -> FloatArray:
-        """Derivative of the gradient in the fit, ``(n,)``, non-negative."""
+        """Slope of the gradient in the fit, ``(n,)``, non-negative."""
 
     @abstractmethod
     def target(self) -> FloatArray:
@@ -186,7 +186,7 @@ class _BoxLoss(_WeightedLoss):
 
     @abstractmethod
     def link_slope(self) -> FloatArray:
-        """Derivative of the link in the gradient."""
+        """Slope of the link in the gradient."""
 
     @property
     def gradient(self) -> FloatArray:

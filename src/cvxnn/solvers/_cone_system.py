@@ -1,4 +1,4 @@
-"""Newton system of the ReLU program: block-diagonal matrices plus the curvature of the loss, which couples the blocks."""
+"""Newton system of the ReLU program: a block-diagonal matrix plus the curvature of the loss, which couples blocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import blas, cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -14,7 +14,10 @@ BoolArray = npt.NDArray[np.bool_]
 __all__ = ["BlockData", "NewtonSystem"]
 
 _PRODUCT_LIMIT = 30_000_000
-_CHUNK = 16_000_000
+"""Largest number of stored products x_ja x_jb; beyond it they are formed block by block."""
+
+_CHUNK = 4_000_000
+"""Numbers held at a time while the n x n matrix is summed up."""
 
 
 class BlockData:
@@ -41,7 +44,7 @@ class BlockData:
             self._products = self.rows[:, self._upper[0]] * self.rows[:, self._upper[1]]
 
     def select(self, kept: BoolArray) -> BlockData:
-        """Data of the blocks marked in ``kept (K,)``."""
+        """Return the data of the blocks marked in ``kept (K,)``."""
         part = copy.copy(self)
         part.masks, part.weights, part.orient = self.masks[kept], self.weights[kept], self.orient[kept]
         place = np.cumsum(kept) - 1
@@ -161,16 +164,15 @@ def _cholesky_inverse(blocks: FloatArray) -> FloatArray:
 
 
 def _outer_gram(data: BlockData, factors: FloatArray, roots: FloatArray) -> FloatArray:
-    """Lower triangle of ``I + B B^T``, ``(n, n)``, accumulated over chunks of blocks."""
+    """``I + B B^T``, ``(n, n)``, accumulated over chunks of blocks."""
     n = roots.size
     count, rank = factors.shape[:2]
-    gram = np.zeros((n, n), order="F")
-    gram[np.diag_indices(n)] = 1.0
+    gram = np.eye(n)
     size = max(1, _CHUNK // (n * rank))
     for first in range(0, count, size):
-        part = slice(first, min(count, first + size))
+        part = slice(first, first + size)
         wide = np.matmul(factors[part].transpose(0, 2, 1), data.X.T)
         wide *= (data.weights[part] * roots)[:, None, :]
-        # The (c r, n) array in C order is the (n, c r) matrix B in Fortran order, as BLAS wants it.
-        gram = blas.dsyrk(1.0, wide.reshape(-1, n).T, beta=1.0, c=gram, lower=1, overwrite_c=1)
+        flat = wide.reshape(-1, n)
+        gram += flat.T @ flat
     return gram

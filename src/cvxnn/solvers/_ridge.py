@@ -171,7 +171,7 @@ class GramCache:
             self._stored, self._gram = blocks, cross_gram(blocks, blocks, curvature)
             return self._gram.copy()
         if np.any(new):
-            self._extend(blocks.take(new), curvature)
+            self._extend(self._stored, blocks.take(new), curvature)
             known = {int(b): i for i, b in enumerate(self._stored.ids)}
         place = np.array([known[int(b)] for b in blocks.ids])
         entries = (place[:, None] * d + np.arange(d)).ravel()
@@ -184,9 +184,7 @@ class GramCache:
             return out
         return self._gram[np.ix_(entries, entries)]
 
-    def _extend(self, fresh: Blocks, curvature: FloatArray) -> None:
-        stored = self._stored
-        assert stored is not None
+    def _extend(self, stored: Blocks, fresh: Blocks, curvature: FloatArray) -> None:
         cross = cross_gram(stored, fresh, curvature)
         corner = cross_gram(fresh, fresh, curvature)
         self._gram = np.block([[self._gram, cross], [cross.T, corner]])

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates.pricing import pricing_bound
 from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
 from cvxnn.solvers.cell_program import refinements, solve_cells
@@ -36,8 +35,8 @@ class ColumnState:
     violation : float
         Largest dual norm met at the last point, divided by beta, minus one; 0 where no violation was found.
     iteration : int
-    outcome : {"running", "exact", "search", "max_iter", "time_limit", "stalled"}
-        "exact": the pricing problem is closed by a proof. "search": the search found no violating neuron.
+    outcome : {"running", "search", "listed", "max_iter", "time_limit", "stalled"}
+        "search": the search found no violating neuron. "listed": none of the listed cones holds one.
     """
 
     neurons: Neurons
@@ -50,7 +49,20 @@ class ColumnState:
 
 @dataclass(frozen=True)
 class ColumnOptions:
-    """Settings of :func:`generate_columns`."""
+    """Settings of the loops over columns.
+
+    Attributes
+    ----------
+    tol : float
+        Relative duality gap to reach.
+    exact : bool
+        Whether a proof follows: the search then goes to a finer threshold and leaves thoroughness to the proof.
+    max_iter : int
+        Outer iterations, counted in the state.
+    deadline : float
+        On the clock of ``time.perf_counter``.
+    seed : int
+    """
 
     tol: float
     exact: bool
@@ -64,6 +76,7 @@ def generate_columns(
     state: ColumnState,
     options: ColumnOptions,
     report: Callable[[ColumnState], None],
+    found: Neurons | None = None,
 ) -> None:
     """Improve ``state`` until no violating neuron is left, a limit is met, or progress ends.
 
@@ -76,6 +89,8 @@ def generate_columns(
     options : ColumnOptions
     report : callable
         Called after each iteration; it may raise to stop.
+    found : Neurons, optional
+        Violating directions to begin with; the search looks for some otherwise.
     """
     effort = 1
     while state.outcome == "running":
@@ -85,10 +100,11 @@ def generate_columns(
             state.outcome = "time_limit"
         else:
             before = state.objective
-            found = _price(problem, state, options, effort)
+            columns = _price(problem, state, options, effort) if found is None else found
+            found = None
             state.iteration += 1
-            if found is not None:
-                _solve_on_cells(problem, state, found, options)
+            if columns is not None:
+                _solve_on_cells(problem, state, columns, options)
                 gained = state.objective < before * (1.0 - 1e-13)
                 effort = 1 if gained else 2 * effort
                 if not gained and effort > 8:
@@ -112,35 +128,13 @@ def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort:
             keep = slice(0, max(10, len(state.neurons) // 3))
             return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
         if options.exact:
-            return _price_exactly(problem, state, options, nu)
+            break
         # A search that the deadline cut short has shown nothing.
         if time.perf_counter() > options.deadline - 0.01 * remaining - 1e-3:
             state.outcome = "time_limit"
             return None
     state.violation = 0.0
     state.outcome = "search"
-    return None
-
-
-def _price_exactly(
-    problem: Problem, state: ColumnState, options: ColumnOptions, nu: FloatArray
-) -> Neurons | None:
-    remaining = options.deadline - time.perf_counter()
-    target = problem.beta * (1.0 + min(1e-3 * options.tol, 1e-7))
-    bound = pricing_bound(
-        problem.X, nu, target=target, starts=state.neurons.vectors if len(state.neurons) else None,
-        stop_at_violation=True, time_limit=None if np.isinf(remaining) else max(remaining, 0.0),
-    )  # fmt: skip
-    if bound.interrupted:
-        raise KeyboardInterrupt
-    violating = bound.values > target
-    state.violation = max(bound.lower / problem.beta - 1.0, 0.0)
-    if np.any(violating):
-        return Neurons(bound.directions[violating][:10], bound.signs[violating][:10].astype(np.float64))
-    if bound.upper <= target:
-        state.outcome = "exact"
-    else:
-        state.outcome = "time_limit" if time.perf_counter() > options.deadline else "search"
     return None
 
 

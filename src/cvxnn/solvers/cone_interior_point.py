@@ -22,6 +22,9 @@ __all__ = ["ConeSolution", "solve_cone_blocks"]
 _STALLED = 1e-3
 """Step length that counts as no progress."""
 
+_INSIDE = 1e-12
+"""Violation up to which given vectors count as lying in their cones."""
+
 
 @dataclass(frozen=True)
 class ConeSolution:
@@ -40,7 +43,7 @@ class ConeSolution:
     dual : array (n,)
         Dual vector nu of the lower bound.
     multipliers : array (K, n)
-        Row multipliers rho >= 0 of the lower bound: ``||X^T (s_i D_i nu + (2 D_i - I) rho_i)|| <= beta`` in every block.
+        Row multipliers rho >= 0 of the lower bound: ``||X^T (s_i D_i nu + (2 D_i - I) rho_i)|| <= beta`` in each block.
     violation : float
         Largest ``-(2 D_i - I)_jj x_j^T z_i / (||x_j|| ||z_i||)``; zero where every vector lies in its cone.
     n_iter : int
@@ -81,8 +84,8 @@ def solve_cone_blocks(
               \qquad (2 D_i - I) X z_i \ge 0
 
     Mehrotra predictor-corrector steps with Nesterov-Todd scaling of the norms. The Newton matrix is block diagonal plus
-    the curvature of the loss; it is reduced to a dense symmetric system of size ``min(K r, n)``. Every iterate lies strictly
-    inside the cones. Masks need not be realisable: a cone without interior is replaced by its linear hull.
+    the curvature of the loss; it is reduced to a dense symmetric system of size ``min(K r, n)``. Every iterate lies
+    inside the cones. Masks need not be realisable: a cone without interior is treated in its linear hull.
 
     Parameters
     ----------
@@ -93,8 +96,8 @@ def solve_cone_blocks(
     signs : array-like (K,)
         Sign s of each block, -1 or +1.
     start : array-like (K, r), optional
-        Vectors that may lie inside the cones: they save the search for interior points where they do, and the objective of
-        the solution is not above theirs where all of them do.
+        Vectors that may lie inside the cones: they save the search for interior points where they do, and the
+        objective of the solution is not above theirs where all of them do.
     tol : float, default 1e-8
         Relative duality gap to reach.
     max_iter : int, default 100
@@ -137,14 +140,14 @@ def solve_cone_blocks(
     vectors = np.zeros((patterns.shape[0], problem.X.shape[1]))
     multipliers = np.zeros(patterns.shape)
     best = _Best(problem, data)
-    if hint is not None:
+    whole = BlockData(problem.X, patterns, orientation)
+    if hint is not None and _violation(whole, hint) <= _INSIDE:
         best.offer(hint[useful])
     n_iter = 0
     if useful.size:
         n_iter = _iterate(best, ConeIteration(problem, data, points), tol, max_iter, deadline)
         vectors[useful] = best.vectors
         multipliers[useful] = best.multipliers / data.norms
-    whole = BlockData(problem.X, patterns, orientation)
     return _finished(problem, whole, vectors, best.dual, multipliers, n_iter, tol)
 
 
@@ -162,11 +165,8 @@ class _Best:
         self.multipliers = np.zeros((count, n))
 
     def offer(self, vectors: FloatArray) -> None:
-        """Take in vectors of any origin where all of them lie in their cones."""
-        problem, data = self.problem, self.data
-        if np.any(data.slacks(vectors) < 0.0) or np.any(data.project(vectors.copy()) != vectors):
-            return
-        objective = problem.loss_value(data.fit(vectors)) + problem.beta * float(_sizes(vectors).sum())
+        """Take in vectors that lie in their cones."""
+        objective = _objective(self.problem, self.data, vectors)
         if objective <= self.objective:
             self.vectors, self.objective = vectors.copy(), objective
 
@@ -240,28 +240,41 @@ def _finished(
         # Keep a few units of rounding away from the border of the domain of the conjugate.
         scale = limit * (1.0 - 1e-15)
     dual = problem.loss.project_dual(scale * nu, problem.y, problem.sample_weight)
-    fit = data.fit(vectors)
-    sizes = _sizes(vectors)
-    objective = problem.loss_value(fit) + beta * float(sizes.sum())
+    objective = _objective(problem, data, vectors)
     lower = problem.dual_value(dual)
-    slacks = data.slacks(vectors) / np.where(sizes > 0, sizes, 1.0)[:, None]
-    violation = max(0.0, -float(slacks.min(initial=0.0)))
-    converged = _relative_gap(objective, lower) <= tol
     return ConeSolution(
-        vectors, fit, objective, lower, dual, scale * multipliers, violation, n_iter, converged
+        vectors=vectors,
+        fit=data.fit(vectors),
+        objective=objective,
+        lower_bound=lower,
+        dual=dual,
+        multipliers=scale * multipliers,
+        violation=_violation(data, vectors),
+        n_iter=n_iter,
+        converged=_relative_gap(objective, lower) <= tol,
     )
 
 
 def _without_dust(problem: Problem, data: BlockData, vectors: FloatArray) -> FloatArray:
     """Set the vanishing vectors to zero where that does not raise the objective."""
     sizes = _sizes(vectors)
-    best, lowest = vectors, problem.loss_value(data.fit(vectors)) + problem.beta * float(sizes.sum())
+    lowest = _objective(problem, data, vectors)
     for level in (1e-5, 1e-7, 1e-9):
         tried = np.where((sizes > level * sizes.max(initial=0.0))[:, None], vectors, 0.0)
-        value = problem.loss_value(data.fit(tried)) + problem.beta * float(_sizes(tried).sum())
-        if value <= lowest:
+        if _objective(problem, data, tried) <= lowest:
             return tried
-    return best
+    return vectors
+
+
+def _objective(problem: Problem, data: BlockData, vectors: FloatArray) -> float:
+    return problem.loss_value(data.fit(vectors)) + problem.beta * float(_sizes(vectors).sum())
+
+
+def _violation(data: BlockData, vectors: FloatArray) -> float:
+    """Largest violation of a unit row by a unit vector."""
+    sizes = _sizes(vectors)
+    slacks = data.slacks(vectors) / np.where(sizes > 0, sizes, 1.0)[:, None]
+    return max(0.0, -float(slacks.min(initial=0.0)))
 
 
 def _sizes(vectors: FloatArray) -> FloatArray:

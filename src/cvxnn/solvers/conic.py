@@ -77,9 +77,12 @@ _UNUSABLE = (
 
 @dataclass(frozen=True)
 class _LossForm:
-    """Loss of the fit e as ``min 1/2 x'Px + q'x`` over extra variables x, with ``F e + E x = h`` and cones on G e + H x + s = k."""
+    """Loss of the fit e as ``min 1/2 x' diag(P) x + q'x`` over extra variables x.
 
-    P: FloatArray  # diagonal
+    The rows are ``equality_fit e + equality x = equality_rhs`` and ``cone_fit e + cone x + s = cone_rhs``, s in cones.
+    """
+
+    P: FloatArray
     q: FloatArray
     equality_fit: sp.csc_array
     equality: sp.csc_array
@@ -107,7 +110,7 @@ def _loss_form(problem: Problem) -> _LossForm:
             sp.csc_array((2 * n, n)), cone, np.zeros(2 * n), [clarabel.NonnegativeConeT(2 * n)],
         )  # fmt: skip
     if isinstance(loss, SquaredHingeLoss):
-        # x >= 1 - y e; a negative x is never cheaper, so x >= 0 needs no row of its own unless y e > 1
+        # x >= 1 - y e and x >= 0
         cone_fit = sp.vstack([sp.diags_array(-y), sp.csc_array((n, n))], format="csc")
         cone = sp.vstack([-eye, -eye], format="csc")
         rhs = np.concatenate([-np.ones(n), np.zeros(n)])

@@ -123,7 +123,7 @@ def _read_faces(
 def _on_face(
     X: FloatArray, z: FloatArray, bits: npt.NDArray[np.int8], sign: float, cell: npt.NDArray[np.bool_] | None
 ) -> _Face | None:
-    """Project ``z`` to the face of the zero bits; None where the face is the origin or the projection leaves the cell."""
+    """Project ``z`` to the face of the zero bits; None where that is the origin or the projection leaves the cell."""
     basis = _null_space(X[bits == 0])
     if basis.shape[1] == 0:
         return None
@@ -323,7 +323,7 @@ def _release(problem: Problem, faces: list[_Face]) -> bool:
 def _multiplier_residual(
     X: FloatArray, beta: float, face: _Face, on: npt.NDArray[np.intp], unit: FloatArray, weights: FloatArray
 ) -> FloatArray:
-    """Part of the gradient of a neuron that no admissible multipliers of its kinks cancel; minus it is a descent direction.
+    """Part of the gradient of a neuron that no admissible multipliers of its kinks cancel; minus it, the cost falls.
 
     With G the gradient when the samples on the face are off, multipliers mu must satisfy ``G = X_on^T mu``. A free
     neuron may activate sample j at any fraction of [0, 1]: ``s nu_j <= mu_j <= 0``. In a cell the sample is on or off,
