@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from cvxnn._validation import as_number
 from cvxnn.architectures import GatedReLU, ReLU
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, sample_patterns
 from cvxnn.problem import Problem
+from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
 from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
 
 __all__ = ["solve"]
+
+_THREADED_ENTRIES = 50_000
 
 
 def solve(
@@ -26,7 +31,7 @@ def solve(
     certify: bool = False,
     time_limit: float | None = None,
     max_iter: int | None = None,
-    warm_start: ReLUNetwork | None = None,
+    warm_start: ReLUNetwork | GatedReLUNetwork | None = None,
     random_state: int | None = 0,
     verbose: bool | Callable[[Progress], None] = False,
     throw: bool = False,
@@ -55,8 +60,8 @@ def solve(
         Seconds; the best network so far is returned when they run out.
     max_iter : int, optional
         Outer iterations, 200 by default.
-    warm_start : ReLUNetwork, optional
-        Network to start from.
+    warm_start : ReLUNetwork or GatedReLUNetwork, optional
+        Network of the architecture to start from.
     random_state : int or None, default 0
         Seed of all random choices; None stands for 0.
     verbose : bool or callable, default False
@@ -97,22 +102,27 @@ def solve(
             "beta is 0; solve needs beta > 0, since without weight decay the optimum may not be attained "
             "(a small value such as 1e-6 comes close)."
         )
-    if isinstance(architecture, GatedReLU):
-        from cvxnn.programs.gated import solve_gated
-
-        solution = solve_gated(
-            problem, architecture, tol=tol, time_limit=time_limit, max_iter=limit, recorder=recorder
-        )
-    elif architecture is None or isinstance(architecture, ReLU):
-        _check_warm_start(warm_start, problem)
-        listed = _listed_patterns(patterns, problem, seed)
-        options = ReLUOptions(listed, tol, certify, time_limit, limit, warm_start, seed)
-        solution = solve_relu(problem, options, recorder)
-    else:
-        raise ValueError(f"architecture must be ReLU() or GatedReLU(gates); got {architecture!r}.")
+    with threadpool_limits(limits=_blas_threads(problem), user_api="blas"):
+        if isinstance(architecture, GatedReLU):
+            solution = solve_gated(
+                problem, architecture, tol=tol, time_limit=time_limit, max_iter=limit, warm_start=warm_start,
+                recorder=recorder,
+            )  # fmt: skip
+        elif architecture is None or isinstance(architecture, ReLU):
+            listed = _listed_patterns(patterns, problem, seed)
+            start = _check_warm_start(warm_start, problem)
+            options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed)
+            solution = solve_relu(problem, options, recorder)
+        else:
+            raise ValueError(f"architecture must be ReLU() or GatedReLU(gates); got {architecture!r}.")
     if throw and not solution.status.converged:
         raise SolveError(solution)
     return solution
+
+
+def _blas_threads(problem: Problem) -> int | None:
+    """One thread where the matrices are so small that synchronisation costs more than it gains; all of them otherwise."""
+    return 1 if problem.X.size < _THREADED_ENTRIES else None
 
 
 def _listed_patterns(patterns: Any, problem: Problem, seed: int) -> ActivationPatterns | None:
@@ -132,13 +142,14 @@ def _listed_patterns(patterns: Any, problem: Problem, seed: int) -> ActivationPa
     return sample_patterns(problem.X, _positive_int(patterns, "patterns"), random_state=seed)
 
 
-def _check_warm_start(network: ReLUNetwork | None, problem: Problem) -> None:
+def _check_warm_start(network: Any, problem: Problem) -> ReLUNetwork | None:
     if network is None:
-        return
+        return None
     if not isinstance(network, ReLUNetwork) or network.n_features != problem.n_features or network.a.ndim != 1:
         raise ValueError(
             f"warm_start must be a ReLUNetwork with {problem.n_features} features and one output; got {network!r}."
         )
+    return network
 
 
 def _positive_int(value: Any, name: str) -> int:

@@ -7,6 +7,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from cvxnn import ReLUClassifier, ReLURegressor
 
 
-@parametrize_with_checks([ReLURegressor(tol=1e-2), ReLUClassifier(tol=1e-2)])
+@parametrize_with_checks([ReLURegressor(alpha=0.1, tol=1e-2), ReLUClassifier(alpha=0.1, tol=1e-2)])
 def test_scikit_learn_check(estimator, check):
     check(estimator)

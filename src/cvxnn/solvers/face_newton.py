@@ -83,6 +83,7 @@ def polish(
         best_value = best.objective(problem)
     previous = math.inf
     for _ in range(max_iter):
+        faces = [face for face in faces if np.linalg.norm(face.v) > 0.0]
         if not faces or (time_limit is not None and time.perf_counter() - start > time_limit):
             break
         gradient_small, hit = _newton_step(problem, faces)
