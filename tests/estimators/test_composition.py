@@ -58,9 +58,7 @@ def test_target_offset_by_transformed_target_regressor(table):
 def test_data_frames_keep_their_names(table):
     X, y = table
     frame = pd.DataFrame(X, columns=["width", "height"])
-    est = ReLURegressor(alpha=0.05).fit(
-        frame, pd.Series(y, name="price"), sample_weight=pd.Series(np.ones(len(y)))
-    )
+    est = ReLURegressor(alpha=0.05).fit(frame, pd.Series(y, name="price"), sample_weight=pd.Series(np.ones(len(y))))
     assert est.feature_names_in_.tolist() == ["width", "height"]
     assert est.n_features_in_ == 2
     np.testing.assert_array_equal(est.predict(frame), ReLURegressor(alpha=0.05).fit(X, y).predict(X))
@@ -79,9 +77,7 @@ def test_sample_weight_is_routed_through_pipeline_and_search(table):
     fitted = search.best_estimator_
     scaled = fitted[:-1].transform(X)
     alone = ReLURegressor(alpha=search.best_params_["net__alpha"], tol=1e-3)
-    np.testing.assert_array_equal(
-        fitted.predict(X), alone.fit(scaled, y, sample_weight=weight).predict(scaled)
-    )
+    np.testing.assert_array_equal(fitted.predict(X), alone.fit(scaled, y, sample_weight=weight).predict(scaled))
     assert np.max(np.abs(fitted.predict(X) - alone.fit(scaled, y).predict(scaled))) > 1e-6
 
 

@@ -33,7 +33,7 @@ def test_digits_are_gained_on_the_full_program(name):
     vectors = solve_conic(problem, both, signs, tol=1e-7)
     assert vectors is not None
     rough = Neurons(vectors, signs)
-    fine = polish(problem, rough)
+    fine = polish(problem, rough).neurons
     assert fine.objective(problem) <= rough.objective(problem)
     assert fine.objective(problem) == pytest.approx(data["p_star"], rel=1e-13)
 
@@ -46,7 +46,7 @@ def test_perturbed_optimum_is_recovered(loss):
     vectors = np.abs(network.a)[:, None] * network.W
     noisy = Neurons(vectors * (1 + 1e-3 * rng.standard_normal((len(vectors), 1))), np.sign(network.a))
     assert noisy.objective(problem) > best.objective * (1 + 1e-9)
-    assert polish(problem, noisy).objective(problem) == pytest.approx(best.objective, rel=1e-12)
+    assert polish(problem, noisy).neurons.objective(problem) == pytest.approx(best.objective, rel=1e-12)
 
 
 def test_objective_never_rises():
@@ -54,7 +54,7 @@ def test_objective_never_rises():
         problem, rng = random_problem(seed, n=12)
         start = Neurons(rng.standard_normal((5, 3)), rng.choice([-1.0, 1.0], 5))
         for zero_tol in (1e-9, 1e-5, 1e-2):
-            assert polish(problem, start, zero_tol=zero_tol).objective(problem) <= start.objective(problem)
+            assert polish(problem, start, zero_tol=zero_tol).neurons.objective(problem) <= start.objective(problem)
 
 
 def test_cells_are_not_left():
@@ -64,7 +64,7 @@ def test_cells_are_not_left():
         masks, signs = masks_of(problem.X, gates), rng.choice([-1.0, 1.0], 6)
         vectors = solve_conic(problem, masks, signs, tol=1e-6)
         assert vectors is not None
-        fine = polish(problem, Neurons(vectors, signs), cells=masks)
+        fine = polish(problem, Neurons(vectors, signs), cells=masks).neurons
         orientation = np.where(masks, 1.0, -1.0)
         for vector in fine.vectors:
             inside = np.min(orientation * (problem.X @ vector), axis=1) >= -1e-9 * np.linalg.norm(vector)
@@ -77,7 +77,7 @@ def test_cells_are_not_left():
 def test_nothing_to_polish():
     problem, _ = random_problem(0)
     empty = Neurons.empty(3)
-    assert len(polish(problem, empty)) == 0
+    assert len(polish(problem, empty).neurons) == 0
 
 
 def test_adjacent_gates_lie_in_cells_that_contain_the_vectors():

@@ -87,8 +87,7 @@ class BaseReLUEstimator(BaseEstimator):
             return cold
         last = self.solution_ if isinstance(self.solution_, list) else [self.solution_]
         same_shapes = len(last) == len(problems) and all(
-            solution.network.n_features == problem.n_features
-            for solution, problem in zip(last, problems, strict=True)
+            solution.network.n_features == problem.n_features for solution, problem in zip(last, problems, strict=True)
         )
         return [solution.network for solution in last] if same_shapes else cold
 

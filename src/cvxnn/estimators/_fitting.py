@@ -85,10 +85,11 @@ def warn_unless_converged(name: str, solutions: Sequence[Solution], tol: float) 
     if not missed:
         return
     status = worst_status(missed)
-    gap = max(solution.gap for solution in missed)
+    worst = max((solution.certificate for solution in missed), key=lambda certificate: certificate.global_gap)
     share = f" in {len(missed)} of its {len(solutions)} one-vs-rest problems" if len(solutions) > 1 else ""
     warnings.warn(
-        f"{name} ended with status {status.value!r}{share}: relative duality gap {gap:.1e}, tol={tol:g}. "
+        f"{name} ended with status {status.value!r}{share}: relative duality gap {worst.gap:.1e} in scope "
+        f"{worst.scope!r} ({worst.global_gap:.1e} over all networks), tol={tol:g}. "
         f"{status.advice} (beta is alpha * sum(sample_weight); X that is not standardised slows it down.)",
         ConvergenceWarning,
         stacklevel=4,

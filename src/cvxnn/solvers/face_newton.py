@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,20 @@ from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["polish"]
+__all__ = ["Polished", "polish"]
 
 _GRADIENT_TOL = 1e-13
 _RELEASE_TOL = 1e-9
 _NO_STEP = 1e-12
+_MANY_STEPS, _FEW_STEPS, _CHEAP_VARIABLES = 300, 60, 300
 _VANISHED = -1
+
+
+class Polished(NamedTuple):
+    """Result of :func:`polish`: the best neurons met, and whether they are stationary on their faces and beyond."""
+
+    neurons: Neurons
+    stationary: bool
 
 
 @dataclass
@@ -52,9 +61,9 @@ def polish(
     cells: npt.NDArray[np.bool_] | None = None,
     zero_tol: float = 1e-7,
     mass_tol: float = 1e-5,
-    max_iter: int = 300,
+    max_iter: int | None = None,
     time_limit: float | None = None,
-) -> Neurons:
+) -> Polished:
     """Optimise the neurons on their faces; the objective of the result is never higher than that of the input.
 
     Parameters
@@ -69,10 +78,15 @@ def polish(
         A pre-activation below ``zero_tol * ||x_j|| * ||z_i||`` is read as zero.
     mass_tol : float
         A neuron below this share of the largest norm is left out.
-    max_iter : int
-        Newton steps, counted over all faces visited.
+    max_iter : int, optional
+        Newton steps, counted over all faces visited; 300, or 60 where a step is expensive.
     time_limit : float, optional
         Seconds.
+
+    Returns
+    -------
+    Polished
+        Neurons, and whether they are stationary.
     """
     start = time.perf_counter()
     best, best_value = neurons, neurons.objective(problem)
@@ -81,12 +95,14 @@ def polish(
         # The start may violate its cones by rounding and look better for it; the first point on the faces counts.
         best = _to_neurons(faces, problem.n_features)
         best_value = best.objective(problem)
-    previous = math.inf
+    previous, stationary = math.inf, False
+    if max_iter is None:
+        max_iter = _MANY_STEPS if neurons.vectors.size <= _CHEAP_VARIABLES else _FEW_STEPS
     for _ in range(max_iter):
-        faces = [face for face in faces if np.linalg.norm(face.v) > 0.0]
         if not faces or (time_limit is not None and time.perf_counter() - start > time_limit):
             break
         gradient_small, hit = _newton_step(problem, faces)
+        faces = [face for face in faces if np.linalg.norm(face.v) > 0.0]
         current = _to_neurons(faces, problem.n_features)
         value = current.objective(problem)
         if value < best_value:
@@ -94,8 +110,9 @@ def polish(
         settled = gradient_small or (not hit and value >= previous * (1.0 - 1e-15))
         previous = value
         if settled and not _release(problem, faces):
+            stationary = value <= best_value
             break
-    return best
+    return Polished(best, stationary)
 
 
 def _read_faces(
