@@ -32,7 +32,7 @@ def test_gradient_and_hessian_match_finite_differences(loss):
 @pytest.mark.parametrize("loss", LOSSES, ids=ids)
 def test_conjugate_matches_its_definition(loss):
     rng = np.random.default_rng(1)
-    fit, y, weight = sample(loss, rng, n=1)
+    _, y, weight = sample(loss, rng, n=1)
     for _ in range(20):
         target = 2.0 * rng.standard_normal(1)
         slope = loss.gradient(target, y, weight)

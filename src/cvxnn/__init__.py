@@ -8,10 +8,10 @@ from cvxnn import patterns as patterns
 from cvxnn.losses import HuberLoss as HuberLoss
 from cvxnn.networks import ReLUNetwork as ReLUNetwork
 from cvxnn.problem import Problem as Problem
+from cvxnn.progress import Progress as Progress
 from cvxnn.solution import Solution as Solution
 from cvxnn.solution import SolveError as SolveError
 from cvxnn.solution import Status as Status
-from cvxnn.progress import Progress as Progress
 from cvxnn.training import solve as solve
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Convex losses: value, gradient, curvature and convex conjugate, summed over weighted samples.
 
-Every loss is a sum ``sum_j w_j * l(f_j, y_j)`` with ``l`` convex, differentiable and non-negative. The conjugate is what
-turns any dual vector into a lower bound, so each loss states the domain of its conjugate exactly.
+Every loss is a sum ``sum_j w_j * l(f_j, y_j)`` with ``l`` convex, differentiable and non-negative. The conjugate turns
+any dual vector into a lower bound, so each loss states the domain of its conjugate exactly.
 """
 
 from __future__ import annotations
@@ -269,9 +269,7 @@ class SquaredHingeLoss(Loss):
         return np.where(weight > 0, y * np.maximum(y * nu, 0.0), 0.0)
 
 
-_LOSSES: dict[str, type[Loss]] = {
-    cls.name: cls for cls in (SquaredLoss, LogisticLoss, HuberLoss, SquaredHingeLoss)
-}
+_LOSSES: dict[str, type[Loss]] = {cls.name: cls for cls in (SquaredLoss, LogisticLoss, HuberLoss, SquaredHingeLoss)}
 
 
 def get_loss(loss: str | Loss) -> Loss:

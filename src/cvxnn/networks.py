@@ -1,4 +1,4 @@
-"""Two-layer ReLU networks as frozen values: forward pass, objective, and the moves that leave the function unchanged."""
+"""Two-layer ReLU networks as frozen values: forward pass, objective, and moves that keep the function."""
 
 from __future__ import annotations
 

@@ -65,7 +65,14 @@ class Recorder:
         return time.perf_counter() - self._begin - self._callback_seconds
 
     def record(
-        self, phase: str, iteration: int, *, objective: float, lower_bound: float, estimate: float, width: int,
+        self,
+        phase: str,
+        iteration: int,
+        *,
+        objective: float,
+        lower_bound: float,
+        estimate: float,
+        width: int,
         violation: float,
     ) -> None:
         """Append a row to the history and call the callback; ``estimate`` is the unproved bound behind ``gap``."""

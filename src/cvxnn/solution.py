@@ -47,7 +47,9 @@ _ADVICE = {
         "this does not prove that no better network exists (see global_lower_bound, or solve with certify=True)."
     ),
     Status.MAX_ITER: "Raise max_iter, loosen tol or increase beta; the network is the best found and its bound holds.",
-    Status.TIME_LIMIT: "Raise time_limit, loosen tol or increase beta; the network is the best found and its bound holds.",
+    Status.TIME_LIMIT: (
+        "Raise time_limit, loosen tol or increase beta; the network is the best found and its bound holds."
+    ),
     Status.INTERRUPTED: "The solve was interrupted; the network is the best found and its bound holds.",
     Status.STALLED: (
         "No further progress in floating point before tol was met; the network is the best found and its bound holds: "
@@ -160,6 +162,6 @@ class Solution:
         """Key figures on one line."""
         width = getattr(self.network, "width", "?")
         return (
-            f"Solution(status={self.status.value!r}, objective={self.objective:.9g}, lower_bound={self.lower_bound:.9g}, "
-            f"gap={self.gap:.1e}, scope={self.scope!r}, width={width})"
+            f"Solution(status={self.status.value!r}, objective={self.objective:.9g}, "
+            f"lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, scope={self.scope!r}, width={width})"
         )

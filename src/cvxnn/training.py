@@ -105,12 +105,17 @@ def solve(
     with threadpool_limits(limits=_blas_threads(problem), user_api="blas"):
         if isinstance(architecture, GatedReLU):
             solution = solve_gated(
-                problem, architecture, tol=tol, time_limit=time_limit, max_iter=limit, warm_start=warm_start,
+                problem,
+                architecture,
+                tol=tol,
+                time_limit=time_limit,
+                max_iter=limit,
                 recorder=recorder,
-            )  # fmt: skip
+                warm_start=_gated_start(warm_start, architecture),
+            )
         elif architecture is None or isinstance(architecture, ReLU):
             listed = _listed_patterns(patterns, problem, seed)
-            start = _check_warm_start(warm_start, problem)
+            start = _relu_start(warm_start, problem)
             options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed)
             solution = solve_relu(problem, options, recorder)
         else:
@@ -121,7 +126,7 @@ def solve(
 
 
 def _blas_threads(problem: Problem) -> int | None:
-    """One thread where the matrices are so small that synchronisation costs more than it gains; all of them otherwise."""
+    """One thread where the matrices are so small that synchronisation costs more than it gains; all otherwise."""
     return 1 if problem.X.size < _THREADED_ENTRIES else None
 
 
@@ -142,13 +147,19 @@ def _listed_patterns(patterns: Any, problem: Problem, seed: int) -> ActivationPa
     return sample_patterns(problem.X, _positive_int(patterns, "patterns"), random_state=seed)
 
 
-def _check_warm_start(network: Any, problem: Problem) -> ReLUNetwork | None:
+def _relu_start(network: Any, problem: Problem) -> ReLUNetwork | None:
     if network is None:
         return None
     if not isinstance(network, ReLUNetwork) or network.n_features != problem.n_features or network.a.ndim != 1:
         raise ValueError(
             f"warm_start must be a ReLUNetwork with {problem.n_features} features and one output; got {network!r}."
         )
+    return network
+
+
+def _gated_start(network: Any, architecture: GatedReLU) -> GatedReLUNetwork | None:
+    if network is not None and not isinstance(network, GatedReLUNetwork):
+        raise ValueError(f"warm_start must be a GatedReLUNetwork for {architecture!r}; got {network!r}.")
     return network
 
 

@@ -55,11 +55,22 @@ def test_report_for_people(cvxnn_here, cancer, tmp_path):
     result = cvxnn_here("fit", cancer, "--target", "diagnosis", "--alpha", 0.05, "--out", out)
     assert result.exit_code == 0
     for part in (
-        "64 rows for training, 16 held out", "2 classes", "2 from 2 columns and a column of ones",
-        "logistic, alpha 0.05", "Objective ", "Lower bound ", "tolerance 0.0001: met",
+        "64 rows for training, 16 held out",
+        "2 classes",
+        "2 from 2 columns and a column of ones",
+        "logistic, alpha 0.05",
+        "Objective ",
+        "Lower bound ",
+        "tolerance 0.0001: met",
         "global: the bound holds for every network of every width",
-        "Global gap ", " neurons", " s, ", "accuracy ", "on held-out rows", "global optimum: ", str(out),
-    ):  # fmt: skip
+        "Global gap ",
+        " neurons",
+        " s, ",
+        "accuracy ",
+        "on held-out rows",
+        "global optimum: ",
+        str(out),
+    ):
         assert part in result.stdout
     assert result.stderr == ""
 
@@ -114,9 +125,23 @@ def test_loss_follows_the_target(cvxnn_here, tmp_path, labels, loss, chosen, kin
 
 def test_switches_reach_the_model(cvxnn_here, diabetes, tmp_path):
     cvxnn_here(
-        "fit", diabetes, "--target", "progression", "--no-intercept", "--no-standardize", "--test-size", 0, "--seed", 3,
-        "--alpha", 50, "--tol", 1e-3, "--out", tmp_path / "m",
-    )  # fmt: skip
+        "fit",
+        diabetes,
+        "--target",
+        "progression",
+        "--no-intercept",
+        "--no-standardize",
+        "--test-size",
+        0,
+        "--seed",
+        3,
+        "--alpha",
+        50,
+        "--tol",
+        1e-3,
+        "--out",
+        tmp_path / "m",
+    )
     model = load_model(tmp_path / "m")
     assert (model.preprocessing.intercept, model.preprocessing.standardized) == (False, False)
     assert (model.n_train, model.n_rows, model.test_size, model.seed, model.tol) == (60, 60, 0.0, 3, 1e-3)

@@ -45,10 +45,19 @@ def make_model(kind: str = "regression") -> Model:
         preprocessing=preprocessing,
         target=target,
         loss="squared" if kind == "regression" else "logistic",
-        huber_delta=None, alpha=1e-3, beta=9e-3, tol=1e-4, seed=0, test_size=0.25, n_rows=12, n_train=9,
+        huber_delta=None,
+        alpha=1e-3,
+        beta=9e-3,
+        tol=1e-4,
+        seed=0,
+        test_size=0.25,
+        n_rows=12,
+        n_train=9,
         certificate=StoredCertificate(2.0, 1.9999, "patterns", 1.0, "patterns optimum", 3),
-        table_hash="00", training_hash="ff", version="0.1.0",
-    )  # fmt: skip
+        table_hash="00",
+        training_hash="ff",
+        version="0.1.0",
+    )
 
 
 @pytest.mark.parametrize("kind", ["regression", "binary", "multiclass"])

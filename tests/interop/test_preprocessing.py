@@ -28,9 +28,11 @@ def test_agrees_with_scikit_learn():
     numbers = rng.normal(3.0, 50.0, (40, 2))
     colours, flags = rng.choice(["red", "green", "blue"], 40), rng.choice(["yes", "no"], 40)
     source = table(
-        a=[repr(float(v)) for v in numbers[:, 0]], colour=list(colours), b=[repr(float(v)) for v in numbers[:, 1]],
+        a=[repr(float(v)) for v in numbers[:, 0]],
+        colour=list(colours),
+        b=[repr(float(v)) for v in numbers[:, 1]],
         flag=list(flags),
-    )  # fmt: skip
+    )
     rows = np.arange(25)
     preprocessing, notes = Preprocessing.fit(source, source.names, rows)
     scaled = StandardScaler().fit(numbers[rows]).transform(numbers)

@@ -75,9 +75,7 @@ def test_routes_are_the_same_operator():
     few = blocks.take(active)
     kernel = KernelRidge(few, problem.X @ problem.X.T, w[active], problem.beta)
     gram = GramRidge(few, w[active], problem.beta)
-    G = sum(
-        w[i] * np.outer(blocks.masks[:, i], blocks.masks[:, i]) * (problem.X @ problem.X.T) for i in range(len(w))
-    )
+    G = sum(w[i] * np.outer(blocks.masks[:, i], blocks.masks[:, i]) * (problem.X @ problem.X.T) for i in range(len(w)))
     rng = np.random.default_rng(0)
     r, h, B = rng.standard_normal(40), rng.uniform(0, 2, 40), rng.standard_normal((40, 6))
     h[::5] = 0.0

@@ -85,8 +85,15 @@ def relative_gap(objective: float, lower_bound: float) -> float:
 
 
 def certify_global(
-    problem: Problem, fit: FloatArray, objective: float, *, nu: FloatArray | None = None, tol: float = 1e-6,
-    time_limit: float | None = None, starts: FloatArray | None = None, max_nodes: int | None = None,
+    problem: Problem,
+    fit: FloatArray,
+    objective: float,
+    *,
+    nu: FloatArray | None = None,
+    tol: float = 1e-6,
+    time_limit: float | None = None,
+    starts: FloatArray | None = None,
+    max_nodes: int | None = None,
     stop_at_violation: bool = False,
 ) -> tuple[Certificate, PricingBound]:
     """Certificate of scope "global" for a network with the given fit and objective.
@@ -121,7 +128,12 @@ def certify_global(
     # The gap grows like tau/beta - 1 times the objective or more; two orders below tol leave room for it.
     target = problem.beta * (1.0 + min(1e-3 * tol, 1e-7))
     pricing = pricing_bound(
-        problem.X, dual, target=target, time_limit=time_limit, starts=starts, max_nodes=max_nodes,
+        problem.X,
+        dual,
+        target=target,
+        time_limit=time_limit,
+        starts=starts,
+        max_nodes=max_nodes,
         stop_at_violation=stop_at_violation,
     )
     bound, scale = scaled_dual_bound(problem, dual, pricing.upper)
@@ -141,8 +153,14 @@ def certify_global(
 
 
 def certify_patterns(
-    problem: Problem, fit: FloatArray, objective: float, masks: npt.NDArray[np.bool_], *,
-    nu: FloatArray | None = None, global_lower_bound: float = 0.0, dual_norm_attained: float = 0.0,
+    problem: Problem,
+    fit: FloatArray,
+    objective: float,
+    masks: npt.NDArray[np.bool_],
+    *,
+    nu: FloatArray | None = None,
+    global_lower_bound: float = 0.0,
+    dual_norm_attained: float = 0.0,
     time_limit: float | None = None,
 ) -> Certificate:
     """Certificate of scope "patterns": the bound holds for networks confined to the cones of ``masks (P, n)``.

@@ -1,13 +1,14 @@
 r"""From a dual vector to a lower bound of the optimum.
 
 The dual of the training problem is :math:`\max_\nu -\ell^*(-\nu)` subject to
-:math:`\max_{\|u\|\le1} |\nu^T (X u)_+| \le \beta` (Pilanci and Ergen, 2020, Theorem 1 and its proof). Any vector becomes
+:math:`\max_{\|u\|\le1} |\nu^T (X u)_+| \le \beta` (Pilanci and Ergen, 2020, Theorem 1 and its proof). Any vector is
 feasible once it is scaled by ``beta / tau`` for an upper bound ``tau`` of its dual norm.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,15 +83,15 @@ def _largest_scale(problem: Problem, nu: FloatArray, dual_norm_bound: float) -> 
     return limit
 
 
-def _maximise_concave(evaluate, limit: float) -> float:
+def _maximise_concave(evaluate: Callable[[float], float], limit: float) -> float:
     """Maximiser of a concave function on ``[0, limit]``; any point is a valid choice, so tolerance costs no safety."""
     candidates = [limit, min(1.0, limit)]
     if limit > 0.0:
-        result = minimize_scalar(
+        result: Any = minimize_scalar(
             lambda t: -evaluate(t) if math.isfinite(evaluate(t)) else 1e300,
             bounds=(0.0, limit),
             method="bounded",
             options={"xatol": 1e-12 * limit},
         )
-        candidates.append(float(result.x))  # pyright: ignore[reportAttributeAccessIssue]
+        candidates.append(float(result.x))
     return max(candidates, key=evaluate)

@@ -71,9 +71,7 @@ def gated_dual_norm(X: FloatArray, patterns: ActivationPatterns, nu: FloatArray)
     return math.ldexp(upper, power_x + power_nu), math.ldexp(value, power_x + power_nu)
 
 
-def certify_gated(
-    problem: Problem, objective: float, patterns: ActivationPatterns, nu: FloatArray
-) -> Certificate:
+def certify_gated(problem: Problem, objective: float, patterns: ActivationPatterns, nu: FloatArray) -> Certificate:
     r"""Certificate of a gated ReLU network, of scope "patterns".
 
     The lower bound holds for every gated network :math:`\sum_i D_i X w_i a_i` with these patterns, each with any number

@@ -89,10 +89,24 @@ def fit(
         from cvxnn.cli._fit import FitOptions, run
 
         options = FitOptions(
-            data=data, target=target, drop=tuple(drop or ()), alpha=alpha, loss=loss.value, huber_delta=huber_delta,
-            test_size=test_size, intercept=not no_intercept, standardize=not no_standardize, tol=tol,
-            time_limit=time_limit, max_iter=max_iter, certify=certify, seed=seed, out=out, as_json=as_json, quiet=quiet,
-        )  # fmt: skip
+            data=data,
+            target=target,
+            drop=tuple(drop or ()),
+            alpha=alpha,
+            loss=loss.value,
+            huber_delta=huber_delta,
+            test_size=test_size,
+            intercept=not no_intercept,
+            standardize=not no_standardize,
+            tol=tol,
+            time_limit=time_limit,
+            max_iter=max_iter,
+            certify=certify,
+            seed=seed,
+            out=out,
+            as_json=as_json,
+            quiet=quiet,
+        )
         raise typer.Exit(run(options))
 
 

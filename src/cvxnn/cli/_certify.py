@@ -47,15 +47,23 @@ def run(model_path: Path, data: Path, *, target: str | None, time_limit: float, 
     if rows.warning:
         common.say(rows.warning)
     record = {
-        "model": str(model_path), "data": str(data), "n": len(rows.X), "training_data": rows.trained_on,
-        "beta": rows.beta, "tol": model.tol, "objective": objective, "lower_bound": lower, "gap": gap,
-        "scope": "global", "certified_global": certified,
+        "model": str(model_path),
+        "data": str(data),
+        "n": len(rows.X),
+        "training_data": rows.trained_on,
+        "beta": rows.beta,
+        "tol": model.tol,
+        "objective": objective,
+        "lower_bound": lower,
+        "gap": gap,
+        "scope": "global",
+        "certified_global": certified,
         "stored_objective": model.certificate.objective if rows.trained_on else None,
         "dual_norm_attained_over_beta": max(proof.dual_norm_attained for proof in proofs) / rows.beta,
         "dual_norm_bound_over_beta": max(proof.dual_norm_bound for proof in proofs) / rows.beta,
         "seconds": seconds,
         "outputs": [_output_record(model, k, proof, rows.beta) for k, proof in enumerate(proofs)],
-    }  # fmt: skip
+    }
     if as_json:
         common.print_json(record)
     else:
@@ -96,9 +104,13 @@ def _proofs(model: Model, rows: _Rows, time_limit: float) -> list[Certificate]:
         left = max(time_limit - (time.perf_counter() - start), 1e-3) / (n_outputs - output)
         starts = network.W if network.width else None
         proof, pricing = certify_global(
-            problem, network(problem.X), network.objective(problem), tol=model.tol, starts=starts,
+            problem,
+            network(problem.X),
+            network.objective(problem),
+            tol=model.tol,
+            starts=starts,
             time_limit=1e-3 if stopped else left,
-        )  # fmt: skip
+        )
         stopped = stopped or pricing.interrupted
         proofs.append(proof)
     return proofs

@@ -49,9 +49,15 @@ def run(options: FitOptions) -> int:
     table = read_table(options.data)
     target = _target_name(options, table)
     prepared = prepare(
-        table, target, options.drop, options.loss, test_size=options.test_size, seed=options.seed,
-        intercept=options.intercept, standardize=options.standardize,
-    )  # fmt: skip
+        table,
+        target,
+        options.drop,
+        options.loss,
+        test_size=options.test_size,
+        seed=options.seed,
+        intercept=options.intercept,
+        standardize=options.standardize,
+    )
     talk = not (options.quiet or options.as_json)
     if talk:
         common.print_report(_data_rows(options, prepared))
@@ -124,9 +130,15 @@ def _solve(options: FitOptions, draft: Model, prepared: Prepared) -> Outcome:
     labels = [f"class {name!r}" for name in draft.target.classes] if len(outputs) > 1 else ["solving"]
     with watch(options.tol, quiet=options.quiet) as follow:
         return solve_outputs(
-            problems, labels, tol=options.tol, certify=options.certify, time_limit=options.time_limit,
-            max_iter=options.max_iter, seed=options.seed, watch=follow,
-        )  # fmt: skip
+            problems,
+            labels,
+            tol=options.tol,
+            certify=options.certify,
+            time_limit=options.time_limit,
+            max_iter=options.max_iter,
+            seed=options.seed,
+            watch=follow,
+        )
 
 
 def _finished(draft: Model, outcome: Outcome) -> Model:
@@ -194,10 +206,16 @@ def _record(
     certificate, status = outcome.certificate, outcome.status
     return {
         "data": {
-            "file": str(options.data), "n_rows": model.n_rows, "n_train": model.n_train,
-            "n_test": model.n_rows - model.n_train, "columns": list(model.preprocessing.names),
-            "inputs": list(model.preprocessing.inputs), "target": model.target.name, "kind": model.target.kind,
-            "classes": list(model.target.classes), "notes": list(prepared.notes),
+            "file": str(options.data),
+            "n_rows": model.n_rows,
+            "n_train": model.n_train,
+            "n_test": model.n_rows - model.n_train,
+            "columns": list(model.preprocessing.names),
+            "inputs": list(model.preprocessing.inputs),
+            "target": model.target.name,
+            "kind": model.target.kind,
+            "classes": list(model.target.classes),
+            "notes": list(prepared.notes),
         },
         "loss": model.loss,
         "alpha": model.alpha,
@@ -217,7 +235,7 @@ def _record(
         "test_score": scores[1],
         "file": str(options.out),
         "certificate": [_output_record(model, k, s) for k, s in enumerate(outcome.solutions)],
-    }  # fmt: skip
+    }
 
 
 def certificate_record(certificate: StoredCertificate) -> dict[str, Any]:

@@ -25,19 +25,37 @@ def run(path: Path, *, as_json: bool) -> None:
 def _record(path: Path, model: Model) -> dict[str, Any]:
     proof = model.certificate
     return {
-        "file": str(path), "format": FORMAT, "version": model.version, "width": model.network.width,
-        "n_outputs": model.network.n_outputs, "n_features": model.network.n_features,
-        **model.preprocessing.to_dict(), "inputs": list(model.preprocessing.inputs),
-        "target": model.target.to_dict(), "loss": model.loss, "huber_delta": model.huber_delta,
-        "alpha": model.alpha, "beta": model.beta, "tol": model.tol, "seed": model.seed, "test_size": model.test_size,
-        "n_rows": model.n_rows, "n_train": model.n_train,
+        "file": str(path),
+        "format": FORMAT,
+        "version": model.version,
+        "width": model.network.width,
+        "n_outputs": model.network.n_outputs,
+        "n_features": model.network.n_features,
+        **model.preprocessing.to_dict(),
+        "inputs": list(model.preprocessing.inputs),
+        "target": model.target.to_dict(),
+        "loss": model.loss,
+        "huber_delta": model.huber_delta,
+        "alpha": model.alpha,
+        "beta": model.beta,
+        "tol": model.tol,
+        "seed": model.seed,
+        "test_size": model.test_size,
+        "n_rows": model.n_rows,
+        "n_train": model.n_train,
         "certificate": {
-            "objective": proof.objective, "lower_bound": proof.lower_bound, "gap": proof.gap, "scope": proof.scope,
-            "global_lower_bound": proof.global_lower_bound, "global_gap": proof.global_gap, "status": proof.status,
+            "objective": proof.objective,
+            "lower_bound": proof.lower_bound,
+            "gap": proof.gap,
+            "scope": proof.scope,
+            "global_lower_bound": proof.global_lower_bound,
+            "global_gap": proof.global_gap,
+            "status": proof.status,
             "n_iter": proof.n_iter,
         },
-        "table_hash": model.table_hash, "training_hash": model.training_hash,
-    }  # fmt: skip
+        "table_hash": model.table_hash,
+        "training_hash": model.training_hash,
+    }
 
 
 def _report(path: Path, model: Model) -> list[tuple[str, str]]:

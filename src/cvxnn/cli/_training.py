@@ -129,9 +129,14 @@ def solve_outputs(
             limit = max(left, 1e-3) / (len(problems) - position)
         try:
             solution = solve(
-                problem, tol=tol, certify=certify, time_limit=limit, max_iter=max_iter, random_state=seed,
+                problem,
+                tol=tol,
+                certify=certify,
+                time_limit=limit,
+                max_iter=max_iter,
+                random_state=seed,
                 verbose=watch(label),
-            )  # fmt: skip
+            )
         except KeyboardInterrupt:
             if not solutions:
                 raise

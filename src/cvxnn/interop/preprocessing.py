@@ -260,8 +260,12 @@ class Target:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "name": self.name, "kind": self.kind, "classes": list(self.classes), "mean": self.mean, "scale": self.scale,
-        }  # fmt: skip
+            "name": self.name,
+            "kind": self.kind,
+            "classes": list(self.classes),
+            "mean": self.mean,
+            "scale": self.scale,
+        }
 
 
 def split_rows(n: int, test_size: float, seed: int, labels: FloatArray | None = None) -> tuple[IntArray, IntArray]:

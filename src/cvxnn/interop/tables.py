@@ -155,9 +155,14 @@ def read_table(path: str | Path) -> Table:
     if not file.is_file():
         raise TableError(f"{source} is not a file.")
     readers = {
-        ".csv": _read_text, ".txt": _read_text, ".tsv": _read_text, ".tab": _read_text,
-        ".parquet": _read_parquet, ".pq": _read_parquet, ".npz": _read_npz,
-    }  # fmt: skip
+        ".csv": _read_text,
+        ".txt": _read_text,
+        ".tsv": _read_text,
+        ".tab": _read_text,
+        ".parquet": _read_parquet,
+        ".pq": _read_parquet,
+        ".npz": _read_npz,
+    }
     reader = readers.get(file.suffix.lower())
     if reader is None:
         raise TableError(f"{source} has the ending {file.suffix!r}; tables are read from {_READABLE} files.")

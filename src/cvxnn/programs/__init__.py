@@ -1,0 +1,1 @@
+"""Convex programs: one file per theorem, network to program and back."""

@@ -1,8 +1,8 @@
 """Equivalent problem of smaller dimension and unit scale, with the map back.
 
-The optimal first-layer weights lie in the row space of the data, so ``X = Z V^T`` may be replaced by ``Z (n, r)`` without
-changing any norm. Scaling the data by 1/sigma, the targets by 1/tau and the sample weights by 1/kappa multiplies the
-objective by a constant when beta is scaled along; solvers then always see quantities of order one.
+The optimal first-layer weights lie in the row space of the data, so ``X = Z V^T`` may be replaced by ``Z (n, r)``
+without changing any norm. Scaling the data by 1/sigma, the targets by 1/tau and the sample weights by 1/kappa
+multiplies the objective by a constant when beta is scaled along; solvers then see quantities of order one.
 """
 
 from __future__ import annotations
@@ -80,9 +80,7 @@ def reduce_problem(problem: Problem) -> Reduction:
     kappa = float(np.mean(weight))
     if Z.shape[1] == 0:
         Z, basis = np.zeros((len(samples), 1)), np.eye(problem.n_features, 1)
-    reduced = Problem(
-        Z / sigma, y / tau, problem.beta / sigma / tau / kappa, loss, sample_weight=weight / kappa
-    )
+    reduced = Problem(Z / sigma, y / tau, problem.beta / sigma / tau / kappa, loss, sample_weight=weight / kappa)
     return Reduction(reduced, basis, tau / sigma, kappa * tau * tau, samples)
 
 

@@ -5,7 +5,7 @@ r"""The ReLU program: two-layer networks with weight decay as one convex program
 
 has the optimal value of the training problem for every width at least its number of nonzero blocks (Pilanci and Ergen,
 "Neural networks are convex regularizers", 2020, Theorem 1). A nonzero block z with sign s is the neuron
-``w = z / sqrt(||z||)``, ``a = s sqrt(||z||)``; back, a neuron (w, a) is the vector ``|a| w`` in any cone that contains it.
+``w = z / sqrt(||z||)``, ``a = s sqrt(||z||)``; back, (w, a) is the vector ``|a| w`` in a cone that contains it.
 """
 
 from __future__ import annotations
@@ -101,16 +101,24 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
 
 
 def _prove(
-    problem: Problem, reduction: Reduction, state: ColumnState, columns: ColumnOptions,
+    problem: Problem,
+    reduction: Reduction,
+    state: ColumnState,
+    columns: ColumnOptions,
     report: Callable[[ColumnState], None],
 ) -> Certificate | None:
     """Close the pricing problem by branch and bound; neurons that it finds on the way go back to column generation."""
     while state.outcome in ("search", "stalled"):
         network, fit, objective = _network(problem, reduction, state)
         certificate, pricing = certify_global(
-            problem, fit, objective, tol=columns.tol, time_limit=_remaining(columns.deadline),
-            starts=network.W if network.width else None, stop_at_violation=True,
-        )  # fmt: skip
+            problem,
+            fit,
+            objective,
+            tol=columns.tol,
+            time_limit=_remaining(columns.deadline),
+            starts=network.W if network.width else None,
+            stop_at_violation=True,
+        )
         if pricing.interrupted:
             raise KeyboardInterrupt
         state.violation = max(pricing.lower / problem.beta - 1.0, 0.0)
@@ -163,14 +171,26 @@ def _record(reduction: Reduction, state: ColumnState, recorder: Recorder) -> Non
     nu = small.dual_vector(state.neurons.fit(small.X))
     estimate, _ = scaled_dual_bound(small, nu, small.beta * (1.0 + state.violation))
     recorder.record(
-        "columns", state.iteration, objective=reduction.objective_scale * state.objective, lower_bound=0.0,
-        estimate=reduction.objective_scale * estimate, width=len(state.neurons), violation=state.violation,
-    )  # fmt: skip
+        "columns",
+        state.iteration,
+        objective=reduction.objective_scale * state.objective,
+        lower_bound=0.0,
+        estimate=reduction.objective_scale * estimate,
+        width=len(state.neurons),
+        violation=state.violation,
+    )
 
 
 def _finish(
-    problem: Problem, reduction: Reduction, state: ColumnState, options: ReLUOptions, recorder: Recorder,
-    deadline: float, *, proved: Certificate | None, interrupted: bool,
+    problem: Problem,
+    reduction: Reduction,
+    state: ColumnState,
+    options: ReLUOptions,
+    recorder: Recorder,
+    deadline: float,
+    *,
+    proved: Certificate | None,
+    interrupted: bool,
 ) -> Solution:
     """Go back to the original problem, certify there, and tell how it ended."""
     neurons = reduction.expand(state.neurons)
@@ -184,9 +204,13 @@ def _finish(
             certificate = _global_bound(problem, network, fit, objective, options, deadline)
         if certificate.gap > options.tol:
             certificate = certify_patterns(
-                problem, fit, objective, patterns.masks, global_lower_bound=certificate.global_lower_bound,
+                problem,
+                fit,
+                objective,
+                patterns.masks,
+                global_lower_bound=certificate.global_lower_bound,
                 dual_norm_attained=certificate.dual_norm_attained,
-            )  # fmt: skip
+            )
     except KeyboardInterrupt:
         interrupted = True
         certificate = _quick_bound(problem, fit, objective, len(patterns))
@@ -194,16 +218,19 @@ def _finish(
     # The result is complete: an interrupt in the last callback has nothing left to stop.
     with contextlib.suppress(KeyboardInterrupt):
         recorder.record(
-            "certify", state.iteration, objective=objective, lower_bound=certificate.lower_bound,
-            estimate=certificate.lower_bound, width=network.width, violation=state.violation,
-        )  # fmt: skip
+            "certify",
+            state.iteration,
+            objective=objective,
+            lower_bound=certificate.lower_bound,
+            estimate=certificate.lower_bound,
+            width=network.width,
+            violation=state.violation,
+        )
     blocks = _blocks(problem.X, neurons, patterns)
     return Solution(network, certificate, status, patterns, blocks, recorder.history(), max(state.iteration, 1))
 
 
-def _network(
-    problem: Problem, reduction: Reduction, state: ColumnState
-) -> tuple[ReLUNetwork, FloatArray, float]:
+def _network(problem: Problem, reduction: Reduction, state: ColumnState) -> tuple[ReLUNetwork, FloatArray, float]:
     """Network of the state on the original data, with its fit and objective."""
     network = reduction.expand(state.neurons).network()
     return network, network(problem.X), network.objective(problem)
@@ -216,13 +243,17 @@ def _remaining(deadline: float) -> float | None:
 def _global_bound(
     problem: Problem, network: ReLUNetwork, fit: FloatArray, objective: float, options: ReLUOptions, deadline: float
 ) -> Certificate:
-    """Bound over all networks: with time spent on it where the user asks for that, at the cost of a few passes otherwise."""
+    """Bound over all networks: with time spent on it where the user asks for that, cheap otherwise."""
     if not options.certify:
         return _quick_bound(problem, fit, objective, None)
     certificate, pricing = certify_global(
-        problem, fit, objective, tol=options.tol, time_limit=_remaining(deadline),
+        problem,
+        fit,
+        objective,
+        tol=options.tol,
+        time_limit=_remaining(deadline),
         starts=network.W if network.width else None,
-    )  # fmt: skip
+    )
     if pricing.interrupted:
         raise KeyboardInterrupt
     return certificate
@@ -234,9 +265,17 @@ def _quick_bound(problem: Problem, fit: FloatArray, objective: float, n_patterns
     pricing = pricing_bound(problem.X, nu, target=problem.beta, method="cheap")
     bound, scale = scaled_dual_bound(problem, nu, pricing.upper)
     return Certificate(
-        objective, bound, "global" if n_patterns is None else "patterns", bound, nu, scale, pricing.upper,
-        pricing.lower, n_patterns, pricing.method,
-    )  # fmt: skip
+        objective,
+        bound,
+        "global" if n_patterns is None else "patterns",
+        bound,
+        nu,
+        scale,
+        pricing.upper,
+        pricing.lower,
+        n_patterns,
+        pricing.method,
+    )
 
 
 def _status(certificate: Certificate, state: ColumnState, tol: float, *, interrupted: bool) -> Status:

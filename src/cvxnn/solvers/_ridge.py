@@ -188,6 +188,4 @@ class GramCache:
         cross = cross_gram(stored, fresh, curvature)
         corner = cross_gram(fresh, fresh, curvature)
         self._gram = np.block([[self._gram, cross], [cross.T, corner]])
-        self._stored = Blocks(
-            fresh.X, np.hstack([stored.masks, fresh.masks]), np.concatenate([stored.ids, fresh.ids])
-        )
+        self._stored = Blocks(fresh.X, np.hstack([stored.masks, fresh.masks]), np.concatenate([stored.ids, fresh.ids]))

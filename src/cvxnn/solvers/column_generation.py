@@ -119,10 +119,14 @@ def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort:
     threshold = problem.beta * (1.0 + (1e-3 if options.exact else 0.3) * options.tol)
     for starts in (200 * effort, 1600 * effort):
         result = search(
-            problem.X, nu, starts=state.neurons.vectors if len(state.neurons) else None, n_starts=starts,
-            threshold=threshold, random_state=options.seed + 7919 * state.iteration,
+            problem.X,
+            nu,
+            starts=state.neurons.vectors if len(state.neurons) else None,
+            n_starts=starts,
+            threshold=threshold,
+            random_state=options.seed + 7919 * state.iteration,
             time_limit=None if np.isinf(remaining) else max(remaining, 0.0),
-        )  # fmt: skip
+        )
         if len(result.values):
             state.violation = float(result.values[0]) / problem.beta - 1.0
             keep = slice(0, max(10, len(state.neurons) // 3))
@@ -147,9 +151,12 @@ def _solve_on_cells(problem: Problem, state: ColumnState, found: Neurons, option
     remaining = options.deadline - time.perf_counter()
     start = np.vstack([state.neurons.vectors, np.zeros_like(found.vectors)])[index]
     vectors = solve_cells(
-        problem, masks[index], joined.signs[index], start=start,
+        problem,
+        masks[index],
+        joined.signs[index],
+        start=start,
         time_limit=None if np.isinf(remaining) else max(remaining, 1e-3),
-    )  # fmt: skip
+    )
     state.gates = gates[index]
     candidate = Neurons(vectors, joined.signs[index])
     for better in refinements(problem, candidate, deadline=options.deadline):

@@ -6,9 +6,13 @@ Each norm is one second-order cone, each loss its own conic form (Pilanci and Er
 accurate, but its cost grows with n times the number of blocks: meant for small programs.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# Clarabel ships no type stubs for its compiled module.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import clarabel
 import numpy as np
@@ -19,6 +23,8 @@ from cvxnn.losses import HuberLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
+Sparse = Any
+"""SciPy sparse array; its stubs do not tell the formats apart."""
 
 __all__ = ["solve_conic"]
 
@@ -50,8 +56,7 @@ def solve_conic(
         The vectors ``z_i``, feasible up to the accuracy of the solver; None when Clarabel returns no usable point.
     """
     K, r = len(masks), problem.n_features
-    signed = np.where(masks, 1.0, 0.0)
-    fit_map = np.hstack([s * m[:, None] * problem.X for s, m in zip(signs, signed, strict=True)])
+    fit_map = np.hstack([s * m[:, None] * problem.X for s, m in zip(signs, masks, strict=True)])
     loss = _loss_form(problem)
     form = _assemble(problem, masks, fit_map, loss)
     settings = clarabel.DefaultSettings()
@@ -84,18 +89,19 @@ class _LossForm:
 
     P: FloatArray
     q: FloatArray
-    equality_fit: sp.csc_array
-    equality: sp.csc_array
+    equality_fit: Sparse
+    equality: Sparse
     equality_rhs: FloatArray
-    cone_fit: sp.csc_array
-    cone: sp.csc_array
+    cone_fit: Sparse
+    cone: Sparse
     cone_rhs: FloatArray
     cones: list
 
 
 def _loss_form(problem: Problem) -> _LossForm:
     n, y, weight = problem.n_samples, problem.y, problem.sample_weight
-    eye, empty = sp.eye_array(n, format="csc"), sp.csc_array((0, n))
+    eye: Sparse = sp.eye_array(n, format="csc")
+    empty = sp.csc_array((0, n))
     loss = problem.loss
     if isinstance(loss, SquaredLoss):
         # x = e - y
@@ -106,9 +112,16 @@ def _loss_form(problem: Problem) -> _LossForm:
         cone = sp.hstack([sp.csc_array((2 * n, n)), -sp.eye_array(2 * n)], format="csc")
         slope = np.tile(loss.delta * weight, 2)
         return _LossForm(
-            np.concatenate([weight, np.zeros(2 * n)]), np.concatenate([np.zeros(n), slope]), eye, equality, y,
-            sp.csc_array((2 * n, n)), cone, np.zeros(2 * n), [clarabel.NonnegativeConeT(2 * n)],
-        )  # fmt: skip
+            np.concatenate([weight, np.zeros(2 * n)]),
+            np.concatenate([np.zeros(n), slope]),
+            eye,
+            equality,
+            y,
+            sp.csc_array((2 * n, n)),
+            cone,
+            np.zeros(2 * n),
+            [clarabel.NonnegativeConeT(2 * n)],
+        )
     if isinstance(loss, SquaredHingeLoss):
         # x >= 1 - y e and x >= 0
         cone_fit = sp.vstack([sp.diags_array(-y), sp.csc_array((n, n))], format="csc")
@@ -139,23 +152,19 @@ def _logistic_form(y: FloatArray, weight: FloatArray) -> _LossForm:
     cones = [clarabel.ExponentialConeT() for _ in range(2 * n)] + [clarabel.NonnegativeConeT(n)]
     empty = sp.csc_array((0, n))
     cost = np.concatenate([weight, np.zeros(2 * n)])
-    return _LossForm(
-        np.zeros(3 * n), cost, empty, sp.csc_array((0, 3 * n)), np.zeros(0), cone_fit, cone, rhs, cones
-    )
+    return _LossForm(np.zeros(3 * n), cost, empty, sp.csc_array((0, 3 * n)), np.zeros(0), cone_fit, cone, rhs, cones)
 
 
 @dataclass(frozen=True)
 class _ConicForm:
-    P: sp.csc_array
+    P: Sparse
     q: FloatArray
-    A: sp.csc_array
+    A: Sparse
     b: FloatArray
     cones: list
 
 
-def _assemble(
-    problem: Problem, masks: npt.NDArray[np.bool_], fit_map: FloatArray, loss: _LossForm
-) -> _ConicForm:
+def _assemble(problem: Problem, masks: npt.NDArray[np.bool_], fit_map: FloatArray, loss: _LossForm) -> _ConicForm:
     """Stack the variables (z, norms t, fit e, loss variables x) and the rows (equalities, cones, norms)."""
     n, r, K = problem.n_samples, problem.n_features, len(masks)
     n_x = len(loss.q)
@@ -169,19 +178,19 @@ def _assemble(
     cone_rows = sp.block_diag([o[:, None] * problem.X for o in orientation])
     blocks.append(sp.hstack([cone_rows, sp.csc_array((K * n, K + n + n_x))]))
     blocks.append(_norm_rows(K, r, n + n_x))
-    b = np.concatenate(
-        [np.zeros(n), loss.equality_rhs, loss.cone_rhs, np.zeros(K * n), np.zeros(K * (r + 1))]
-    )
+    b = np.concatenate([np.zeros(n), loss.equality_rhs, loss.cone_rhs, np.zeros(K * n), np.zeros(K * (r + 1))])
     cones = [
-        clarabel.ZeroConeT(n + len(loss.equality_rhs)), *loss.cones, clarabel.NonnegativeConeT(K * n),
+        clarabel.ZeroConeT(n + len(loss.equality_rhs)),
+        *loss.cones,
+        clarabel.NonnegativeConeT(K * n),
         *(clarabel.SecondOrderConeT(r + 1) for _ in range(K)),
-    ]  # fmt: skip
+    ]
     q = np.concatenate([np.zeros(K * r), np.full(K, problem.beta), np.zeros(n), loss.q])
     P = sp.diags_array(np.concatenate([np.zeros(K * r + K + n), loss.P]), format="csc")
     return _ConicForm(sp.csc_matrix(P), q, sp.csc_matrix(sp.vstack(blocks)), b, cones)
 
 
-def _norm_rows(K: int, r: int, n_other: int) -> sp.csc_array:
+def _norm_rows(K: int, r: int, n_other: int) -> Sparse:
     """Rows ``-(t_i, z_i) + s = 0`` with s in the second-order cone."""
     i, k = np.arange(K), np.arange(r)
     t_rows, t_columns = i * (r + 1), K * r + i

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +160,8 @@ def _null_space(rows: FloatArray) -> FloatArray:
     rows = rows[norms > 0] / norms[norms > 0, None]
     if len(rows) == 0:
         return np.eye(r)
-    q, triangle, _ = qr(rows.T, mode="full", pivoting=True)
+    factors: Any = qr(rows.T, mode="full", pivoting=True)
+    q, triangle, _ = factors
     diagonal = np.abs(np.diagonal(triangle))
     rank = int(np.count_nonzero(diagonal > 1e-10 * max(diagonal[0], 1e-300)))
     return np.ascontiguousarray(q[:, rank:])
@@ -169,7 +170,7 @@ def _null_space(rows: FloatArray) -> FloatArray:
 def _join_or_append(problem: Problem, faces: list[_Face], face: _Face) -> None:
     """Merge with a neuron of the same sign and compatible bits: never raises the objective, removes degeneracy."""
     for k, other in enumerate(faces):
-        same_cell = face.cell is None or np.array_equal(face.cell, other.cell)
+        same_cell = face.cell is None or other.cell is None or np.array_equal(face.cell, other.cell)
         if same_cell and other.sign == face.sign and not np.any(other.bits * face.bits < 0):
             z = other.basis @ other.v + face.basis @ face.v
             bits = np.where(other.bits != 0, other.bits, face.bits)

@@ -168,9 +168,7 @@ class _Run:
         It equals minus the gradient at the fit up to the residual of the ridge solve, but its norms are those that the
         state was solved for; on data with columns of very different scale the gradient's are not.
         """
-        return self.problem.loss.project_dual(
-            self.model.beta * state.alpha, self.problem.y, self.problem.sample_weight
-        )
+        return self.problem.loss.project_dual(self.model.beta * state.alpha, self.problem.y, self.problem.sample_weight)
 
     def note(self, state: State, blocks: Blocks) -> None:
         """Keep the blocks of a state if they are the best so far."""
@@ -263,9 +261,7 @@ class _Run:
         if candidates.size == 0:
             return blocks, w
         fresh = self.blocks(candidates)
-        merged = Blocks(
-            blocks.X, np.hstack([blocks.masks, fresh.masks]), np.concatenate([blocks.ids, fresh.ids])
-        )
+        merged = Blocks(blocks.X, np.hstack([blocks.masks, fresh.masks]), np.concatenate([blocks.ids, fresh.ids]))
         return merged, np.concatenate([w, np.zeros(candidates.size)])
 
     def newton(self, blocks: Blocks, w: FloatArray, alpha: FloatArray, inner_tol: float) -> State:
@@ -312,6 +308,4 @@ class _Run:
         vectors = np.ldexp(vectors if self.basis is None else vectors @ self.basis.T, -self.exponent)
         index = self.origin[ids]
         order = np.argsort(index)
-        return GroupLassoResult(
-            index[order], vectors[order], self.dual, status, self.recorder.history(), self.n_iter
-        )
+        return GroupLassoResult(index[order], vectors[order], self.dual, status, self.recorder.history(), self.n_iter)

@@ -78,7 +78,11 @@ def solve_listed(
 
 
 def _violated(
-    problem: Problem, masks: BoolArray, signs: FloatArray, state: ColumnState, options: ColumnOptions,
+    problem: Problem,
+    masks: BoolArray,
+    signs: FloatArray,
+    state: ColumnState,
+    options: ColumnOptions,
     active: npt.NDArray[np.intp],
 ) -> npt.NDArray[np.intp]:
     """Index of the cones whose bound exceeds beta, largest first, at most as many as are in use (or 20)."""
