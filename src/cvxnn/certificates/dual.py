@@ -8,6 +8,7 @@ feasible once it is scaled by ``beta / tau`` for an upper bound ``tau`` of its d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
