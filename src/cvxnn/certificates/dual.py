@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["scaled_dual_bound"]
 
 _EPS = float(np.finfo(np.float64).eps)
+_LARGEST_SCALE = 1e8
 
 
 def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) -> tuple[float, float]:
@@ -51,7 +52,7 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
     >>> from cvxnn import Problem
     >>> problem = Problem([[1.0]], [2.0], beta=0.5)
     >>> bound, scale = scaled_dual_bound(problem, np.array([0.5]), 0.5)
-    >>> round(bound, 12), scale
+    >>> round(bound, 12), round(scale, 12)
     (0.875, 1.0)
     """
     nu = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
@@ -75,13 +76,12 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
 
 def _largest_scale(problem: Problem, nu: FloatArray, dual_norm_bound: float) -> float:
     """Largest multiple of ``nu`` that is feasible and in the domain of the conjugate, rounded towards zero."""
+    if not np.any(nu):
+        return 0.0
     domain = problem.loss.dual_scale_limit(nu, problem.y, problem.sample_weight)
     norm = math.inf if dual_norm_bound == 0.0 else problem.beta / dual_norm_bound
-    limit = min(domain, norm) * (1.0 - 4.0 * _EPS)
-    if math.isinf(limit):
-        # The dual is then unbounded along nu only in theory; a multiple far beyond the residual is never useful.
-        return 1e8 if np.any(nu) else 0.0
-    return limit
+    # Beyond the cap the dual value overflows; a multiple so far from the residual is never useful.
+    return min(domain, norm, _LARGEST_SCALE) * (1.0 - 4.0 * _EPS)
 
 
 def _maximise_concave(evaluate: Callable[[float], float], limit: float) -> float:

@@ -202,7 +202,7 @@ def _finish(
         certificate = proved
         if certificate is None:
             certificate = _global_bound(problem, network, fit, objective, options, deadline)
-        if certificate.gap > options.tol:
+        if certificate.gap > options.tol and (network.width or options.listed is not None):
             certificate = certify_patterns(
                 problem,
                 fit,

@@ -23,8 +23,6 @@ __all__ = ["refinements", "solve_cells"]
 _CONIC_ROWS = 4000
 """Up to so many cone rows the conic solver is as fast as the structured one, and reaches two digits more."""
 
-_INTERIOR_TOL = 1e-9
-
 _POLISH_VARIABLES = 2500
 """Beyond so many variables the dense Newton steps of the polish cost more than the digits they add."""
 
@@ -38,6 +36,7 @@ def solve_cells(
     signs: FloatArray,
     *,
     start: FloatArray,
+    tol: float = 1e-9,
     time_limit: float | None = None,
 ) -> FloatArray:
     """Return the vectors ``(K, r)`` of the program on the cones of ``masks (K, n)``.
@@ -50,6 +49,8 @@ def solve_cells(
     signs : ndarray (K,)
     start : ndarray (K, r)
         Hint for the interior-point method.
+    tol : float
+        Relative gap of the interior-point method.
     time_limit : float, optional
         Seconds.
     """
@@ -57,7 +58,7 @@ def solve_cells(
         vectors = solve_conic(problem, masks, signs, time_limit=time_limit)
         if vectors is not None:
             return vectors
-    return solve_cone_blocks(problem, masks, signs, start=start, tol=_INTERIOR_TOL, time_limit=time_limit).vectors
+    return solve_cone_blocks(problem, masks, signs, start=start, tol=tol, time_limit=time_limit).vectors
 
 
 def refinements(
@@ -70,7 +71,7 @@ def refinements(
     problem : Problem
         Reduced problem.
     neurons : Neurons
-        One neuron for each cell, zero vectors included.
+        One neuron for each cell where ``cells`` are given.
     cells : ndarray (K, n) of bool, optional
         Masks that the neurons may not leave; without it the polish crosses into other cells where that pays.
     deadline : float

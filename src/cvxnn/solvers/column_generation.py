@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,16 @@ from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
 from cvxnn.solvers.cell_program import refinements, solve_cells
 from cvxnn.solvers.cells import adjacent_gates, masks_of, unique_cells
+from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 __all__ = ["ColumnOptions", "ColumnState", "generate_columns"]
+
+_FINEST, _COARSEST = 1e-9, 1e-7
+"""Relative gaps between which the programs on the cells are solved."""
 
 
 @dataclass
@@ -139,11 +143,13 @@ def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort:
             return None
     state.violation = 0.0
     state.outcome = "search"
+    if not options.exact:
+        _keep_best(problem, state, refinements(problem, state.neurons, deadline=options.deadline))
     return None
 
 
 def _solve_on_cells(problem: Problem, state: ColumnState, found: Neurons, options: ColumnOptions) -> None:
-    """Solve the program on the cells of the current neurons and the new ones, polish, keep what is better."""
+    """Solve the program on the cells of the current neurons and the new ones; keep what is better."""
     joined = state.neurons.joined(found)
     gates = adjacent_gates(problem.X, joined.vectors, seed=options.seed + state.iteration)
     masks = masks_of(problem.X, gates)
@@ -155,11 +161,20 @@ def _solve_on_cells(problem: Problem, state: ColumnState, found: Neurons, option
         masks[index],
         joined.signs[index],
         start=start,
+        tol=_FINEST if options.exact else min(max(1e-3 * options.tol, _FINEST), _COARSEST),
         time_limit=None if np.isinf(remaining) else max(remaining, 1e-3),
     )
     state.gates = gates[index]
     candidate = Neurons(vectors, joined.signs[index])
-    for better in refinements(problem, candidate, deadline=options.deadline):
-        value = better.objective(problem)
+    if options.exact:
+        _keep_best(problem, state, refinements(problem, candidate, deadline=options.deadline))
+    else:
+        # Digits beyond the next column are wasted: the polish waits until no column is left.
+        _keep_best(problem, state, [solve_masses(problem, candidate)])
+
+
+def _keep_best(problem: Problem, state: ColumnState, candidates: Iterable[Neurons]) -> None:
+    for candidate in candidates:
+        value = candidate.objective(problem)
         if value < state.objective:
-            state.neurons, state.objective = better, value
+            state.neurons, state.objective = candidate, value
