@@ -87,7 +87,7 @@ def solve(
     >>> from cvxnn import Problem, solve
     >>> solution = solve(Problem([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]], [1.0, 0.0, 1.0], beta=0.1))
     >>> solution.scope, solution.gap < 1e-6, round(solution.objective, 6)
-    ('global', True, 0.338604)
+    ('global', True, 0.185)
     """
     recorder = Recorder(verbose)
     if not isinstance(problem, Problem):

@@ -127,14 +127,19 @@ def _concave_step(problem: ReducedPricing, points: FloatArray, signs: SignArray)
 def standard_starts(problem: ReducedPricing, random_state: int = 0) -> FloatArray:
     """Return deterministic start directions: the best of heavy rows, of the linearised function and of random ones."""
     rows, weights = problem.rows, problem.weights
-    n, r = rows.shape
+    r = rows.shape[1]
     heavy = np.argsort(-np.abs(weights) * np.sqrt(np.sum(rows * rows, axis=1)), kind="stable")[:_HEAVY]
     rng = np.random.default_rng(random_state)
     centre = weights @ rows + 2.0 * problem.linear
     samples = rng.standard_normal((_HEAVY, r))
     starts = np.vstack([centre, -centre, rows[heavy], -rows[heavy], samples])
     norms = np.sqrt(np.sum(starts * starts, axis=1))
-    starts = starts[norms > 0.0] / norms[norms > 0.0, None]
+    return best_starts(problem, starts[norms > 0.0] / norms[norms > 0.0, None])
+
+
+def best_starts(problem: ReducedPricing, starts: FloatArray) -> FloatArray:
+    """Return the starts of largest value, as many as can be followed at moderate cost."""
+    n, r = problem.rows.shape
     # The cost of an ascent is about n (60 + r^2) per Newton step.
-    count = int(np.clip(_START_WORK // (n * (60 + r * r)), 4, len(starts)))
+    count = max(4, _START_WORK // (n * (60 + r * r)))
     return starts[np.argsort(-np.abs(problem.values(starts)), kind="stable")[:count]]

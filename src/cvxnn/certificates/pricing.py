@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates._local_search import DirectionPool, ascend, standard_starts
+from cvxnn.certificates._local_search import DirectionPool, ascend, best_starts, standard_starts
 from cvxnn.certificates._reduction import ReducedPricing, reduce_pricing
 from cvxnn.certificates._rounding import FloatArray, gamma
 from cvxnn.certificates.cheap_bounds import cheap_bounds
@@ -194,12 +194,15 @@ def _seeded_pool(problem: ReducedPricing, seeds: FloatArray) -> DirectionPool:
     """Return feasible points from local ascents for both signs."""
     pool = DirectionPool(problem)
     given = seeds if problem.basis is None else seeds @ problem.basis
-    points = np.vstack([given, standard_starts(problem)])
-    signs = np.repeat(np.array([1, -1], dtype=np.int64), len(points))
-    points = np.vstack([points, points])
+    pool.add(*_both_signs(given))
+    points, signs = _both_signs(np.vstack([best_starts(problem, given), standard_starts(problem)]))
     pool.add(points, signs)
     pool.add(*ascend(problem, points, signs))
     return pool
+
+
+def _both_signs(points: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    return np.vstack([points, points]), np.repeat(np.array([1, -1], dtype=np.int64), len(points))
 
 
 def _report(

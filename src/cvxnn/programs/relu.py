@@ -46,6 +46,9 @@ _CERTIFY_RANK = 5
 _CERTIFY_SAMPLES = 50
 """Up to this rank, or this number of samples, it is worth trying when a global certificate is asked for."""
 
+_PATIENCE = 2.0
+"""Seconds for the bound among the patterns once the user or the clock has stopped the solve."""
+
 _START_SAMPLES = 40
 """Below this size column generation from the zero network is faster than a local search for a start."""
 
@@ -210,6 +213,7 @@ def _finish(
                 patterns.masks,
                 global_lower_bound=certificate.global_lower_bound,
                 dual_norm_attained=certificate.dual_norm_attained,
+                time_limit=_PATIENCE if interrupted or state.outcome == "time_limit" else None,
             )
     except KeyboardInterrupt:
         interrupted = True

@@ -17,6 +17,9 @@ SingleArray = npt.NDArray[np.float32]
 __all__ = ["SmoothedKinks"]
 
 _CG_TOL = 0.1
+_LARGEST_MOVE = 1e30
+"""Where the curvature vanishes, the direction grows without limit; single precision ends at 3e38."""
+
 _CG_MAX = 40
 _KEEP_SMOOTHING = 4
 _KEEP_BLOCKS = 2
@@ -179,6 +182,8 @@ class SmoothedKinks:
             product = self._apply(state, p)
             bend = float(np.vdot(p, product))
             if not (np.isfinite(bend) and bend > 0.0 and now > 0.0):
+                break
+            if now / bend * float(np.max(np.abs(p))) > _LARGEST_MOVE:
                 break
             share = np.float32(now / bend)
             move += share * p
