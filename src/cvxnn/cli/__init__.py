@@ -63,7 +63,7 @@ def fit(
     data: TablePath,
     target: Annotated[str | None, typer.Option(help="Column to predict; 'y' by default for .npz.")] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
-    alpha: Annotated[float, typer.Option(help="Weight decay in the units of the mean loss, > 0.")] = 1e-3,
+    alpha: Annotated[float, typer.Option(help="Weight decay in the units of the mean loss, > 0.")] = 0.01,
     loss: Annotated[LossName, typer.Option(help="auto: squared for numbers, logistic for classes.")] = LossName.AUTO,
     huber_delta: Annotated[float, typer.Option(help="Residual beyond which the Huber loss is linear.")] = 1.0,
     test_size: Annotated[float, typer.Option(help="Fraction of the rows to hold out for a test score.")] = 0.2,

@@ -50,7 +50,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
 
     Parameters
     ----------
-    alpha : float, default 1e-3
+    alpha : float, default 0.01
         Weight decay, > 0, in the units of the mean loss: ``beta = alpha * sum(sample_weight)``.
     loss : {"logistic", "squared_hinge", "squared"} or Loss, default "logistic"
         Loss of the output against the labels -1 and +1. Only "logistic" gives probabilities.
@@ -147,7 +147,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
     def __init__(
         self,
         *,
-        alpha: float = 1e-3,
+        alpha: float = 0.01,
         loss: str | Loss = "logistic",
         fit_intercept: bool = True,
         tol: float = 1e-4,

@@ -40,7 +40,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
 
     Parameters
     ----------
-    alpha : float, default 1e-3
+    alpha : float, default 0.01
         Weight decay, > 0, in the units of the mean loss: ``beta = alpha * sum(sample_weight)``.
     loss : {"squared", "huber"} or Loss, default "squared"
         ``1/2 (f - y)^2``, or the Huber loss with ``delta = 1`` (``cvxnn.HuberLoss(delta)`` for another one).
@@ -132,7 +132,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     def __init__(
         self,
         *,
-        alpha: float = 1e-3,
+        alpha: float = 0.01,
         loss: str | Loss = "squared",
         fit_intercept: bool = True,
         tol: float = 1e-4,
