@@ -1,8 +1,8 @@
 """Time to a global certificate, beside the conic program over all activation patterns and L-BFGS on the weights.
 
-Run ``python benchmarks/exact.py``. For each problem: seconds and certified gap of ``cvxnn.solve``; seconds of Clarabel on
-the program over all patterns (where these are few enough); and the best objective of L-BFGS restarts on a network of 50
-neurons in ten times the seconds of ``cvxnn.solve``, relative to the certified optimum. All in one process, one after
+Run ``python benchmarks/exact.py``. For each problem: seconds and certified gap of ``cvxnn.solve``; seconds of Clarabel
+on the program over all patterns (where these are few enough); and the best objective of L-BFGS restarts with 50 neurons
+in ten times the seconds of ``cvxnn.solve``, relative to the certified optimum. All in one process, one after
 the other, on the same data.
 """
 
@@ -47,7 +47,7 @@ def conic(problem: Problem) -> tuple[float, float] | None:
 def lbfgs(problem: Problem, budget: float) -> float:
     """Best objective of L-BFGS from random weights, restarted until the budget is spent."""
     rng = np.random.default_rng(0)
-    n, d = problem.X.shape
+    d = problem.n_features
     best, begin = np.inf, time.perf_counter()
 
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:

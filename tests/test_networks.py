@@ -62,6 +62,12 @@ def test_two_neurons_merge_exactly_where_no_sample_separates_them(seed):
         assert not np.allclose(both, np.maximum(z.sum(axis=1), 0))
 
 
+def test_split_counts_negative_indices_from_the_end():
+    net = ReLUNetwork([[1.0, 0.0], [0.0, 2.0]], [1.0, 1.0])
+    np.testing.assert_allclose(net.split(-1, 0.25)(np.eye(2)), net(np.eye(2)))
+    np.testing.assert_array_equal(net.split(-1, 0.25).W, net.split(1, 0.25).W)
+
+
 def test_merged_leaves_no_mergeable_pair():
     for seed in range(20):
         problem, net = random_case(seed, n=4, d=2, m=12)

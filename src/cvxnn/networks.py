@@ -186,6 +186,7 @@ class ReLUNetwork:
             raise ValueError(f"fraction must lie in [0, 1]; got {fraction!r}.")
         if not -self.width <= index < self.width:
             raise ValueError(f"index must name one of the {self.width} neurons; got {index}.")
+        index %= self.width
         first, second = np.sqrt(share), np.sqrt(1.0 - share)
         W = np.vstack([self.W, second * self.W[index][None]])
         a = np.concatenate([self.a, second * self.a[index][None]])
@@ -198,8 +199,8 @@ class ReLUNetwork:
 
         Two neurons of the same output sign merge when no sample has strictly opposite pre-activations under them,
         which is exactly when :math:`(Xw_1)_+ + (Xw_2)_+ = (X(w_1 + w_2))_+`. They are replaced by the balanced neuron
-        of :math:`|a_1| w_1 + |a_2| w_2`. Merging is greedy in the order of the neurons; the result has no mergeable
-        pair left.
+        of :math:`|a_1| w_1 + |a_2| w_2`. Merging is greedy in the order of the neurons; no pair
+        that can be merged is left, except where rounding moves a pre-activation across zero.
 
         Examples
         --------

@@ -46,6 +46,15 @@ def test_scaled_point_is_feasible_and_attains_the_bound(loss):
     assert problem.dual_value(point) == pytest.approx(certificate.lower_bound, rel=1e-10)
 
 
+def test_dual_vector_outside_the_domain_gives_no_false_bound():
+    problem = Problem([[1.0], [1.0]], [1.0, 1.0], 1e-3, "logistic")
+    optimum = solve(problem).objective
+    nu = np.array([-1.0, 1.0])
+    assert certify_global(problem, np.zeros(2), 9.0, nu=nu)[0].lower_bound <= optimum
+    assert certify_patterns(problem, np.zeros(2), 9.0, np.array([[True, True]]), nu=nu).lower_bound <= optimum
+    assert scaled_dual_bound(problem, nu, 1e-9) == (0.0, 0.0)
+
+
 def test_infinite_bound_gives_the_trivial_bound():
     problem, _ = random_problem(0, "squared")
     assert scaled_dual_bound(problem, problem.y, np.inf) == (0.0, 0.0)

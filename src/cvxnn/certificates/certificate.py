@@ -84,6 +84,12 @@ def relative_gap(objective: float, lower_bound: float) -> float:
     return 0.0 if difference <= 0.0 else difference / max(abs(objective), _TINY)
 
 
+def _dual_vector(problem: Problem, fit: FloatArray, nu: FloatArray | None) -> FloatArray:
+    """Return the dual vector, moved into the domain of the conjugate before its norm is bounded."""
+    dual = problem.dual_vector(fit) if nu is None else np.asarray(nu, dtype=np.float64)
+    return problem.loss.project_dual(dual, problem.y, problem.sample_weight)
+
+
 def certify_global(
     problem: Problem,
     fit: FloatArray,
@@ -124,7 +130,7 @@ def certify_global(
     pricing : PricingBound
         Bounds and violating directions of the pricing problem.
     """
-    dual = problem.dual_vector(fit) if nu is None else nu
+    dual = _dual_vector(problem, fit, nu)
     # The gap grows like tau/beta - 1 times the objective or more; two orders below tol leave room for it.
     target = problem.beta * (1.0 + min(1e-3 * tol, 1e-7))
     pricing = pricing_bound(
@@ -168,7 +174,7 @@ def certify_patterns(
     Both output signs are allowed in every cone. ``global_lower_bound`` and ``dual_norm_attained`` are passed through
     to the certificate (see :class:`Certificate`).
     """
-    dual = problem.dual_vector(fit) if nu is None else nu
+    dual = _dual_vector(problem, fit, nu)
     both = np.concatenate([masks, masks])
     signs = np.repeat([1.0, -1.0], len(masks))
     upper, _ = cone_bounds(problem.X, dual, both, signs, target=problem.beta, time_limit=time_limit)

@@ -34,7 +34,7 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
     ----------
     problem : Problem
     nu : ndarray (n,)
-        Dual vector, in the units of the loss gradient.
+        Dual vector, in the units of the loss gradient, in the domain of the conjugate; outside it the bound is 0.
     dual_norm_bound : float
         Upper bound of :math:`\max_{\|u\|\le1}|\nu^T(Xu)_+|` over the set of networks that the bound is to hold for;
         infinity where none is known.
@@ -55,7 +55,11 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
     >>> round(bound, 12), round(scale, 12)
     (0.875, 1.0)
     """
-    nu = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
+    inside = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
+    if np.any(np.abs(inside - nu) > 4.0 * _EPS * np.abs(nu)):
+        # The norm bound is that of nu: it says nothing of a vector that had to be moved by more than rounding.
+        return 0.0, 0.0
+    nu = inside
     limit = _largest_scale(problem, nu, dual_norm_bound)
     if limit <= 0.0:
         return 0.0, 0.0

@@ -19,6 +19,8 @@ from cvxnn.certificates.sign_branch_and_bound import sign_branch_and_bound
 METHODS = ("auto", "cone", "sign", "cheap")
 # Where "auto" uses the two searches: cones up to this rank, signs up to this many rows (more under a limit).
 _CONE_RANK = 5
+_FEW_ROWS = 16
+_FIRST_NODES = 20_000
 _CONE_RANK_LIMIT = 7
 _SIGN_ROWS = 50
 _SIGN_ROWS_LIMITED = 500
@@ -139,8 +141,9 @@ def pricing_bound(
     settled = goal is not None and upper <= goal
     violation = None if target is None or not stop_at_violation else problem.threshold(target * (1.0 + _VIOLATION))
     settled = settled or (violation is not None and pool.best > violation)
-    search = _choose(problem, method, time_limit is not None or max_nodes is not None)
-    if search != "cheap" and not settled:
+    for search, limit in _plan(problem, method, time_limit is not None or max_nodes is not None):
+        if settled:
+            break
         run = cone_branch_and_bound if search == "cone" else sign_branch_and_bound
         result: SearchResult = run(
             problem,
@@ -149,11 +152,13 @@ def pricing_bound(
             stop_above=violation,
             tol=0.5 * tol,
             deadline=deadline,
-            max_nodes=_MAX_NODES[search] if max_nodes is None else max_nodes,
+            max_nodes=limit if max_nodes is None else max_nodes,
         )
-        nodes, interrupted = result.nodes, result.interrupted
+        nodes, interrupted = nodes + result.nodes, result.interrupted
         if result.upper <= upper:
             upper, name = result.upper, f"{search} branch and bound"
+        settled = interrupted or upper <= max(goal or 0.0, pool.best * (1.0 + tol))
+        settled = settled or (violation is not None and pool.best > violation)
     return _report(X, nu, problem, pool, problem.upper(upper), name, nodes, interrupted, target, tol)
 
 
@@ -176,18 +181,26 @@ def _validated(
     return X, nu, seeds
 
 
-def _choose(problem: ReducedPricing, method: str, limited: bool) -> str:
+def _plan(problem: ReducedPricing, method: str, limited: bool) -> list[tuple[str, int]]:
+    """Branch and bound methods to try in turn, with the nodes that each may take."""
     if method == "cone" and problem.rank > _CONE_RANK_LIMIT:
         raise ValueError(
             f"method 'cone' works up to rank {_CONE_RANK_LIMIT}, but X has rank {problem.rank}; use 'sign' or 'cheap'."
         )
+    if method == "cheap":
+        return []
     if method != "auto":
-        return method
+        return [(method, _MAX_NODES[method])]
     n = len(problem.rows)
+    if n <= _FEW_ROWS and problem.rank > 2:
+        return [("sign", _MAX_NODES["sign"])]
     # At rank 5 the cones win from about thirty rows on.
     if problem.rank < _CONE_RANK or (problem.rank == _CONE_RANK and n > 30):
-        return "cone"
-    return "sign" if n <= (_SIGN_ROWS_LIMITED if limited else _SIGN_ROWS) else "cheap"
+        if n > _SIGN_ROWS:
+            return [("cone", _MAX_NODES["cone"])]
+        # Nearly parallel rows leave cones that no bisection separates, while their signs are few.
+        return [("cone", _FIRST_NODES), ("sign", _MAX_NODES["sign"])]
+    return [("sign", _MAX_NODES["sign"])] if n <= (_SIGN_ROWS_LIMITED if limited else _SIGN_ROWS) else []
 
 
 def _seeded_pool(problem: ReducedPricing, seeds: FloatArray) -> DirectionPool:

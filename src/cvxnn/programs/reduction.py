@@ -62,8 +62,14 @@ class Reduction:
         return Neurons(directions @ self.basis, signs.astype(np.float64))
 
 
-def reduce_problem(problem: Problem) -> Reduction:
+def reduce_problem(problem: Problem, *, keep_samples: bool = False) -> Reduction:
     """Reduce the rank, drop samples of zero weight, and scale data, targets and weights to order one.
+
+    Parameters
+    ----------
+    problem : Problem
+    keep_samples : bool
+        Keep samples of zero weight: they cost nothing, yet their signs confine the neurons of listed patterns.
 
     Examples
     --------
@@ -72,7 +78,7 @@ def reduce_problem(problem: Problem) -> Reduction:
     >>> reduction.problem.X.shape
     (3, 1)
     """
-    samples = np.flatnonzero(problem.sample_weight > 0)
+    samples = np.flatnonzero((problem.sample_weight > 0) | keep_samples)
     Z, basis = reduce_rank(problem.X[samples])
     y, weight = problem.y[samples], problem.sample_weight[samples]
     sigma = _scale(np.linalg.norm(Z, axis=1) if Z.size else np.zeros(1))

@@ -76,7 +76,7 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
     recorder : Recorder
         Clock and history.
     """
-    reduction = reduce_problem(problem)
+    reduction = reduce_problem(problem, keep_samples=options.listed is not None)
     small = reduction.problem
     deadline = math.inf if options.time_limit is None else time.perf_counter() + options.time_limit
     exact = options.listed is None and _is_exact(small, certify=options.certify)
@@ -133,7 +133,8 @@ def _prove(
         found = reduction.restrict_directions(pricing.directions[violating][:10], pricing.signs[violating][:10])
         generate_columns(reduction.problem, state, columns, report, found)
         if not state.objective < before:
-            return certificate
+            # Nothing is gained from such tiny violations; without the early stop the bound may well be tight enough.
+            return _global_bound(problem, reduction, state, columns.tol, columns.deadline)
     return None
 
 
@@ -204,7 +205,10 @@ def _finish(
     try:
         certificate = proved
         if certificate is None:
-            certificate = _global_bound(problem, network, fit, objective, options, deadline)
+            if options.certify:
+                certificate = _global_bound(problem, reduction, state, options.tol, deadline)
+            else:
+                certificate = _quick_bound(problem, fit, objective, None)
         if certificate.gap > options.tol and (network.width or options.listed is not None):
             certificate = certify_patterns(
                 problem,
@@ -218,7 +222,7 @@ def _finish(
     except KeyboardInterrupt:
         interrupted = True
         certificate = _quick_bound(problem, fit, objective, len(patterns))
-    status = _status(certificate, state, options.tol, interrupted=interrupted)
+    status = _status(certificate, state, options.tol, interrupted=interrupted, listed=options.listed is not None)
     # The result is complete: an interrupt in the last callback has nothing left to stop.
     with contextlib.suppress(KeyboardInterrupt):
         recorder.record(
@@ -245,16 +249,15 @@ def _remaining(deadline: float) -> float | None:
 
 
 def _global_bound(
-    problem: Problem, network: ReLUNetwork, fit: FloatArray, objective: float, options: ReLUOptions, deadline: float
+    problem: Problem, reduction: Reduction, state: ColumnState, tol: float, deadline: float
 ) -> Certificate:
-    """Bound over all networks: with time spent on it where the user asks for that, cheap otherwise."""
-    if not options.certify:
-        return _quick_bound(problem, fit, objective, None)
+    """Bound over all networks, by branch and bound for as long as there is time."""
+    network, fit, objective = _network(problem, reduction, state)
     certificate, pricing = certify_global(
         problem,
         fit,
         objective,
-        tol=options.tol,
+        tol=tol,
         time_limit=_remaining(deadline),
         starts=network.W if network.width else None,
     )
@@ -282,7 +285,7 @@ def _quick_bound(problem: Problem, fit: FloatArray, objective: float, n_patterns
     )
 
 
-def _status(certificate: Certificate, state: ColumnState, tol: float, *, interrupted: bool) -> Status:
+def _status(certificate: Certificate, state: ColumnState, tol: float, *, interrupted: bool, listed: bool) -> Status:
     if certificate.gap <= tol and certificate.scope == "global":
         return Status.GLOBAL_OPTIMUM
     if interrupted:
@@ -290,7 +293,8 @@ def _status(certificate: Certificate, state: ColumnState, tol: float, *, interru
     limits = {"max_iter": Status.MAX_ITER, "time_limit": Status.TIME_LIMIT}
     if state.outcome in limits:
         return limits[state.outcome]
-    searched = state.outcome in ("search", "listed")
+    # A closed gap among listed patterns is a proof; elsewhere the search has to have ended, too.
+    searched = state.outcome == "search" or listed
     return Status.PATTERNS_OPTIMUM if searched and certificate.gap <= tol else Status.STALLED
 
 

@@ -25,6 +25,10 @@ _FINEST, _COARSEST = 1e-9, 1e-7
 """Relative gaps between which the programs on the cells are solved."""
 
 
+_TIE = 1e-12
+"""Relative difference of objectives within which the quality of the dual vector decides."""
+
+
 @dataclass
 class ColumnState:
     """Best point so far; updated in place, so that an interrupt loses nothing.
@@ -49,6 +53,16 @@ class ColumnState:
     violation: float = np.inf
     iteration: int = 0
     outcome: str = "running"
+
+    def offer(self, problem: Problem, candidates: Iterable[Neurons]) -> None:
+        """Take each candidate that is better; where objectives tie, the one whose dual vector is closer to feasible."""
+        for candidate in candidates:
+            value = candidate.objective(problem)
+            if value < self.objective * (1.0 - _TIE) or (
+                value <= self.objective * (1.0 + _TIE)
+                and _stationarity_error(problem, candidate) < _stationarity_error(problem, self.neurons)
+            ):
+                self.neurons, self.objective = candidate, value
 
 
 @dataclass(frozen=True)
@@ -144,7 +158,7 @@ def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort:
     state.violation = 0.0
     state.outcome = "search"
     if not options.exact:
-        _keep_best(problem, state, refinements(problem, state.neurons, deadline=options.deadline))
+        state.offer(problem, refinements(problem, state.neurons, deadline=options.deadline))
     return None
 
 
@@ -167,14 +181,16 @@ def _solve_on_cells(problem: Problem, state: ColumnState, found: Neurons, option
     state.gates = gates[index]
     candidate = Neurons(vectors, joined.signs[index])
     if options.exact:
-        _keep_best(problem, state, refinements(problem, candidate, deadline=options.deadline))
+        state.offer(problem, refinements(problem, candidate, deadline=options.deadline))
     else:
         # Digits beyond the next column are wasted: the polish waits until no column is left.
-        _keep_best(problem, state, [solve_masses(problem, candidate)])
+        state.offer(problem, [solve_masses(problem, candidate)])
 
 
-def _keep_best(problem: Problem, state: ColumnState, candidates: Iterable[Neurons]) -> None:
-    for candidate in candidates:
-        value = candidate.objective(problem)
-        if value < state.objective:
-            state.neurons, state.objective = candidate, value
+def _stationarity_error(problem: Problem, neurons: Neurons) -> float:
+    """Largest departure of ``s h_nu(u)`` from beta over the neurons: 0 at an optimum."""
+    if len(neurons) == 0:
+        return np.inf
+    nu = problem.dual_vector(neurons.fit(problem.X))
+    attained = neurons.signs * (np.maximum(neurons.vectors @ problem.X.T, 0.0) @ nu) / neurons.masses
+    return float(np.max(np.abs(attained - problem.beta)))

@@ -64,7 +64,7 @@ def polish(
     max_iter: int | None = None,
     time_limit: float | None = None,
 ) -> Polished:
-    """Optimise the neurons on their faces; the objective of the result is never higher than that of the input.
+    """Optimise the neurons on their faces; the objective is never higher than that of the input, up to rounding.
 
     Parameters
     ----------
@@ -105,8 +105,9 @@ def polish(
         faces = [face for face in faces if np.linalg.norm(face.v) > 0.0]
         current = _to_neurons(faces, problem.n_features)
         value = current.objective(problem)
-        if value < best_value:
-            best, best_value = current, value
+        # Where rounding hides the difference the later iterate is the better one: the dual vector needs its digits.
+        if value <= best_value * (1.0 + 4e-16):
+            best, best_value = current, min(value, best_value)
         settled = gradient_small or (not hit and value >= previous * (1.0 - 1e-15))
         previous = value
         if settled and not _release(problem, faces):
@@ -244,7 +245,7 @@ def _solve_newton(
         x = cho_solve(factor, gradient, check_finite=False)
         # One step of refinement recovers the digits that the ridge and the conditioning cost.
         return x + cho_solve(factor, gradient - H @ x - ridge * x, check_finite=False)
-    return gradient / scale
+    return gradient / scale if scale > 0.0 else np.zeros_like(gradient)
 
 
 def _first_hit(X: FloatArray, faces: list[_Face], step: FloatArray) -> tuple[float, tuple[int, int] | None]:

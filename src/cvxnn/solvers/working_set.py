@@ -64,10 +64,7 @@ def solve_listed(
                 start = np.vstack([vectors, np.zeros((len(new), problem.n_features))])
                 vectors = solve_cells(problem, both[order], signs[order], start=start)
                 solution = Neurons(vectors, signs[order])
-                for candidate in refinements(problem, solution, cells=both[order], deadline=options.deadline):
-                    value = candidate.objective(problem)
-                    if value < state.objective:
-                        state.neurons, state.objective = candidate, value
+                state.offer(problem, refinements(problem, solution, cells=both[order], deadline=options.deadline))
                 state.gates = gates[order % len(masks)]
                 # Cells without mass leave, so that the programs stay small; the objective has fallen, so no cycle.
                 alive = np.linalg.norm(vectors, axis=1) > 1e-8 * np.max(np.linalg.norm(vectors, axis=1), initial=0.0)
