@@ -29,7 +29,8 @@ from cvxnn.programs.reduction import Reduction, reduce_problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Blocks, Solution, Status
 from cvxnn.solvers.cells import adjacent_gates
-from cvxnn.solvers.column_generation import ColumnOptions, ColumnState, generate_columns
+from cvxnn.solvers.column_generation import generate_columns
+from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.local_search import local_search
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.working_set import solve_listed
@@ -205,7 +206,8 @@ def _finish(
     try:
         certificate = proved
         if certificate is None:
-            if options.certify:
+            if options.certify or (options.listed is not None and _is_exact(reduction.problem, certify=False)):
+                # Listed patterns may hold the best network of all, and then the bound is tight for all.
                 certificate = _global_bound(problem, reduction, state, options.tol, deadline)
             else:
                 certificate = _quick_bound(problem, fit, objective, None)

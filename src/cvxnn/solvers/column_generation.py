@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,80 +12,16 @@ from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
 from cvxnn.solvers.cell_program import refinements, solve_cells
 from cvxnn.solvers.cells import adjacent_gates, masks_of, unique_cells
+from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
-__all__ = ["ColumnOptions", "ColumnState", "generate_columns"]
+__all__ = ["generate_columns"]
 
 _FINEST, _COARSEST = 1e-9, 1e-7
 """Relative gaps between which the programs on the cells are solved."""
-
-
-_TIE = 1e-12
-"""Relative difference of objectives within which the quality of the dual vector decides."""
-
-
-@dataclass
-class ColumnState:
-    """Best point so far; updated in place, so that an interrupt loses nothing.
-
-    Attributes
-    ----------
-    neurons : Neurons
-        Best neurons found.
-    objective : float
-    gates : ndarray (K, r)
-        Gates of the cells of the last program solved.
-    violation : float
-        Largest dual norm met at the last point, divided by beta, minus one; 0 where no violation was found.
-    iteration : int
-    outcome : {"running", "search", "listed", "max_iter", "time_limit", "stalled"}
-        "search": the search found no violating neuron. "listed": none of the listed cones holds one.
-    """
-
-    neurons: Neurons
-    objective: float
-    gates: FloatArray
-    violation: float = np.inf
-    iteration: int = 0
-    outcome: str = "running"
-
-    def offer(self, problem: Problem, candidates: Iterable[Neurons]) -> None:
-        """Take each candidate that is better; where objectives tie, the one whose dual vector is closer to feasible."""
-        for candidate in candidates:
-            value = candidate.objective(problem)
-            if value < self.objective * (1.0 - _TIE) or (
-                value <= self.objective * (1.0 + _TIE)
-                and _stationarity_error(problem, candidate) < _stationarity_error(problem, self.neurons)
-            ):
-                self.neurons, self.objective = candidate, value
-
-
-@dataclass(frozen=True)
-class ColumnOptions:
-    """Settings of the loops over columns.
-
-    Attributes
-    ----------
-    tol : float
-        Relative duality gap to reach.
-    exact : bool
-        Whether a proof follows: the search then goes to a finer threshold and leaves thoroughness to the proof.
-    max_iter : int
-        Outer iterations, counted in the state.
-    deadline : float
-        On the clock of ``time.perf_counter``.
-    seed : int
-    """
-
-    tol: float
-    exact: bool
-    max_iter: int
-    deadline: float
-    seed: int
 
 
 def generate_columns(
@@ -112,22 +47,19 @@ def generate_columns(
     """
     effort = 1
     while state.outcome == "running":
-        if state.iteration >= options.max_iter:
-            state.outcome = "max_iter"
-        elif time.perf_counter() > options.deadline:
-            state.outcome = "time_limit"
-        else:
-            before = state.objective
-            columns = _price(problem, state, options, effort) if found is None else found
-            found = None
-            state.iteration += 1
-            if columns is not None:
-                _solve_on_cells(problem, state, columns, options)
-                gained = state.objective < before * (1.0 - 1e-13)
-                effort = 1 if gained else 2 * effort
-                if not gained and effort > 8:
-                    state.outcome = "stalled"
-            report(state)
+        if state.stop_at_limits(options):
+            break
+        before = state.objective
+        columns = _price(problem, state, options, effort) if found is None else found
+        found = None
+        state.iteration += 1
+        if columns is not None:
+            _solve_on_cells(problem, state, columns, options)
+            gained = state.objective < before * (1.0 - 1e-13)
+            effort = 1 if gained else 2 * effort
+            if not gained and effort > 8:
+                state.outcome = "stalled"
+        report(state)
 
 
 def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort: int) -> Neurons | None:
@@ -185,12 +117,3 @@ def _solve_on_cells(problem: Problem, state: ColumnState, found: Neurons, option
     else:
         # Digits beyond the next column are wasted: the polish waits until no column is left.
         state.offer(problem, [solve_masses(problem, candidate)])
-
-
-def _stationarity_error(problem: Problem, neurons: Neurons) -> float:
-    """Largest departure of ``s h_nu(u)`` from beta over the neurons: 0 at an optimum."""
-    if len(neurons) == 0:
-        return np.inf
-    nu = problem.dual_vector(neurons.fit(problem.X))
-    attained = neurons.signs * (np.maximum(neurons.vectors @ problem.X.T, 0.0) @ nu) / neurons.masses
-    return float(np.max(np.abs(attained - problem.beta)))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cvxnn.certificates.cone_bounds import cone_bounds
 from cvxnn.problem import Problem
 from cvxnn.solvers.cell_program import refinements, solve_cells
-from cvxnn.solvers.column_generation import ColumnOptions, ColumnState
+from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -49,29 +49,26 @@ def solve_listed(
     active = np.zeros(0, dtype=np.intp)
     vectors = np.zeros((0, problem.n_features))
     while state.outcome == "running":
-        if state.iteration >= options.max_iter:
-            state.outcome = "max_iter"
-        elif time.perf_counter() > options.deadline:
-            state.outcome = "time_limit"
+        if state.stop_at_limits(options):
+            break
+        before = state.objective
+        new = _violated(problem, both, signs, state, options, active)
+        state.iteration += 1
+        if len(new) == 0:
+            state.outcome = "listed"
         else:
-            before = state.objective
-            new = _violated(problem, both, signs, state, options, active)
-            state.iteration += 1
-            if len(new) == 0:
-                state.outcome = "listed"
-            else:
-                order = np.concatenate([active, new])
-                start = np.vstack([vectors, np.zeros((len(new), problem.n_features))])
-                vectors = solve_cells(problem, both[order], signs[order], start=start)
-                solution = Neurons(vectors, signs[order])
-                state.offer(problem, refinements(problem, solution, cells=both[order], deadline=options.deadline))
-                state.gates = gates[order % len(masks)]
-                # Cells without mass leave, so that the programs stay small; the objective has fallen, so no cycle.
-                alive = np.linalg.norm(vectors, axis=1) > 1e-8 * np.max(np.linalg.norm(vectors, axis=1), initial=0.0)
-                active, vectors = order[alive], vectors[alive]
-                if not state.objective < before * (1.0 - 1e-14):
-                    state.outcome = "stalled"
-            report(state)
+            order = np.concatenate([active, new])
+            start = np.vstack([vectors, np.zeros((len(new), problem.n_features))])
+            vectors = solve_cells(problem, both[order], signs[order], start=start)
+            solution = Neurons(vectors, signs[order])
+            state.offer(problem, refinements(problem, solution, cells=both[order], deadline=options.deadline))
+            state.gates = gates[order % len(masks)]
+            # Cells without mass leave, so that the programs stay small; the objective has fallen, so no cycle.
+            alive = np.linalg.norm(vectors, axis=1) > 1e-8 * np.max(np.linalg.norm(vectors, axis=1), initial=0.0)
+            active, vectors = order[alive], vectors[alive]
+            if not state.objective < before * (1.0 - 1e-14):
+                state.outcome = "stalled"
+        report(state)
 
 
 def _violated(
