@@ -26,7 +26,6 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Blocks, Solution, Status
 from cvxnn.solvers.group_lasso import solve_group_lasso
 
-BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["GatedReLUNetwork", "solve_gated"]

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
@@ -15,8 +14,6 @@ from cvxnn.solvers.cells import adjacent_gates, masks_of, unique_cells
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neurons import Neurons
-
-FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["generate_columns"]
 

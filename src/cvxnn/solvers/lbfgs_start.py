@@ -11,7 +11,6 @@ import numpy.typing as npt
 from cvxnn.problem import Problem
 from cvxnn.solvers.neurons import Neurons
 
-FloatArray = npt.NDArray[np.float64]
 AnyFloats = npt.NDArray[np.floating]
 
 __all__ = ["lbfgs_start"]
