@@ -20,6 +20,10 @@ __all__ = ["generate_columns"]
 _FINEST, _COARSEST = 1e-9, 1e-7
 """Relative gaps between which the programs on the cells are solved."""
 
+_STARTS = 200
+_LAST_STARTS = (1600, 1600, 1600, 1600)
+"""Starts of a search, and of the independent ones that must all find nothing before no violating neuron is reported."""
+
 
 def generate_columns(
     problem: Problem,
@@ -62,26 +66,25 @@ def generate_columns(
 def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort: int) -> Neurons | None:
     """Violating neurons at the current point; None (and the outcome set) where there are none."""
     nu = problem.dual_vector(state.neurons.fit(problem.X))
-    remaining = options.deadline - time.perf_counter()
     threshold = problem.beta * (1.0 + (1e-3 if options.exact else 0.3) * options.tol)
-    for starts in (200 * effort, 1600 * effort):
+    searches = [_STARTS * effort] if options.exact else [_STARTS * effort, *_LAST_STARTS]
+    for k, starts in enumerate(searches):
+        left = options.deadline - time.perf_counter()
         result = search(
             problem.X,
             nu,
             starts=state.neurons.vectors if len(state.neurons) else None,
             n_starts=starts,
             threshold=threshold,
-            random_state=options.seed + 7919 * state.iteration,
-            time_limit=None if np.isinf(remaining) else max(remaining, 0.0),
+            random_state=options.seed + 7919 * state.iteration + 104729 * k,
+            time_limit=None if np.isinf(left) else max(left, 0.0),
         )
         if len(result.values):
             state.violation = float(result.values[0]) / problem.beta - 1.0
             keep = slice(0, max(10, len(state.neurons) // 3))
             return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
-        if options.exact:
-            break
         # A search that the deadline cut short has shown nothing.
-        if time.perf_counter() > options.deadline - 0.01 * remaining - 1e-3:
+        if not options.exact and time.perf_counter() > options.deadline - 0.01 * left - 1e-3:
             state.outcome = "time_limit"
             return None
     state.violation = 0.0
