@@ -74,7 +74,8 @@ def test_importing_cvxnn_is_light():
 
 def test_public_names():
     names = ["Problem", "ReLUNetwork", "solve", "ReLURegressor", "ReLUClassifier", "patterns", "Solution", "Status"]
-    for name in names:
+    assert set(names) <= set(cvxnn.__all__)
+    for name in cvxnn.__all__:
         assert hasattr(cvxnn, name)
         assert name in dir(cvxnn)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -1,10 +1,17 @@
-"""Certified global optimisation of two-layer ReLU networks, and the map of their loss landscape."""
+"""Certified global optimisation of two-layer ReLU networks with weight decay.
+
+``Problem`` holds data, loss and weight decay; ``solve`` finds the best network and a bound that proves how good it is;
+``ReLURegressor`` and ``ReLUClassifier`` are the scikit-learn faces; ``patterns`` enumerates and samples activation
+patterns; ``GatedReLU`` is the architecture with fixed gates.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from cvxnn import patterns as patterns
+from cvxnn.architectures import GatedReLU as GatedReLU
+from cvxnn.architectures import ReLU as ReLU
 from cvxnn.losses import HuberLoss as HuberLoss
 from cvxnn.networks import ReLUNetwork as ReLUNetwork
 from cvxnn.problem import Problem as Problem
@@ -20,6 +27,22 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "GatedReLU",
+    "HuberLoss",
+    "Problem",
+    "Progress",
+    "ReLU",
+    "ReLUClassifier",
+    "ReLUNetwork",
+    "ReLURegressor",
+    "Solution",
+    "SolveError",
+    "Status",
+    "patterns",
+    "solve",
+]
+
 _LAZY = {"ReLUClassifier": "cvxnn.estimators", "ReLURegressor": "cvxnn.estimators"}
 
 
@@ -34,4 +57,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Public names, lazy ones included."""
-    return sorted([*globals(), *_LAZY])
+    return __all__

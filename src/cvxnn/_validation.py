@@ -25,7 +25,8 @@ def as_float_array(value: Any, name: str, *, ndim: int) -> npt.NDArray[np.float6
     try:
         array = np.array(raw, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} holds values that are not numbers ({error}).") from error
+        hint = "; ReLUClassifier takes labels of any type" if name == "y" else ""
+        raise ValueError(f"{name} holds values that are not numbers ({error}){hint}.") from error
     if array.ndim != ndim:
         hint = " (reshape one feature to (-1, 1))" if ndim == 2 and array.ndim == 1 else ""
         raise ValueError(f"{name} must have {ndim} dimension(s){hint}; got shape {array.shape}.")

@@ -35,7 +35,7 @@ class Status(Enum):
 
     @property
     def converged(self) -> bool:
-        """Whether the requested tolerance was met within the scope of the bound."""
+        """Whether the tolerance was met within the scope of the bound, and the search for better networks had ended."""
         return self in (Status.GLOBAL_OPTIMUM, Status.PATTERNS_OPTIMUM)
 
 
@@ -73,7 +73,7 @@ class Blocks(NamedTuple):
     v: FloatArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class History:
     """Course of a solve, one entry an outer iteration.
 
@@ -98,7 +98,7 @@ class History:
         return len(self.iterations)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """Network found by :func:`cvxnn.solve`, with its certificate.
 

@@ -54,8 +54,8 @@ def solve(
     tol : float, default 1e-6
         Relative duality gap ``(objective - lower_bound) / |objective|`` to reach.
     certify : bool, default False
-        Spend time (up to ``time_limit``) on a global bound, too, where the patterns are too many to be searched
-        exactly; the result is ``global_lower_bound``.
+        Spend time (``time_limit``, or 60 seconds without one) on a global bound, too, where the patterns are too many
+        to be searched exactly; the result is ``global_lower_bound``.
     time_limit : float, optional
         Seconds; the best network so far is returned when they run out.
     max_iter : int, optional

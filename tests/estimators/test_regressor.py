@@ -271,3 +271,9 @@ def test_bad_options_are_named(options, message):
 def test_bad_weights_are_named(weight, message):
     with pytest.raises(ValueError, match=message):
         ReLURegressor().fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0], sample_weight=weight)
+
+
+def test_targets_of_text_are_one_sentence():
+    X, _ = wave(n=20, d=2)
+    with pytest.raises(ValueError, match="y holds values that are not numbers .*ReLUClassifier takes labels"):
+        ReLURegressor().fit(X, np.array(["a", "b"] * 10))

@@ -21,7 +21,7 @@ __all__ = ["Certificate", "Scope", "certify_global", "certify_patterns", "relati
 _TINY = float(np.finfo(np.float64).tiny)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Certificate:
     r"""Proof of how far a network is from the best one.
 

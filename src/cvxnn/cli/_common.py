@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import re
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ __all__ = [
     "print_report",
     "require_positive",
     "say",
+    "shell_words",
     "shown_score",
     "uninterrupted",
 ]
@@ -30,6 +32,15 @@ __all__ = [
 SCOPES = {
     "global": "global: the bound holds for every network of every width",
     "patterns": "patterns: the bound holds among networks confined to the activation patterns in use, not for all",
+}
+
+
+_OPTIONS = {
+    "certify=True": "--certify",
+    "time_limit": "--time-limit",
+    "max_iter": "--max-iter",
+    "tol": "--tol",
+    "beta": "--alpha",
 }
 
 
@@ -84,15 +95,19 @@ def require_positive(value: float | None, option: str) -> None:
 
 def check_destination(path: Path, inputs: Sequence[Path]) -> None:
     """Refuse, before any long work, a file that cannot be written or that is one of the inputs."""
-    parent = path.resolve().parent
-    if path.is_dir():
-        raise CommandError(f"--out {path} is a directory; give the name of a file.")
-    if not parent.is_dir():
-        raise CommandError(f"--out {path} lies in {parent}, which is not an existing directory.")
-    if not os.access(parent, os.W_OK):
-        raise CommandError(f"--out {path} lies in {parent}, where you may not write.")
-    if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
-        raise CommandError(f"--out {path} is an input of this command; choose another name.")
+    try:
+        parent = path.resolve().parent
+        if path.is_dir():
+            raise CommandError(f"--out {path} is a directory; give the name of a file.")
+        if not parent.is_dir():
+            raise CommandError(f"--out {path} lies in {parent}, which is not an existing directory.")
+        if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
+            raise CommandError(f"--out {path} is an input of this command; choose another name.")
+        # Permissions do not tell all: a file system may be full, read-only or, like /proc, take no files.
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=".cvxnn-"):
+            pass
+    except OSError as error:
+        raise CommandError(f"--out {path} cannot be written: {error.strerror or error}.") from error
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -115,6 +130,11 @@ def print_report(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
         typer.echo(f"{label:<{width}}  {value}")
+
+
+def shell_words(advice: str) -> str:
+    """Advice with the options of the command where it names arguments of the Python functions."""
+    return re.sub(rf"\b({'|'.join(_OPTIONS)})\b", lambda found: _OPTIONS[found[0]], advice)
 
 
 def shown_score(score: float | None) -> str:

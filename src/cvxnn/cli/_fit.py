@@ -178,6 +178,8 @@ def _result_rows(
 ) -> list[tuple[str, str]]:
     certificate, status = outcome.certificate, outcome.status
     met = "met" if certificate.gap <= options.tol else "not met"
+    if met == "met" and not status.converged:
+        met = f"met{' among these patterns' * (certificate.scope == 'patterns')}, but the search had not ended"
     test = f", {common.shown_score(scores[1])} on held-out rows" if model.n_train < model.n_rows else ""
     empty = "; the best network is zero, a smaller --alpha allows more" if status.converged else ""
     return _padded(
@@ -190,7 +192,7 @@ def _result_rows(
             ("Width", f"{model.network.width} neurons{empty if model.network.width == 0 else ''}"),
             ("Time", f"{outcome.seconds:.2f} s, {certificate.n_iter} iterations"),
             ("Score", f"{model.score_name} {common.shown_score(scores[0])} on training rows{test}"),
-            ("Status", f"{status.value}: {status.advice}"),
+            ("Status", f"{status.value}: {common.shell_words(status.advice)}"),
             ("Written", str(options.out)),
         ]
     )

@@ -20,6 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["Outcome", "Prepared", "choose_loss", "prepare", "solve_outputs"]
 
 _CLASSIFIERS = ("logistic", "squared_hinge")
+_FEW = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,8 @@ def prepare(
     if not names:
         raise TableError(f"{table.source} has no column left besides the target {target!r}.")
     table.require([*names, target], advice=" (or leave a column out with --drop COLUMN)")
-    loss = choose_loss(column, loss)
+    table.refuse_spoiled_numbers([target], droppable=False)
+    asked, loss = loss, choose_loss(column, loss)
     labels: FloatArray | None = None
     if loss in _CLASSIFIERS:
         goal = Target.classification(column)
@@ -82,8 +84,20 @@ def prepare(
         train, test = split_rows(table.n_rows, test_size, seed)
         goal = Target.regression(column, train, table.source, standardize=standardize)
     preprocessing, notes = Preprocessing.fit(table, names, train, intercept=intercept, standardize=standardize)
+    if asked == "auto" and goal.kind == "regression":
+        notes = (*_whole_numbers_note(column), *notes)
     encoded = goal.encode(column, table.source) if labels is None else labels
     return Prepared(preprocessing, goal, loss, preprocessing.transform(table), encoded, train, test, notes)
+
+
+def _whole_numbers_note(column: Column) -> tuple[str, ...]:
+    distinct = np.unique(column.values) if column.values is not None else np.empty(0)
+    if len(distinct) > _FEW or not np.all(distinct == np.round(distinct)):
+        return ()
+    return (
+        f"Target {column.name!r} has {len(distinct)} distinct whole numbers and is taken as numbers; "
+        "--loss logistic takes them as classes.",
+    )
 
 
 def choose_loss(column: Column, loss: str) -> str:

@@ -219,7 +219,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         present = np.unique(rows.y[rows.weight > 0]).astype(np.intp)
         if present.size < 2:
             raise ValueError(
-                f"y has one class ({classes[present[0]]!r}) among the samples of positive weight; "
+                f"y has one class ({classes[present[0]]}) among the samples of positive weight; "
                 "a classifier needs samples of at least two classes."
             )
         positive = [1] if len(classes) == 2 else range(len(classes))

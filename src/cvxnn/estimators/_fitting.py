@@ -90,7 +90,7 @@ def warn_unless_converged(name: str, solutions: Sequence[Solution], tol: float) 
     warnings.warn(
         f"{name} ended with status {status.value!r}{share}: relative duality gap {worst.gap:.1e} in scope "
         f"{worst.scope!r} ({worst.global_gap:.1e} over all networks), tol={tol:g}. "
-        f"{status.advice} (beta is alpha * sum(sample_weight); X that is not standardised slows it down.)",
+        f"{status.advice} (beta is alpha * sum(sample_weight); X or y that is not standardised slows it down.)",
         ConvergenceWarning,
         stacklevel=4,
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
+from cvxnn._validation import as_float_array
 from cvxnn.certificates.certificate import Certificate
 from cvxnn.estimators._base import BaseReLUEstimator
 from cvxnn.losses import Loss
@@ -183,6 +184,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
             If the solve ended before the relative duality gap reached ``tol``.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        y = as_float_array(y, "y", ndim=1)
         loss = self._checked_loss()
         rows = self._rows(X, y, sample_weight)
         problem = Problem(rows.X, rows.y, self._beta(rows.weight), loss, sample_weight=rows.weight)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.interop.tables import Column, Table, TableError, listing, uses_decimal_commas
+from cvxnn.interop.tables import Column, Table, TableError, listing
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -109,14 +109,15 @@ class Preprocessing:
         -------
         preprocessing : Preprocessing
         notes : tuple of str
-            One sentence for each column or category that was left out because it is constant.
+            One sentence for each column of text, and for each column or category that was left out.
 
         Raises
         ------
         TableError
-            If a column has missing values or too many distinct texts, or if none is left.
+            If a column has missing values, badly written numbers or too many distinct texts, or if none is left.
         """
         table.require(names, advice=_ADVICE)
+        table.refuse_spoiled_numbers(names)
         features: list[Feature] = []
         notes: list[str] = []
         moments: list[tuple[float, float]] = []
@@ -359,10 +360,6 @@ def _constant_note(name: str, numbers: FloatArray) -> list[str]:
 def _categorical(column: Column, rows: IntArray) -> tuple[Feature, list[str]]:
     categories = tuple(sorted(set(column.text.tolist())))
     n = len(column.text)
-    if uses_decimal_commas(column.text):
-        raise TableError(
-            f"column {column.name!r} is written with decimal commas ({column.text[0]!r}); write decimal points instead."
-        )
     if len(categories) > MAX_CATEGORIES or (len(categories) == n and n > 2):
         reason = "as many as rows" if len(categories) == n else f"more than {MAX_CATEGORIES}"
         raise TableError(
@@ -375,9 +372,14 @@ def _categorical(column: Column, rows: IntArray) -> tuple[Feature, list[str]]:
             f"Column {column.name!r} is constant in the training rows and was left out."
         ]
     encoded = categories[1:] if len(categories) == 2 else tuple(c for c in categories if c in trained)
-    absent = [c for c in categories if c not in trained]
-    notes = [f"Column {column.name!r} holds {listing(absent)} in held-out rows only; no input was made for it."]
-    return Feature(column.name, categories, encoded), notes if absent else []
+    each = "one input" if len(categories) == 2 else "one input each"
+    notes = [f"Column {column.name!r} is text: {len(categories)} categories, {each}."]
+    if absent := [c for c in categories if c not in trained]:
+        notes = [
+            f"Column {column.name!r} is text: {len(categories)} categories, "
+            f"of which {listing(absent)} in held-out rows only; no input was made for it."
+        ]
+    return Feature(column.name, categories, encoded), notes
 
 
 def _all_floats(labels: Sequence[str]) -> list[float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,10 @@ TextArray = npt.NDArray[np.object_]
 
 __all__ = ["MISSING", "Column", "Table", "TableError", "read_table"]
 
-MISSING = frozenset({"", "NA", "N/A", "<NA>", "nan", "NaN", "NAN", "null", "NULL", "None", "?"})
-"""Cells of a text file that count as missing."""
+MISSING = frozenset({"", "na", "n/a", "n.a.", "<na>", "#n/a", "nan", "nat", "null", "none", "?", "-", "."})
+"""Cells of a text file that count as missing, in small letters; capitals make no difference."""
 
 _READABLE = ".csv, .tsv, .txt, .parquet and .npz"
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _LISTED = 5
 
 
@@ -46,6 +46,8 @@ class Column:
         Cells that are infinite as a number.
     unusable : str or None
         Why the column cannot be used at all, such as its type in a Parquet file.
+    lines : sequence of int
+        Line of the file in which each cell of a column of text begins; empty where the file has no lines.
     """
 
     name: str
@@ -54,17 +56,18 @@ class Column:
     n_missing: int = 0
     n_infinite: int = 0
     unusable: str | None = None
+    lines: Sequence[int] = ()
 
     @classmethod
-    def from_text(cls, name: str, cells: Sequence[str]) -> Column:
+    def from_text(cls, name: str, cells: Sequence[str], lines: Sequence[int] = ()) -> Column:
         """Column of written cells: numeric if every cell that is not missing is a number."""
         text = np.array(cells, dtype=object)
         distinct = set(cells)
-        missing = distinct & MISSING
+        missing = {cell for cell in distinct if cell.lower() in MISSING}
         n_missing = int(np.count_nonzero(np.isin(text, list(missing)))) if missing else 0
         values = None if missing else _as_floats(cells, distinct)
         if values is None:
-            return cls(name, text, None, n_missing)
+            return cls(name, text, None, n_missing, lines=lines)
         return cls._finite_or_not(name, text, values)
 
     @classmethod
@@ -136,6 +139,30 @@ class Table:
                 more = f", and {len(counts) - _LISTED} more columns" if len(counts) > _LISTED else ""
                 raise TableError(f"{', '.join(parts)}{more}: fill or remove them first{advice}.")
 
+    def refuse_spoiled_numbers(self, names: Sequence[str], *, droppable: bool = True) -> None:
+        """Raise TableError if one of these columns is text only because some of its numbers are badly written.
+
+        These are numbers with a decimal comma, and cells that are no numbers in a column where at least half are.
+        """
+        for column in (self[name] for name in names):
+            if column.values is not None or column.unusable:
+                continue
+            if (comma := _decimal_comma(column.text)) is not None:
+                raise TableError(
+                    f"column {column.name!r} is written with decimal commas ({comma!r}); write decimal points instead."
+                )
+            spoiled = [k for k, cell in enumerate(column.text) if not _is_number(cell)]
+            if not spoiled or 2 * len(spoiled) > self.n_rows:
+                continue
+            first = spoiled[0]
+            place = f"line {column.lines[first]}" if column.lines else f"row {first + 1}"
+            count = "1 cell" if len(spoiled) == 1 else f"{len(spoiled)} cells"
+            drop = f", or leave the column out with --drop {shlex.quote(column.name)}" if droppable else ""
+            raise TableError(
+                f"column {column.name!r} holds numbers except for {count} ({column.text[first]!r}, {place}): "
+                f"correct {'it' if len(spoiled) == 1 else 'them'}{drop}."
+            )
+
 
 def read_table(path: str | Path) -> Table:
     """Read a table from a CSV, TSV, Parquet or NPZ file; the ending of the name decides.
@@ -184,11 +211,15 @@ def listing(names: Iterable[str], most: int = 12) -> str:
     return f"{shown}, ... ({len(every)} in all)" if len(every) > most else shown
 
 
-def uses_decimal_commas(text: TextArray) -> bool:
-    """Whether the cells look like numbers written with a decimal comma."""
-    return any(_DECIMAL_COMMA.fullmatch(cell) for cell in text) and all(
-        re.fullmatch(r"[+-]?\d+(,\d+)?", cell) for cell in text
-    )
+def _decimal_comma(text: TextArray) -> str | None:
+    """First cell with a decimal comma, if all cells look like numbers written that way."""
+    if not all(re.fullmatch(r"[+-]?\d+(,\d+)?", cell) for cell in text):
+        return None
+    return next((cell for cell in text if "," in cell), None)
+
+
+def _is_number(cell: str) -> bool:
+    return _as_floats([cell], {cell}) is not None
 
 
 def _as_floats(cells: Sequence[str], distinct: set[str]) -> FloatArray | None:
@@ -226,7 +257,7 @@ def _read_text(file: Path, source: str) -> list[Column]:
             first = stream.readline()
             stream.seek(0)
             delimiter = "\t" if file.suffix.lower() in (".tsv", ".tab") else _sniff(first)
-            header, rows = _read_rows(csv.reader(stream, delimiter=delimiter, strict=True), source)
+            header, rows, lines = _read_rows(csv.reader(stream, delimiter=delimiter, strict=True), source)
     except UnicodeDecodeError as error:
         raise TableError(f"{source} is not UTF-8 text ({error.reason}); save it as UTF-8.") from error
     except csv.Error as error:
@@ -234,7 +265,7 @@ def _read_text(file: Path, source: str) -> list[Column]:
     if not rows:
         return [Column.from_text(name, []) for name in header]
     return [
-        Column.from_text(name, [cell.strip() for cell in cells])
+        Column.from_text(name, [cell.strip() for cell in cells], lines)
         for name, cells in zip(header, zip(*rows, strict=True), strict=True)
     ]
 
@@ -245,29 +276,35 @@ def _sniff(line: str) -> Literal[",", ";", "\t"]:
     return max(candidates, key=bare.count)
 
 
-def _read_rows(reader: Any, source: str) -> tuple[list[str], list[list[str]]]:
+def _read_rows(reader: Any, source: str) -> tuple[list[str], list[list[str]], list[int]]:
+    """Header, rows, and the line in which each row begins."""
     header: list[str] | None = None
     rows: list[list[str]] = []
-    blank = 0
+    lines: list[int] = []
+    blank: list[int] = []
+    end = 0
     for row in reader:
+        line, end = end + 1, reader.line_num
         if header is None:
             if any(cell.strip() for cell in row):
                 header = [cell.strip() for cell in row]
                 _check_header(header, source)
             continue
         if not row:
-            blank += 1
+            blank.append(line)
             continue
         if len(header) == 1 and blank:
             # In a file of one column an empty line is an empty cell, unless only empty lines follow.
-            rows.extend([[""]] * blank)
-        blank = 0
+            rows.extend([[""]] * len(blank))
+            lines.extend(blank)
+        blank = []
         if len(row) != len(header):
             raise TableError(f"line {reader.line_num} of {source} has {len(row)} cells; the header has {len(header)}.")
         rows.append(row)
+        lines.append(line)
     if header is None:
         raise TableError(f"{source} is empty.")
-    return header, rows
+    return header, rows, lines
 
 
 def _check_header(header: Sequence[str], source: str) -> None:
