@@ -6,12 +6,15 @@ import json
 import os
 import re
 import signal
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cvxnn.cli._training as training
 from cvxnn import Problem, Status, solve
+from cvxnn.cli._common import shell_words
 from cvxnn.interop.model_file import load_model, save_model
 from cvxnn.interop.tables import read_table
 from tests.cli.conftest import write_table
@@ -201,6 +204,48 @@ def test_constant_columns_are_dropped_with_a_note(cvxnn_here, tmp_path):
     assert "Column 'one' is constant in the training rows and was left out." in result.stdout
 
 
+def test_text_columns_and_whole_number_targets_are_noted(cvxnn_here, tmp_path):
+    columns = {"x": [k / 7 for k in range(20)], "ocean": ["a", "b", "c", "b"] * 5, "class": [0, 1, 2, 1] * 5}
+    data = write_table(tmp_path / "t.csv", columns)
+    arguments = ("fit", data, "--target", "class", "--alpha", 0.1, "--out", tmp_path / "m")
+    note = "Target 'class' has 3 distinct whole numbers and is taken as numbers; --loss logistic takes them as classes."
+    plain = cvxnn_here(*arguments).stdout
+    assert f"Note         {note}\n" in plain
+    assert "Note         Column 'ocean' is text: 3 categories, one input each.\n" in plain
+    for loss in ("squared", "logistic"):
+        assert note not in cvxnn_here(*arguments, "--loss", loss).stdout
+    assert load_model(tmp_path / "m").target.classes == ("0", "1", "2")
+
+
+def test_gap_met_before_the_search_ended(cvxnn_here, diabetes, tmp_path, monkeypatch):
+    """Optimal among ten patterns, but stopped by the limit: the report and the exit code agree."""
+
+    def stopped(problem, **options):
+        return replace(solve(problem, patterns=10, **options), status=Status.MAX_ITER)
+
+    monkeypatch.setattr(training, "solve", stopped)
+    result = cvxnn_here("fit", diabetes, "--target", "progression", "--alpha", 0.02, "--out", tmp_path / "m")
+    assert result.exit_code == 1
+    assert "(tolerance 0.0001: met among these patterns, but the search had not ended)" in result.stdout
+    assert "max_iter reached: Raise --max-iter, loosen --tol or increase --alpha;" in result.stdout
+
+
+def test_advice_in_the_words_of_the_command():
+    for status in Status:
+        assert not re.search(r"certify=|max_iter|time_limit|(?<!-)\btol\b|beta", shell_words(status.advice))
+    assert "--certify" in shell_words(Status.PATTERNS_OPTIMUM.advice)
+    assert "Raise --time-limit, " in shell_words(Status.TIME_LIMIT.advice)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is a notion of Linux")
+def test_destination_that_takes_no_files_is_found_before_the_solve(cvxnn_here, diabetes, monkeypatch):
+    monkeypatch.setattr(training, "solve", None)
+    result = cvxnn_here("fit", diabetes, "--target", "progression", "--out", "/proc/m")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: --out /proc/m cannot be written: ")
+    assert result.stderr.count("\n") == 1
+
+
 def test_zero_network_is_explained(cvxnn_here, diabetes, tmp_path):
     result = cvxnn_here("fit", diabetes, "--target", "progression", "--alpha", 1e3, "--out", tmp_path / "m")
     assert result.exit_code == 0
@@ -295,6 +340,10 @@ def test_wrong_usage_is_one_sentence_and_exit_2(cvxnn_here, tmp_path, monkeypatc
     ("text", "message"),
     [
         ("x,y\n1,2\n,3\n4,\n,5\n", "column 'x' has 2 missing values, column 'y' has 1 missing value"),
+        ("x,y\n1,2\n2,3\n3,n.a.\n", "column 'y' has 1 missing value"),
+        ("x,y\n1,2\n2,3\n3x,4\n", "1 cell ('3x', line 4): correct it, or leave the column out with --drop x."),
+        ("x,y\n1,2\n2,3\n3,4x\n", "column 'y' holds numbers except for 1 cell ('4x', line 4): correct it.\n"),
+        ("x;y\n1;97\n2;97,5\n3;98\n", "column 'y' is written with decimal commas ('97,5')"),
         ("x,y\n1,2\n1,3\n1,4\n", "no column left to learn from"),
         ("x,y\n1,2\n2,2\n3,2\n4,2\n", "there is nothing to learn"),
         ("name,y\nann,1\nbob,2\ncyd,3\ndan,4\n", "as many as rows; leave it out with --drop name"),

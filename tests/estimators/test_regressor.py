@@ -275,5 +275,5 @@ def test_bad_weights_are_named(weight, message):
 
 def test_targets_of_text_are_one_sentence():
     X, _ = wave(n=20, d=2)
-    with pytest.raises(ValueError, match="y holds values that are not numbers .*ReLUClassifier takes labels"):
+    with pytest.raises(ValueError, match=r"y holds values that are not numbers .*ReLUClassifier takes labels"):
         ReLURegressor().fit(X, np.array(["a", "b"] * 10))

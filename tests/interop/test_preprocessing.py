@@ -39,7 +39,7 @@ def test_agrees_with_scikit_learn():
     hot = OneHotEncoder(drop="if_binary", sparse_output=False).fit_transform(np.column_stack([colours, flags]))
     expected = np.column_stack([scaled[:, 0], hot[:, :3], scaled[:, 1], hot[:, 3], np.ones(40)])
     np.testing.assert_allclose(preprocessing.transform(source), expected, rtol=1e-12, atol=1e-12)
-    assert notes == ()
+    assert [note.split(":")[0] for note in notes] == ["Column 'colour' is text", "Column 'flag' is text"]
     assert preprocessing.inputs == ("a", "colour=blue", "colour=green", "colour=red", "b", "flag=yes")
 
 
@@ -81,6 +81,8 @@ def test_category_of_held_out_rows_only():
         (table(c=[f"w{k % 60}" for k in range(200)]), "60 distinct values, more than 50; leave it out with --drop c"),
         (table(c=["p", "q", "r"]), "3 distinct values, as many as rows"),
         (table(c=["1,5", "2,25", "1,5"]), r"decimal commas \('1,5'\)"),
+        (table(c=["15", "2,25", "15"]), r"decimal commas \('2,25'\)"),
+        (table(c=["1", "1e5x", "2"]), r"except for 1 cell \('1e5x', row 2\): correct it, or .* --drop c\."),
         (table(c=["1", "", "2"]), "column 'c' has 1 missing value.*--drop COLUMN"),
         (table(c=["1e150", "1", "2"]), "entry of size 1.0e.150"),
     ],
@@ -102,10 +104,20 @@ def test_refusals_after_training():
 
 
 def test_categories_that_look_like_numbers_stay_text():
-    source = table(c=["1", "2", "x", "1"])
+    source = table(c=["1", "2", "x", "x", "x"])
     np.testing.assert_array_equal(
         everything(source, intercept=False).transform(table(c=["2", "1"])), [[0, 1, 0], [1, 0, 0]]
     )
+
+
+def test_each_column_of_text_has_a_note():
+    source = table(n=[1, 2, 3, 4], two=["a", "b", "a", "b"], ocean=["NEAR", "INLAND", "BAY", "BAY"])
+    preprocessing, notes = Preprocessing.fit(source, source.names, np.arange(4))
+    assert notes == (
+        "Column 'two' is text: 2 categories, one input.",
+        "Column 'ocean' is text: 3 categories, one input each.",
+    )
+    assert len(preprocessing.inputs) == 5
 
 
 @pytest.mark.parametrize("scale", [1e-160, 1e-8, 1.0, 1e8, 1e90])

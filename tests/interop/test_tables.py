@@ -92,13 +92,40 @@ def test_paths(tmp_path):
         read_table(write(tmp_path / "t.xlsx", "a,b\n"))
 
 
-@pytest.mark.parametrize("cell", ["", "NA", "N/A", "nan", "NaN", "null", "None", "?", "  ", "-nan"])
+MISSING_CELLS = ["", "NA", "N/A", "n/a", "n.a.", "#N/A", "<NA>", "nan", "NaN", "NaT", "NULL", "null", "None", "?", "-"]
+
+
+@pytest.mark.parametrize("cell", [*MISSING_CELLS, "none", ".", "  ", "-nan"])
 def test_missing_cells_are_counted_not_read_as_text(tmp_path, cell):
     table = read_table(write(tmp_path / "t.csv", f"age,city,y\n1,a,1\n{cell},b,2\n{cell},{cell},3\n"))
     assert [column.n_missing for column in table.columns] == [2, 0 if cell == "-nan" else 1, 0]
     with pytest.raises(TableError, match="column 'age' has 2 missing values"):
         table.require(["age", "city"])
     table.require(["y"])
+
+
+@pytest.mark.parametrize("cell", ["missing", "#DIV/0!", "1e5x", "1_0"])
+def test_numbers_spoiled_by_a_few_cells_are_refused(tmp_path, cell):
+    """The line is that of the file: blank lines and quoted line breaks before it count."""
+    table = read_table(write(tmp_path / "t.csv", f'my age,c,y\n\n1,"two\nlines",1\n2,b,2\n{cell},c,3\n4,d,4\n'))
+    table.refuse_spoiled_numbers(["c", "y"])
+    sentence = f"column 'my age' holds numbers except for 1 cell ({cell!r}, line 6): correct it"
+    with pytest.raises(TableError) as error:
+        table.refuse_spoiled_numbers(["my age"])
+    assert str(error.value) == f"{sentence}, or leave the column out with --drop 'my age'."
+    with pytest.raises(TableError) as error:
+        table.refuse_spoiled_numbers(["my age"], droppable=False)
+    assert str(error.value) == f"{sentence}."
+
+
+def test_text_with_some_numbers_is_text_and_half_is_the_limit():
+    Table("t.csv", (Column.from_text("c", ["1", "a", "b"]),)).refuse_spoiled_numbers(["c"])
+    with pytest.raises(TableError, match=r"except for 2 cells \('a', row 2\): correct them, or"):
+        Table("t.csv", (Column.from_text("c", ["1", "a", "2", "b"]),)).refuse_spoiled_numbers(["c"])
+
+
+def test_lines_of_empty_cells_in_one_column(tmp_path):
+    assert list(read_table(write(tmp_path / "t.csv", "x\na\n\n\nb\n\n")).columns[0].lines) == [2, 3, 4, 5]
 
 
 def test_every_column_with_missing_cells_is_named():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,8 +104,9 @@ def check_destination(path: Path, inputs: Sequence[Path]) -> None:
         if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
             raise CommandError(f"--out {path} is an input of this command; choose another name.")
         # Permissions do not tell all: a file system may be full, read-only or, like /proc, take no files.
-        with tempfile.NamedTemporaryFile(dir=parent, prefix=".cvxnn-"):
-            pass
+        trial = path.resolve().with_name(f".{path.resolve().name}.{os.getpid()}.tmp")
+        trial.open("xb").close()
+        trial.unlink()
     except OSError as error:
         raise CommandError(f"--out {path} cannot be written: {error.strerror or error}.") from error
 

@@ -48,7 +48,7 @@ _CERTIFY_SAMPLES = 50
 """Up to this rank, or this number of samples, it is worth trying when a global certificate is asked for."""
 
 _CERTIFY_SECONDS = 60.0
-"""Time for a global certificate that is asked for without a time limit; beyond rank 5 branch and bound may never end."""
+"""Time for a global certificate asked for without a time limit; beyond rank 5 branch and bound may never end."""
 
 _PATIENCE = 2.0
 """Seconds for the bound among the patterns once the user or the clock has stopped the solve."""
