@@ -24,7 +24,7 @@ _FIRST_NODES = 20_000
 _CONE_RANK_LIMIT = 7
 _SIGN_ROWS = 50
 _SIGN_ROWS_LIMITED = 500
-_MAX_NODES = {"cone": 200_000, "sign": 30_000}
+_MAX_NODES = {"cone": 200_000, "sign": 150_000}
 # A feasible value is a violation once it exceeds the target by this relative margin.
 _VIOLATION = 1e-6
 
@@ -96,7 +96,7 @@ def pricing_bound(
     time_limit : float, optional
         Seconds for the branch and bound.
     max_nodes : int, optional
-        Nodes for the branch and bound; by default 200 000 for "cone" and 30 000 for "sign".
+        Nodes for the branch and bound; by default 200 000 for "cone" and 150 000 for "sign".
     method : {"auto", "cone", "sign", "cheap"}
         "cone" branches on cones and closes up to rank 4 or 5, for any n; "sign" branches on signs of the rows with
         positive weight and closes for some tens of rows, at any rank; "cheap" does not branch. "auto" chooses by
