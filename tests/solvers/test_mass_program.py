@@ -87,7 +87,10 @@ def test_never_raises_the_objective(seed, loss, n, d, k, beta):
     assert result.objective(problem) <= neurons.objective(problem)
     assert len(result) <= k
     again = solve_masses(problem, result)
-    assert again.objective(problem) == pytest.approx(result.objective(problem), rel=1e-9, abs=1e-12)
+    assert again.objective(problem) <= result.objective(problem)
+    if beta > 0.0:
+        # Without a penalty the infimum of the logistic loss may not be attained, and every call comes closer to it.
+        assert again.objective(problem) == pytest.approx(result.objective(problem), rel=1e-9, abs=1e-12)
 
 
 @settings(max_examples=40, deadline=None)
