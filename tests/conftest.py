@@ -1,4 +1,4 @@
-"""Settings of all tests: hypothesis draws the same examples in every run, so that a run says something about the code."""
+"""Settings of all tests: hypothesis draws the same examples in every run, so that a failure is due to the code."""
 
 from __future__ import annotations
 
