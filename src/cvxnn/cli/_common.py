@@ -11,13 +11,18 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from cvxnn.certificates import Certificate
+    from cvxnn.interop.model import StoredCertificate
 
 __all__ = [
     "SCOPES",
     "CommandError",
+    "certificate_record",
     "check_destination",
     "plain_errors",
     "print_json",
@@ -141,3 +146,15 @@ def shell_words(advice: str) -> str:
 def shown_score(score: float | None) -> str:
     """Score with four digits, or a word where there is none."""
     return "not defined" if score is None else f"{score:.4f}"
+
+
+def certificate_record(certificate: Certificate | StoredCertificate) -> dict[str, Any]:
+    """Figures of a certificate under the names of the Python attributes."""
+    return {
+        "objective": certificate.objective,
+        "lower_bound": certificate.lower_bound,
+        "gap": certificate.gap,
+        "scope": certificate.scope,
+        "global_lower_bound": certificate.global_lower_bound,
+        "global_gap": certificate.global_gap,
+    }

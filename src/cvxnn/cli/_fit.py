@@ -224,7 +224,7 @@ def _record(
         "beta": model.beta,
         "tol": model.tol,
         "seed": model.seed,
-        **certificate_record(certificate),
+        **common.certificate_record(certificate),
         "status": status.value,
         "advice": status.advice,
         "converged": status.converged,
@@ -240,18 +240,6 @@ def _record(
     }
 
 
-def certificate_record(certificate: StoredCertificate) -> dict[str, Any]:
-    """Figures of a certificate under the names of the Python attributes."""
-    return {
-        "objective": certificate.objective,
-        "lower_bound": certificate.lower_bound,
-        "gap": certificate.gap,
-        "scope": certificate.scope,
-        "global_lower_bound": certificate.global_lower_bound,
-        "global_gap": certificate.global_gap,
-    }
-
-
 def _output_record(model: Model, output: int, solution: Any) -> dict[str, Any]:
     name = model.target.classes[output] if model.target.kind == "multiclass" else None
     if solution is None:
@@ -260,12 +248,7 @@ def _output_record(model: Model, output: int, solution: Any) -> dict[str, Any]:
     return {
         "class": name,
         "status": solution.status.value,
-        "objective": proof.objective,
-        "lower_bound": proof.lower_bound,
-        "gap": proof.gap,
-        "scope": proof.scope,
-        "global_lower_bound": proof.global_lower_bound,
-        "global_gap": proof.global_gap,
+        **common.certificate_record(proof),
         "scale": proof.scale,
         "dual_norm_bound": proof.dual_norm_bound,
         "dual_norm_attained": proof.dual_norm_attained,

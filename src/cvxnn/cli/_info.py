@@ -44,12 +44,7 @@ def _record(path: Path, model: Model) -> dict[str, Any]:
         "n_rows": model.n_rows,
         "n_train": model.n_train,
         "certificate": {
-            "objective": proof.objective,
-            "lower_bound": proof.lower_bound,
-            "gap": proof.gap,
-            "scope": proof.scope,
-            "global_lower_bound": proof.global_lower_bound,
-            "global_gap": proof.global_gap,
+            **common.certificate_record(proof),
             "status": proof.status,
             "n_iter": proof.n_iter,
         },
