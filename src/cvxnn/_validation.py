@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,10 @@ def check_finite(array: npt.NDArray[np.float64], name: str) -> None:
         raise ValueError(f"{name} has an entry of size {largest:.1e}; entries up to {LARGEST_ENTRY:.0e} are accepted.")
 
 
-def as_number(value: Any, name: str, *, minimum: float, inclusive: bool = True) -> float:
+def as_number(value: Any, name: str, *, minimum: float = -math.inf, inclusive: bool = True) -> float:
     """Return a finite float that is not below ``minimum`` (strictly above it unless ``inclusive``)."""
-    accepted = f"a finite number {'>=' if inclusive else '>'} {minimum:g}"
+    range_ = "" if minimum == -math.inf else f" {'>=' if inclusive else '>'} {minimum:g}"
+    accepted = f"a finite number{range_}"
     if isinstance(value, (str, bytes, bool, np.bool_)):
         raise ValueError(f"{name} must be {accepted}; got {value!r}.")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,8 @@ class ReLUNetwork:
         First layer, one neuron a row. A hidden bias is a weight on a column of ones of the data.
     a : array-like (m,) or (m, c)
         Second layer, for one or for c outputs. Width m = 0 is allowed: it is the zero function.
+    output_bias : float, default 0.0
+        Constant b that is added to the only output, for problems with an ``output_bias_decay``.
 
     Raises
     ------
@@ -47,9 +49,11 @@ class ReLUNetwork:
 
     W: FloatArray
     a: FloatArray
+    output_bias: float = 0.0
 
     def __post_init__(self) -> None:
         """Check and freeze the arrays."""
+        object.__setattr__(self, "output_bias", as_number(self.output_bias, "output_bias"))
         W, a = np.array(self.W, dtype=np.float64), np.array(self.a, dtype=np.float64)
         if W.ndim != 2 or W.shape[1] == 0:
             raise ValueError(f"W must have shape (m, d) with d >= 1; got {W.shape}.")
@@ -60,6 +64,8 @@ class ReLUNetwork:
                 raise ValueError(f"{name} contains NaN or infinite values; all weights must be finite.")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+        if self.output_bias and a.ndim != 1:
+            raise ValueError(f"output_bias needs a network with one output; a has shape {a.shape}.")
 
     @classmethod
     def zero(cls, n_features: int) -> ReLUNetwork:
@@ -101,11 +107,13 @@ class ReLUNetwork:
 
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
         """Outputs of the network, ``(n,)`` or ``(n, c)``."""
-        return np.maximum(self._preactivations(X), 0.0) @ self.a
+        output = np.maximum(self._preactivations(X), 0.0) @ self.a
+        return output + self.output_bias if self.output_bias else output
 
     def __repr__(self) -> str:
         """Short form with the sizes."""
-        return f"ReLUNetwork(width={self.width}, n_features={self.n_features}, n_outputs={self.n_outputs})"
+        bias = f", output_bias={self.output_bias:.6g}" if self.output_bias else ""
+        return f"ReLUNetwork(width={self.width}, n_features={self.n_features}, n_outputs={self.n_outputs}{bias})"
 
     def _preactivations(self, X: npt.ArrayLike) -> FloatArray:
         data = as_float_array(X, "X", ndim=2)
@@ -124,6 +132,8 @@ class ReLUNetwork:
     def objective(self, problem: Problem) -> float:
         r"""Training objective :math:`\mathrm{loss}(f(X), y) + \beta\,`:meth:`penalty`.
 
+        With an output bias b, :math:`\tfrac{\kappa}{2} b^2` is added, kappa being the problem's ``output_bias_decay``.
+
         Examples
         --------
         >>> from cvxnn import Problem
@@ -132,7 +142,13 @@ class ReLUNetwork:
         """
         if self.a.ndim != 1:
             raise ValueError(f"network has {self.n_outputs} outputs but the problem has one target.")
-        return problem.loss_value(self(problem.X)) + problem.beta * self.penalty()
+        if problem.output_bias_decay is None and self.output_bias:
+            raise ValueError(
+                f"network has an output bias of {self.output_bias:.6g} but the problem allows none; "
+                "make the problem with output_bias_decay (0 for a free bias)."
+            )
+        bias_cost = 0.5 * (problem.output_bias_decay or 0.0) * self.output_bias**2
+        return problem.loss_value(self(problem.X)) + problem.beta * self.penalty() + bias_cost
 
     def patterns(self, X: npt.ArrayLike) -> ActivationPatterns:
         """Activation pattern ``1[X w >= 0]`` of each neuron, in the order of the neurons."""
@@ -155,19 +171,19 @@ class ReLUNetwork:
         root = np.sqrt(size_w) * np.sqrt(size_a)
         W = self.W * _safe_ratio(root, size_w)[:, None]
         factor = _safe_ratio(root, size_a)
-        return ReLUNetwork(W, self.a * (factor if self.a.ndim == 1 else factor[:, None]))
+        return replace(self, W=W, a=self.a * (factor if self.a.ndim == 1 else factor[:, None]))
 
     def without_dead_neurons(self, X: npt.ArrayLike) -> ReLUNetwork:
         """Drop the neurons that contribute nothing on the data: ``(X w)_+ = 0``, ``w = 0`` or ``a = 0``."""
         alive = np.any(self._preactivations(X) > 0, axis=0) & np.any(self._output_rows() != 0, axis=1)
-        return ReLUNetwork(self.W[alive], self.a[alive])
+        return replace(self, W=self.W[alive], a=self.a[alive])
 
     def permuted(self, order: Sequence[int] | npt.NDArray[np.int64]) -> ReLUNetwork:
         """Reorder the neurons; ``order`` is a permutation of ``range(width)``."""
         index = np.asarray(order, dtype=np.int64)
         if index.shape != (self.width,) or not np.array_equal(np.sort(index), np.arange(self.width)):
             raise ValueError(f"order must be a permutation of range({self.width}); got {list(index)[:10]}.")
-        return ReLUNetwork(self.W[index], self.a[index])
+        return replace(self, W=self.W[index], a=self.a[index])
 
     def split(self, index: int, fraction: float = 0.5) -> ReLUNetwork:
         r"""Replace neuron ``index`` by two with shares ``fraction`` and ``1 - fraction`` of its mass.
@@ -192,7 +208,7 @@ class ReLUNetwork:
         a = np.concatenate([self.a, second * self.a[index][None]])
         W[index] *= first
         a[index] *= first
-        return ReLUNetwork(W, a)
+        return replace(self, W=W, a=a)
 
     def merged(self, X: npt.ArrayLike) -> ReLUNetwork:
         r"""Merge neurons wherever the data allow it; the function on the data is unchanged, the penalty never rises.
@@ -215,7 +231,7 @@ class ReLUNetwork:
         vectors, signs = np.abs(live.a)[:, None] * live.W, np.sign(live.a)
         merged = [merge_vectors(data, vectors[signs == s]) for s in (1.0, -1.0)]
         out_signs = np.concatenate([np.ones(len(merged[0])), -np.ones(len(merged[1]))])
-        return ReLUNetwork.from_vectors(np.vstack(merged), out_signs)
+        return replace(ReLUNetwork.from_vectors(np.vstack(merged), out_signs), output_bias=self.output_bias)
 
 
 def merge_vectors(X: FloatArray, vectors: FloatArray) -> FloatArray:

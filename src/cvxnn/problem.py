@@ -12,7 +12,7 @@ from cvxnn.losses import Loss, get_loss
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "require_no_output_bias"]
 
 
 class Problem:
@@ -35,6 +35,9 @@ class Problem:
         Convex loss.
     sample_weight : array-like (n,), optional
         Non-negative weights omega of the samples; an integer weight equals repeated rows.
+    output_bias_decay : float, optional
+        With a number kappa >= 0 the networks have an output bias b, :math:`f(X) = (X W^T)_+ a + b`, that costs
+        :math:`\tfrac{\kappa}{2} b^2` (nothing for 0). Without one, the default, they have none.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class Problem:
     beta: float
     loss: Loss
     sample_weight: FloatArray
+    output_bias_decay: float | None
 
     def __init__(
         self,
@@ -62,6 +66,7 @@ class Problem:
         loss: str | Loss = "squared",
         *,
         sample_weight: npt.ArrayLike | None = None,
+        output_bias_decay: float | None = None,
     ) -> None:
         data = as_float_array(X, "X", ndim=2)
         n = data.shape[0]
@@ -70,6 +75,8 @@ class Problem:
         object.__setattr__(self, "beta", as_number(beta, "beta", minimum=0.0))
         object.__setattr__(self, "loss", get_loss(loss))
         object.__setattr__(self, "sample_weight", _weights(sample_weight, n))
+        decay = None if output_bias_decay is None else as_number(output_bias_decay, "output_bias_decay", minimum=0.0)
+        object.__setattr__(self, "output_bias_decay", decay)
         if self.loss.labels:
             _check_labels(self.y, self.loss.name)
         for array in (self.X, self.y, self.sample_weight):
@@ -89,9 +96,10 @@ class Problem:
 
     def __repr__(self) -> str:
         """Short form with the sizes."""
+        bias = "" if self.output_bias_decay is None else f", output_bias_decay={self.output_bias_decay:g}"
         return (
             f"Problem(n_samples={self.n_samples}, n_features={self.n_features}, "
-            f"beta={self.beta:g}, loss={self.loss.name!r})"
+            f"beta={self.beta:g}, loss={self.loss.name!r}{bias})"
         )
 
     @property
@@ -123,6 +131,15 @@ class Problem:
     def dual_value(self, nu: FloatArray) -> float:
         """Dual objective ``-l*(-nu)``: a lower bound of the optimum wherever ``nu`` is dual feasible."""
         return self.loss.dual_value(nu, self.y, self.sample_weight)
+
+
+def require_no_output_bias(problem: Problem, what: str) -> None:
+    """Refuse a problem whose networks have an output bias, in the name of the function ``what``."""
+    if problem.output_bias_decay is not None:
+        raise ValueError(
+            f"{what} does not take an output bias; the problem has output_bias_decay={problem.output_bias_decay:g}, "
+            "make one without it (landscape.certify and landscape.stationarity do take it)."
+        )
 
 
 def _targets(y: npt.ArrayLike, n: int) -> FloatArray:

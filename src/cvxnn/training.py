@@ -11,7 +11,7 @@ from cvxnn._validation import as_number
 from cvxnn.architectures import GatedReLU, ReLU
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, sample_patterns
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, require_no_output_bias
 from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
 from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.progress import Progress, Recorder
@@ -92,6 +92,7 @@ def solve(
     recorder = Recorder(verbose)
     if not isinstance(problem, Problem):
         raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
+    require_no_output_bias(problem, "solve")
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
     if time_limit is not None:
         time_limit = as_number(time_limit, "time_limit", minimum=0.0)

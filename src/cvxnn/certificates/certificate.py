@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cvxnn.certificates.cone_bounds import cone_bounds
 from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.output_bias import best_shift, zero_sum
 from cvxnn.certificates.pricing import PricingBound, pricing_bound
 from cvxnn.problem import Problem
 
@@ -86,8 +87,13 @@ def relative_gap(objective: float, lower_bound: float) -> float:
 
 def _dual_vector(problem: Problem, fit: FloatArray, nu: FloatArray | None) -> FloatArray:
     """Return the dual vector, moved into the domain of the conjugate before its norm is bounded."""
-    dual = problem.dual_vector(fit) if nu is None else np.asarray(nu, dtype=np.float64)
-    return problem.loss.project_dual(dual, problem.y, problem.sample_weight)
+    free_bias = problem.output_bias_decay == 0.0
+    if nu is None:
+        dual = problem.dual_vector(fit + best_shift(problem, fit) if free_bias else fit)
+    else:
+        dual = np.asarray(nu, dtype=np.float64)
+    dual = problem.loss.project_dual(dual, problem.y, problem.sample_weight)
+    return zero_sum(problem, dual) if free_bias else dual
 
 
 def certify_global(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
+from cvxnn.certificates.output_bias import bias_penalty
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
@@ -29,6 +30,8 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
     r"""Best lower bound among the feasible multiples of a dual vector.
 
     .. math:: \mathrm{lb} = \max_{0 \le t \le \beta/\bar\tau} -\ell^*(-t\nu)
+
+    less what an output bias takes from it (:func:`cvxnn.certificates.output_bias.bias_penalty`).
 
     Parameters
     ----------
@@ -60,8 +63,9 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
         # The norm bound is that of nu: it says nothing of a vector that had to be moved by more than rounding.
         return 0.0, 0.0
     nu = inside
+    penalty = bias_penalty(problem, nu)
     limit = _largest_scale(problem, nu, dual_norm_bound)
-    if limit <= 0.0:
+    if limit <= 0.0 or not math.isfinite(penalty):
         return 0.0, 0.0
 
     def evaluate(scale: float) -> float:
@@ -71,7 +75,8 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
             return -math.inf
         # Each term is correct to a few units; numpy adds n of them pairwise. n units cover any order of addition.
         slack = (problem.n_samples + 16) * _EPS
-        return value - slack * problem.loss.dual_magnitude(point, problem.y, problem.sample_weight)
+        value -= slack * problem.loss.dual_magnitude(point, problem.y, problem.sample_weight)
+        return value - scale * scale * penalty * (1.0 + 4.0 * _EPS)
 
     scale = _maximise_concave(evaluate, limit)
     bound = evaluate(scale)

@@ -1,0 +1,97 @@
+r"""Dual vectors of problems with an output bias b that costs :math:`\kappa b^2/2`.
+
+The bias adds :math:`-(\sum_j \nu_j)^2 / (2\kappa)` to the dual objective; a free bias (:math:`\kappa = 0`) demands
+:math:`\sum_j \nu_j = 0` exactly, which a sum in floating point cannot promise. :func:`zero_sum` therefore moves the
+entries to a common grid on which their sum is exact.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+
+from cvxnn.problem import Problem
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["best_shift", "bias_penalty", "zero_sum"]
+
+_EPS = float(np.finfo(np.float64).eps)
+_GRID_BITS = 50
+_DOUBLINGS = 200
+
+
+def bias_penalty(problem: Problem, nu: FloatArray) -> float:
+    r"""Upper bound of :math:`(\sum_j \nu_j)^2 / (2\kappa)`, what an output bias takes from the dual objective.
+
+    It is 0 for problems without an output bias, and infinite for a free bias unless the entries sum to zero exactly.
+    """
+    decay = problem.output_bias_decay
+    if decay is None:
+        return 0.0
+    total = math.fsum(nu)
+    if total == 0.0:
+        return 0.0
+    return math.inf if decay == 0.0 else 0.5 * total * total / decay * (1.0 + 8.0 * _EPS)
+
+
+def best_shift(problem: Problem, fit: FloatArray) -> float:
+    """Constant that lowers the loss most when it is added to the fit; 0 where no finite one is best."""
+
+    def slope(shift: float) -> float:
+        return float(np.sum(problem.loss_gradient(fit + shift)))
+
+    start = slope(0.0)
+    if start == 0.0:
+        return 0.0
+    side = -math.copysign(1.0, start)
+    reach = max(1.0, float(np.max(np.abs(fit), initial=0.0)))
+    for _ in range(_DOUBLINGS):
+        if slope(side * reach) * start <= 0.0:
+            low, high = sorted((0.0, side * reach))
+            return float(brentq(slope, low, high, xtol=1e-15 * reach, rtol=4.0 * _EPS))
+        reach *= 2.0
+    return 0.0
+
+
+def zero_sum(problem: Problem, nu: FloatArray) -> FloatArray:
+    """Nearest vectors to ``nu`` whose entries sum to zero without any rounding, in the domain of the conjugate.
+
+    Returns zeros, which are always admissible, where none is found close by.
+
+    Examples
+    --------
+    >>> import math
+    >>> import numpy as np
+    >>> nu = zero_sum(Problem(np.eye(3), np.zeros(3), output_bias_decay=0.0), np.array([0.1, 0.2, -0.3]))
+    >>> math.fsum([0.1, 0.2, -0.3]) == 0.0, math.fsum(nu) == 0.0
+    (False, True)
+    """
+    used = problem.sample_weight > 0
+    count = int(np.count_nonzero(used))
+    zeros = np.zeros_like(nu)
+    bits = min(_GRID_BITS, 61 - count.bit_length())
+    size = float(np.max(np.abs(nu[used])))
+    if size == 0.0 or not math.isfinite(size):
+        return zeros
+    centred = np.where(used, nu - np.sum(nu[used]) / count, 0.0)
+    centred = problem.loss.project_dual(centred, problem.y, problem.sample_weight)
+    grid = math.ldexp(1.0, math.frexp(size)[1] - bits)
+    steps = np.trunc(centred / grid).astype(np.int64)
+    excess = int(steps.sum())
+    # Truncation keeps every entry in the domain; what is left over is taken from entries towards zero, largest first.
+    order = np.argsort(-np.abs(steps), kind="stable")
+    side = np.sign(excess)
+    for index in order[np.sign(steps[order]) == side]:
+        if excess == 0:
+            break
+        share = min(abs(int(steps[index])), abs(excess))
+        even = -(-abs(excess) // count)
+        steps[index] -= side * min(share, even)
+        excess -= int(side) * min(share, even)
+    if excess != 0:
+        return zeros
+    return steps * grid
