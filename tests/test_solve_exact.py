@@ -150,3 +150,18 @@ def test_invariances():
         s = solve(problem)
         assert s.scope == "global", name
         assert s.objective == pytest.approx(base, rel=1e-9), name
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-4, 1e-2])
+def test_a_start_next_to_the_optimum_is_no_trap(size):
+    data = json.loads((DATA / "01_sqrt3_staircase.json").read_text())
+    problem = Problem(data["X"], data["y"], data["beta"])
+    masses = np.array(data["vertices_masses"])[0]
+    best = ReLUNetwork.from_vectors(masses[:, None] * np.array(data["atoms_directions"]), data["atoms_signs"])
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        start = ReLUNetwork(
+            best.W + size * rng.standard_normal(best.W.shape), best.a + size * rng.standard_normal(best.a.shape)
+        )
+        s = solve(problem, warm_start=start)
+        assert s.scope == "global" and s.gap <= 1e-9

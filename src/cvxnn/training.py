@@ -17,7 +17,7 @@ from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
 
-__all__ = ["solve"]
+__all__ = ["blas_threads", "solve"]
 
 _THREADED_ENTRIES = 50_000
 
@@ -103,7 +103,7 @@ def solve(
             "beta is 0; solve needs beta > 0, since without weight decay the optimum may not be attained "
             "(a small value such as 1e-6 comes close)."
         )
-    with threadpool_limits(limits=_blas_threads(problem), user_api="blas"):
+    with blas_threads(problem):
         if isinstance(architecture, GatedReLU):
             solution = solve_gated(
                 problem,
@@ -126,9 +126,9 @@ def solve(
     return solution
 
 
-def _blas_threads(problem: Problem) -> int | None:
-    """One thread where the matrices are so small that synchronisation costs more than it gains; all otherwise."""
-    return 1 if problem.X.size < _THREADED_ENTRIES else None
+def blas_threads(problem: Problem) -> threadpool_limits:
+    """Context with one thread where the matrices are so small that synchronisation costs more than it gains."""
+    return threadpool_limits(limits=1 if problem.X.size < _THREADED_ENTRIES else None, user_api="blas")
 
 
 def _listed_patterns(patterns: Any, problem: Problem, seed: int) -> ActivationPatterns | None:

@@ -107,6 +107,7 @@ def certify_global(
     starts: FloatArray | None = None,
     max_nodes: int | None = None,
     stop_at_violation: bool = False,
+    method: str = "auto",
 ) -> tuple[Certificate, PricingBound]:
     """Certificate of scope "global" for a network with the given fit and objective.
 
@@ -129,6 +130,8 @@ def certify_global(
         Limit of the branch and bound.
     stop_at_violation : bool
         Stop once a direction disproves optimality; the bound is then valid but loose.
+    method : str
+        How the pricing problem is bounded, see :func:`cvxnn.certificates.pricing.pricing_bound`.
 
     Returns
     -------
@@ -147,6 +150,7 @@ def certify_global(
         starts=starts,
         max_nodes=max_nodes,
         stop_at_violation=stop_at_violation,
+        method=method,
     )
     bound, scale = scaled_dual_bound(problem, dual, pricing.upper)
     certificate = Certificate(

@@ -32,12 +32,13 @@ from cvxnn.solvers.cells import adjacent_gates
 from cvxnn.solvers.column_generation import generate_columns
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.local_search import local_search
+from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.working_set import solve_listed
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["ReLUOptions", "solve_relu"]
+__all__ = ["ReLUOptions", "is_exact", "solve_relu"]
 
 _EXACT_RANK = 4
 _EXACT_PATTERNS = 50_000_000
@@ -83,7 +84,7 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
     reduction = reduce_problem(problem, keep_samples=options.listed is not None)
     small = reduction.problem
     deadline = math.inf if options.time_limit is None else time.perf_counter() + options.time_limit
-    exact = options.listed is None and _is_exact(small, certify=options.certify)
+    exact = options.listed is None and is_exact(small, certify=options.certify)
     zero = Neurons.empty(small.n_features)
     state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
     columns = ColumnOptions(options.tol, exact, options.max_iter, deadline, options.seed)
@@ -142,7 +143,7 @@ def _prove(
     return None
 
 
-def _is_exact(problem: Problem, *, certify: bool) -> bool:
+def is_exact(problem: Problem, *, certify: bool) -> bool:
     """Whether the pricing problem is to be closed by branch and bound, so that the optimum is proved global."""
     rank, rows = problem.n_features, int(np.count_nonzero(np.any(problem.X != 0, axis=1)))
     if rank <= _EXACT_RANK or rows <= rank or count_patterns(rows, rank) <= _EXACT_PATTERNS:
@@ -161,6 +162,9 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
     if options.warm_start is not None:
         given = reduction.restrict(options.warm_start)
         keep(given, given.objective(small))
+        # With masses that are too large no direction violates the dual, although the network is not optimal.
+        massed = solve_masses(small, given)
+        keep(massed, massed.objective(small))
     elif small.n_samples > _START_SAMPLES and not _zero_is_optimal(small):
         remaining = _remaining(deadline)
         limit = None if remaining is None else 0.7 * remaining
@@ -212,7 +216,7 @@ def _finish(
             if options.certify:
                 limit = time.perf_counter() + _CERTIFY_SECONDS if math.isinf(deadline) else deadline
                 certificate = _global_bound(problem, reduction, state, options.tol, limit)
-            elif options.listed is not None and _is_exact(reduction.problem, certify=False):
+            elif options.listed is not None and is_exact(reduction.problem, certify=False):
                 # Listed patterns may hold the best network of all, and then the bound is tight for all.
                 certificate = _global_bound(problem, reduction, state, options.tol, deadline)
             else:

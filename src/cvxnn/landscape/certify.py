@@ -1,0 +1,354 @@
+r"""Judge any network: is it globally optimal, how far is it from the best one, and which neuron would improve it.
+
+A network whose nonzero neurons are balanced with :math:`s_i\, \nu^T (X u_i)_+ = \beta`, and whose dual vector satisfies
+:math:`\max_{\|u\| \le 1} |\nu^T (X u)_+| \le \beta`, is globally optimal: these are the optimality conditions of the
+convex program over all activation patterns (Pilanci and Ergen, 2020, Theorem 1). Floating point cannot test equalities;
+the verdict rests on a lower bound that holds for networks of every width, and on better networks that were found.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn._validation import as_number
+from cvxnn.certificates.certificate import Certificate, certify_global, relative_gap
+from cvxnn.landscape._escape import Escape, best_escape, with_neuron
+from cvxnn.networks import ReLUNetwork
+from cvxnn.patterns import search
+from cvxnn.problem import Problem
+from cvxnn.programs.relu import is_exact
+from cvxnn.solution import Status
+from cvxnn.training import blas_threads, solve
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["NetworkCertificate", "certify"]
+
+_METHODS = ("auto", "enumeration", "relaxation", "dual")
+_DEFAULT_SECONDS = 60.0
+_SEARCH_SECONDS = 2.0
+_SHARE_OF_SEARCH = 0.3
+_SHARE_OF_SOLVE = 0.25
+_SHARE_OF_TOL = 0.01
+"""A network counts as beaten when another one is better by this fraction of the tolerance: more than rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkCertificate:
+    r"""What :func:`certify` found out about a network.
+
+    Attributes
+    ----------
+    problem : Problem
+    network : ReLUNetwork
+        The network judged, as it was given.
+    objective : float
+        Its objective, recomputed from the weights.
+    lower_bound : float
+        No network of any width has a lower objective; rounding is subtracted.
+    is_global : bool or None
+        True: ``gap <= tol``. False: a better network is at hand (:attr:`better`), by more than ``tol / 100``. None: not decided within the limits; the bounds hold all the same.
+    escape : (w, a) or None
+        A neuron whose addition lowers the objective: ``w (d,)`` and ``a``, balanced, with the best mass. Scaled down
+        it lowers it, too. None where none was found: certainly so where the network is optimal.
+    better : ReLUNetwork or None
+        Best network met on the way, where its objective is lower.
+    dual : ndarray (n,)
+        Dual vector of the network, minus the gradient of the loss at its fit.
+    certificate : Certificate
+        Proof of the lower bound, with the dual vector that gives it.
+    balance_residual : float
+        Largest :math:`|\,\|w_i\| - |a_i|\,| / \max(\|w_i\|, |a_i|)` over the neurons; 0 at an optimum.
+    stationarity_residual : float
+        Largest :math:`|s_i \nu^T (X u_i)_+ / \beta - 1|` over the nonzero neurons; 0 at an optimum.
+    tol : float
+        Relative gap at which the network counts as globally optimal.
+    seconds : float
+    interrupted : bool
+        Whether a keyboard interrupt cut the work short.
+    """
+
+    problem: Problem
+    network: ReLUNetwork
+    objective: float
+    lower_bound: float
+    is_global: bool | None
+    escape: tuple[FloatArray, float] | None
+    better: ReLUNetwork | None
+    dual: FloatArray
+    certificate: Certificate
+    balance_residual: float
+    stationarity_residual: float
+    tol: float
+    seconds: float
+    interrupted: bool
+
+    @property
+    def gap(self) -> float:
+        """Relative gap ``(objective - lower_bound) / max(|objective|, tiny)``: no network is better by more."""
+        return relative_gap(self.objective, self.lower_bound)
+
+    @property
+    def scope(self) -> str:
+        """Always "global": the lower bound holds for networks of every width."""
+        return "global"
+
+    @property
+    def method(self) -> str:
+        """How the lower bound was had: cone or sign branch and bound, a relaxation, or a bound without search."""
+        return self.certificate.method
+
+    @property
+    def best_objective(self) -> float:
+        """Lowest objective met: that of :attr:`better`, or of the network itself."""
+        return self.objective if self.better is None else self.better.objective(self.problem)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for the user."""
+        if self.is_global:
+            return f"Globally optimal: no network of any width is better by more than {max(self.gap, 1e-16):.1e}."
+        if self.is_global is False:
+            gain = relative_gap(self.objective, self.best_objective)
+            how = "adding one neuron lowers the objective" if self.escape else "a better network was found"
+            return (
+                f"Not optimal: {how}; the best one met is better by {gain:.1e}, none is by more than {self.gap:.1e}."
+            )
+        return f"Not decided: no better network was found, and none is better by more than {self.gap:.1e}."
+
+    def __repr__(self) -> str:
+        """Key figures on one line."""
+        return (
+            f"NetworkCertificate(is_global={self.is_global}, objective={self.objective:.9g}, "
+            f"lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, method={self.method!r})"
+        )
+
+
+def certify(
+    problem: Problem,
+    network: ReLUNetwork,
+    *,
+    method: str = "auto",
+    tol: float = 1e-9,
+    time_limit: float | None = None,
+    random_state: int = 0,
+) -> NetworkCertificate:
+    r"""Judge a network against all networks of all widths.
+
+    The lower bound comes from a dual vector that is scaled by a proved bound of its norm,
+
+    .. math:: p^* \ge \max_{0 \le t \le \beta / \bar\tau} -\ell^*(-t \nu), \qquad
+              \bar\tau \ge \max_{\|u\| \le 1} |\nu^T (X u)_+| ,
+
+    where :math:`\nu` is that of the network, of the best network found on the way, or of a relaxation.
+
+    Parameters
+    ----------
+    problem : Problem
+        Data, loss and weight decay ``beta > 0``; with ``output_bias_decay`` for networks with an output bias.
+    network : ReLUNetwork
+        Any network with one output, trained by whatever means.
+    method : {"auto", "enumeration", "relaxation", "dual"}
+        How the bound is had. "enumeration" searches all activation patterns by branch and bound, which ends for data of
+        rank up to 5 or some tens of samples; "relaxation" bounds the optimum by a semidefinite program without any
+        patterns; "dual" bounds the norm of the network's own dual vector only, in a moment. "auto" enumerates where
+        that ends and relaxes elsewhere.
+    tol : float, default 1e-9
+        Relative gap up to which the network counts as globally optimal.
+    time_limit : float, optional
+        Seconds. Without one, enumeration runs to its end and everything else stops after 60 seconds.
+    random_state : int, default 0
+        Seed of the search for better networks.
+
+    Returns
+    -------
+    NetworkCertificate
+
+    Raises
+    ------
+    ValueError
+        If the network does not fit the problem, ``beta`` is 0, or an option is out of range.
+
+    References
+    ----------
+    Pilanci and Ergen (2020), "Neural networks are convex regularizers", Theorem 1.
+
+    Examples
+    --------
+    >>> from cvxnn import Problem, ReLUNetwork
+    >>> problem = Problem([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]], [1.0, 0.0, 1.0], beta=0.1)
+    >>> judged = certify(problem, ReLUNetwork([[0.0, 1.0]], [0.5]))
+    >>> judged.is_global, judged.escape is not None, round(judged.lower_bound, 6)
+    (False, True, 0.185)
+    >>> certify(problem, judged.better).is_global
+    True
+    """
+    start = time.perf_counter()
+    _validate(problem, network, method)
+    tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
+    limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
+    with blas_threads(problem):
+        judge = _Judge(problem, network, tol, start, limit, random_state)
+        judge.run(method)
+    return judge.report()
+
+
+def _validate(problem: Problem, network: ReLUNetwork, method: str) -> None:
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
+    if not isinstance(network, ReLUNetwork):
+        raise ValueError(
+            f"network must be a cvxnn.ReLUNetwork; got {type(network).__name__} "
+            "(cvxnn.interop reads PyTorch, scikit-learn and ONNX networks)."
+        )
+    if network.n_features != problem.n_features:
+        hint = "; a hidden bias needs a column of ones in X" if network.n_features == problem.n_features + 1 else ""
+        raise ValueError(
+            f"network takes {network.n_features} features but the problem has {problem.n_features}{hint}."
+        )
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}.")
+    if problem.beta == 0.0:
+        raise ValueError("beta is 0; without weight decay there is no certificate, certify needs beta > 0.")
+
+
+class _Judge:
+    """Bounds and better networks, collected as long as there is time."""
+
+    def __init__(
+        self, problem: Problem, network: ReLUNetwork, tol: float, start: float, limit: float | None, seed: int
+    ) -> None:
+        self.problem, self.network, self.tol, self.start, self.seed = problem, network, tol, start, seed
+        self.limit = limit
+        self.fit = network(problem.X)
+        self.objective = network.objective(problem)
+        self.dual = problem.dual_vector(self.fit)
+        self.escape: Escape | None = None
+        self.better: ReLUNetwork | None = None
+        self.best = self.objective
+        self.interrupted = False
+        self.certificate, _ = certify_global(problem, self.fit, self.objective, tol=tol, method="cheap")
+
+    def run(self, method: str) -> None:
+        """Look for an escape, then for better networks and bounds by the chosen method."""
+        exact = is_exact(self.problem, certify=True)
+        try:
+            self._search()
+            if method == "enumeration" or (method == "auto" and exact):
+                self._enumerate()
+            elif method != "dual":
+                self.limit = _DEFAULT_SECONDS if self.limit is None else self.limit
+                self._relax()
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def report(self) -> NetworkCertificate:
+        """Verdict from what was collected."""
+        gap = relative_gap(self.objective, self.certificate.lower_bound)
+        optimal = gap <= self.tol
+        beaten = self.best < self.objective - max(_SHARE_OF_TOL * self.tol, 1e-13) * abs(self.objective)
+        verdict = True if optimal else (False if beaten else None)
+        balance, own = _residuals(self.problem, self.network, self.dual)
+        escape = None if optimal or self.escape is None else (self.escape.w, self.escape.a)
+        return NetworkCertificate(
+            problem=self.problem,
+            network=self.network,
+            objective=self.objective,
+            lower_bound=self.certificate.lower_bound,
+            is_global=verdict,
+            escape=escape,
+            better=self.better if beaten and not optimal else None,
+            dual=self.dual,
+            certificate=self.certificate,
+            balance_residual=balance,
+            stationarity_residual=own,
+            tol=self.tol,
+            seconds=time.perf_counter() - self.start,
+            interrupted=self.interrupted,
+        )
+
+    def _remaining(self, share: float = 1.0) -> float | None:
+        if self.limit is None:
+            return None
+        return max(share * (self.limit - (time.perf_counter() - self.start)), 0.0)
+
+    def _search(self) -> None:
+        """Look for an escape among the ascents from many directions, those of the neurons included."""
+        seconds = self._remaining(_SHARE_OF_SEARCH)
+        found = search(
+            self.problem.X,
+            self.dual,
+            starts=self.network.W[np.any(self.network.W != 0, axis=1)],
+            threshold=self.problem.beta,
+            random_state=self.seed,
+            time_limit=_SEARCH_SECONDS if seconds is None else min(seconds, _SEARCH_SECONDS),
+        )
+        self._try_escapes(found.directions, found.signs)
+
+    def _try_escapes(self, directions: FloatArray, signs: npt.NDArray[np.floating | np.integer]) -> None:
+        escape = best_escape(self.problem, self.network, directions, signs)
+        if escape is not None and (self.escape is None or escape.objective < self.escape.objective):
+            self.escape = escape
+            self._offer(with_neuron(self.network, escape.w, escape.a))
+
+    def _offer(self, network: ReLUNetwork) -> None:
+        objective = network.objective(self.problem)
+        if objective < self.best:
+            self.better, self.best = network, objective
+
+    def _keep(self, certificate: Certificate) -> None:
+        if certificate.lower_bound > self.certificate.lower_bound:
+            self.certificate = certificate
+
+    def _enumerate(self) -> None:
+        """Bound over all patterns, at the network's own dual vector and at that of the best network."""
+        if self.problem.output_bias_decay is None:
+            solution = solve(
+                self.problem,
+                tol=0.1 * self.tol,
+                certify=True,
+                time_limit=self._remaining(),
+                warm_start=self.network,
+                random_state=self.seed,
+            )
+            self.interrupted = solution.status is Status.INTERRUPTED
+            self._offer(solution.network)
+            if solution.scope == "global":
+                self._keep(solution.certificate)
+            if self.interrupted:
+                return
+        if relative_gap(self.objective, self.certificate.lower_bound) > self.tol and self.escape is None:
+            self._price()
+
+    def _price(self) -> None:
+        """Branch and bound at the network's own dual vector: it proves the network, or finds the neuron to add."""
+        certificate, pricing = certify_global(
+            self.problem,
+            self.fit,
+            self.objective,
+            tol=self.tol,
+            time_limit=self._remaining(),
+            starts=self.network.W if self.network.width else None,
+        )
+        self._keep(certificate)
+        self._try_escapes(pricing.directions, pricing.signs)
+        self.interrupted = self.interrupted or pricing.interrupted
+
+    def _relax(self) -> None:
+        raise NotImplementedError
+
+
+def _residuals(problem: Problem, network: ReLUNetwork, dual: FloatArray) -> tuple[float, float]:
+    """Balance and own stationarity of the neurons, relative."""
+    size_w, size_a = np.linalg.norm(network.W, axis=1), np.abs(network.a)
+    larger = np.maximum(size_w, size_a)
+    balance = np.divide(np.abs(size_w - size_a), larger, out=np.zeros_like(larger), where=larger > 0)
+    live = (size_w > 0) & (size_a > 0)
+    directions = network.W[live] / size_w[live, None]
+    values = np.sign(network.a[live]) * (np.maximum(directions @ problem.X.T, 0.0) @ dual)
+    own = np.abs(values / problem.beta - 1.0)
+    return float(np.max(balance, initial=0.0)), float(np.max(own, initial=0.0))
