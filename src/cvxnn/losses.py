@@ -183,7 +183,12 @@ class HuberLoss(Loss):
 
 @dataclass(frozen=True)
 class LogisticLoss(Loss):
-    """Logistic loss ``log(1 + exp(-y f))`` for labels ``y`` in {-1, +1}.
+    """Logistic loss ``log(1 + exp(-y (f + offset)))`` for labels ``y`` in {-1, +1}.
+
+    Parameters
+    ----------
+    offset : float, default 0.0
+        Constant added to every fitted value.
 
     Examples
     --------
@@ -192,31 +197,34 @@ class LogisticLoss(Loss):
     0.693147
     """
 
+    offset: float = 0.0
     name: ClassVar[str] = "logistic"
     curvature: ClassVar[float] = 0.25
     strictly_convex: ClassVar[bool] = True
     labels: ClassVar[bool] = True
 
     def value(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-        return float(np.sum(weight * np.logaddexp(0.0, -y * fit)))
+        return float(np.sum(weight * np.logaddexp(0.0, -y * (fit + self.offset))))
 
     def gradient(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
-        return -weight * y * expit(-y * fit)
+        return -weight * y * expit(-y * (fit + self.offset))
 
     def hessian(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
         del y
-        return weight * expit(fit) * expit(-fit)
+        moved = fit + self.offset
+        return weight * expit(moved) * expit(-moved)
 
     def dual_value(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
         q = _ratio(y * nu, weight)
         if np.any((q < 0.0) | (q > 1.0)):
             return -np.inf
-        return float(np.sum(-weight * (xlogy(q, q) + xlogy(1.0 - q, 1.0 - q))))
+        return float(np.sum(-weight * (xlogy(q, q) + xlogy(1.0 - q, 1.0 - q)) - self.offset * nu))
 
     def dual_magnitude(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
         q = np.clip(_ratio(y * nu, weight), 0.0, 1.0)
         # 1 - q is rounded before its logarithm is taken: an absolute error of one unit per sample.
-        return float(np.sum(weight * (np.abs(xlogy(q, q)) + np.abs(xlogy(1.0 - q, 1.0 - q)) + 1.0)))
+        entropy = np.abs(xlogy(q, q)) + np.abs(xlogy(1.0 - q, 1.0 - q)) + 1.0
+        return float(np.sum(weight * entropy + np.abs(self.offset * nu)))
 
     def dual_scale_limit(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
         q = _ratio(y * nu, weight)
@@ -228,7 +236,12 @@ class LogisticLoss(Loss):
 
 @dataclass(frozen=True)
 class SquaredHingeLoss(Loss):
-    """Squared hinge ``1/2 (1 - y f)_+^2`` for labels ``y`` in {-1, +1}.
+    """Squared hinge ``1/2 (1 - y (f + offset))_+^2`` for labels ``y`` in {-1, +1}.
+
+    Parameters
+    ----------
+    offset : float, default 0.0
+        Constant added to every fitted value.
 
     Examples
     --------
@@ -237,29 +250,30 @@ class SquaredHingeLoss(Loss):
     0.5
     """
 
+    offset: float = 0.0
     name: ClassVar[str] = "squared_hinge"
     curvature: ClassVar[float] = 1.0
     strictly_convex: ClassVar[bool] = False
     labels: ClassVar[bool] = True
 
     def value(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-        margin = np.maximum(1.0 - y * fit, 0.0)
+        margin = np.maximum(1.0 - y * (fit + self.offset), 0.0)
         return 0.5 * float(np.sum(weight * margin * margin))
 
     def gradient(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
-        return -weight * y * np.maximum(1.0 - y * fit, 0.0)
+        return -weight * y * np.maximum(1.0 - y * (fit + self.offset), 0.0)
 
     def hessian(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
-        return weight * (y * fit <= 1.0)
+        return weight * (y * (fit + self.offset) <= 1.0)
 
     def dual_value(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
         q = _ratio(y * nu, weight)
         if np.any(q < 0.0):
             return -np.inf
-        return float(np.sum(y * nu * (1.0 - 0.5 * q)))
+        return float(np.sum(y * nu * (1.0 - 0.5 * q) - self.offset * nu))
 
     def dual_magnitude(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-        return float(np.sum(np.abs(nu) * (1.0 + 0.5 * np.abs(_ratio(nu, weight)))))
+        return float(np.sum(np.abs(nu) * (1.0 + abs(self.offset) + 0.5 * np.abs(_ratio(nu, weight)))))
 
     def dual_scale_limit(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
         q = _ratio(y * nu, weight)

@@ -13,6 +13,7 @@ from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, sample_patterns
 from cvxnn.problem import Problem, require_no_output_bias
 from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
+from cvxnn.programs.output_bias import solve_output_bias
 from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
@@ -92,7 +93,6 @@ def solve(
     recorder = Recorder(verbose)
     if not isinstance(problem, Problem):
         raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
-    require_no_output_bias(problem, "solve")
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
     if time_limit is not None:
         time_limit = as_number(time_limit, "time_limit", minimum=0.0)
@@ -105,6 +105,7 @@ def solve(
         )
     with blas_threads(problem):
         if isinstance(architecture, GatedReLU):
+            require_no_output_bias(problem, "solve with GatedReLU")
             solution = solve_gated(
                 problem,
                 architecture,
@@ -118,7 +119,10 @@ def solve(
             listed = _listed_patterns(patterns, problem, seed)
             start = _relu_start(warm_start, problem)
             options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed)
-            solution = solve_relu(problem, options, recorder)
+            if problem.output_bias_decay is None:
+                solution = solve_relu(problem, options, recorder)
+            else:
+                solution = solve_output_bias(problem, options, recorder)
         else:
             raise ValueError(f"architecture must be ReLU() or GatedReLU(gates); got {architecture!r}.")
     if throw and not solution.status.converged:

@@ -115,9 +115,7 @@ class NetworkCertificate:
         if self.is_global is False:
             gain = relative_gap(self.objective, self.best_objective)
             how = "adding one neuron lowers the objective" if self.escape else "a better network was found"
-            return (
-                f"Not optimal: {how}; the best one met is better by {gain:.1e}, none is by more than {self.gap:.1e}."
-            )
+            return f"Not optimal: {how}; the best one met is better by {gain:.1e}, none is by more than {self.gap:.1e}."
         return f"Not decided: no better network was found, and none is better by more than {self.gap:.1e}."
 
     def __repr__(self) -> str:
@@ -207,9 +205,7 @@ def _validate(problem: Problem, network: ReLUNetwork, method: str) -> None:
         )
     if network.n_features != problem.n_features:
         hint = "; a hidden bias needs a column of ones in X" if network.n_features == problem.n_features + 1 else ""
-        raise ValueError(
-            f"network takes {network.n_features} features but the problem has {problem.n_features}{hint}."
-        )
+        raise ValueError(f"network takes {network.n_features} features but the problem has {problem.n_features}{hint}.")
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}.")
     if problem.beta == 0.0:
@@ -306,21 +302,20 @@ class _Judge:
 
     def _enumerate(self) -> None:
         """Bound over all patterns, at the network's own dual vector and at that of the best network."""
-        if self.problem.output_bias_decay is None:
-            solution = solve(
-                self.problem,
-                tol=0.1 * self.tol,
-                certify=True,
-                time_limit=self._remaining(),
-                warm_start=self.network,
-                random_state=self.seed,
-            )
-            self.interrupted = solution.status is Status.INTERRUPTED
-            self._offer(solution.network)
-            if solution.scope == "global":
-                self._keep(solution.certificate)
-            if self.interrupted:
-                return
+        solution = solve(
+            self.problem,
+            tol=0.1 * self.tol,
+            certify=True,
+            time_limit=self._remaining(),
+            warm_start=self.network,
+            random_state=self.seed,
+        )
+        self.interrupted = solution.status is Status.INTERRUPTED
+        self._offer(solution.network)
+        if solution.scope == "global":
+            self._keep(solution.certificate)
+        if self.interrupted:
+            return
         if relative_gap(self.objective, self.certificate.lower_bound) > self.tol and self.escape is None:
             self._price()
 

@@ -111,11 +111,11 @@ class _WeightedLoss(InteriorLoss):
 
 
 class _HingeLoss(_WeightedLoss):
-    """Squared hinge: ``a >= 0`` and ``b = a / w - 1 + y f >= 0`` with ``a b -> 0``; the gradient is ``-y a``."""
+    """Squared hinge: ``a >= 0`` and ``b = a / w - 1 + y (f + offset) >= 0`` with ``a b -> 0``; the gradient is ``-y a``."""
 
-    def __init__(self, problem: Problem, fit: FloatArray, centre: float) -> None:
+    def __init__(self, problem: Problem, fit: FloatArray, offset: float, centre: float) -> None:
         super().__init__(problem, fit)
-        margin = 1.0 - self.y * fit[self.live]
+        margin = 1.0 - self.y * (fit[self.live] + offset)
         # a b = centre with b = a / w - margin, solved for the positive root without cancellation.
         product = 4.0 * centre / self.weight
         root = np.sqrt(margin**2 + product)
@@ -257,16 +257,17 @@ class _HuberLoss(_BoxLoss):
 
 
 class _LogisticLoss(_BoxLoss):
-    """Logistic: a between 0 and ``-w y``, and ``link(a) = log((a - lo) / (hi - a))``."""
+    """Logistic: a between 0 and ``-w y``, and ``link(a) = log((a - lo) / (hi - a)) - offset``."""
 
-    def __init__(self, problem: Problem, fit: FloatArray, centre: float) -> None:
+    def __init__(self, problem: Problem, fit: FloatArray, offset: float, centre: float) -> None:
         super().__init__(problem, fit)
-        margin = np.clip(self.y * fit[self.live], -3.0, 3.0)
+        self.offset = offset
+        margin = np.clip(self.y * (fit[self.live] + offset), -3.0, 3.0)
         low, high = -self.weight * (self.y > 0), self.weight * (self.y < 0)
         self.place(low, high, -self.weight * self.y / (1.0 + np.exp(margin)), centre)
 
     def link(self, rooms: FloatArray) -> FloatArray:
-        return np.log(rooms[1]) - np.log(rooms[0])
+        return np.log(rooms[1]) - np.log(rooms[0]) - self.offset
 
     def link_slope(self) -> FloatArray:
         return np.sum(1.0 / self.rooms, axis=0)
@@ -276,9 +277,9 @@ def interior_loss(problem: Problem, fit: FloatArray, centre: float) -> InteriorL
     """Interior form of the loss of a problem at a fit, its complementary products near ``centre > 0``."""
     loss = problem.loss
     if isinstance(loss, LogisticLoss):
-        return _LogisticLoss(problem, fit, centre)
+        return _LogisticLoss(problem, fit, loss.offset, centre)
     if isinstance(loss, SquaredHingeLoss):
-        return _HingeLoss(problem, fit, centre)
+        return _HingeLoss(problem, fit, loss.offset, centre)
     if isinstance(loss, HuberLoss):
         return _HuberLoss(problem, fit, loss.delta, centre)
     return _SmoothLoss(problem, fit)

@@ -123,20 +123,20 @@ def _loss_form(problem: Problem) -> _LossForm:
             [clarabel.NonnegativeConeT(2 * n)],
         )
     if isinstance(loss, SquaredHingeLoss):
-        # x >= 1 - y e and x >= 0
+        # x >= 1 - y (e + offset) and x >= 0
         cone_fit = sp.vstack([sp.diags_array(-y), sp.csc_array((n, n))], format="csc")
         cone = sp.vstack([-eye, -eye], format="csc")
-        rhs = np.concatenate([-np.ones(n), np.zeros(n)])
+        rhs = np.concatenate([y * loss.offset - 1.0, np.zeros(n)])
         return _LossForm(
             weight, np.zeros(n), empty, empty, np.zeros(0), cone_fit, cone, rhs, [clarabel.NonnegativeConeT(2 * n)]
         )
     if isinstance(loss, LogisticLoss):
-        return _logistic_form(y, weight)
+        return _logistic_form(y, weight, loss.offset)
     raise ValueError(f"loss {loss.name!r} has no conic form; accepted are squared, huber, squared_hinge and logistic.")
 
 
-def _logistic_form(y: FloatArray, weight: FloatArray) -> _LossForm:
-    """``t >= log(1 + exp(-y e))`` as ``exp(-y e - t) <= u, exp(-t) <= v, u + v <= 1``, x = (t, u, v)."""
+def _logistic_form(y: FloatArray, weight: FloatArray, offset: float) -> _LossForm:
+    """``t >= log(1 + exp(-y f))`` as ``exp(-y f - t) <= u, exp(-t) <= v, u + v <= 1``, f = e + offset, x = (t, u, v)."""
     n = len(y)
     j = np.arange(n)
     # Rows per sample: (-y e - t, 1, u) and (-t, 1, v) in the exponential cone, then 1 - u - v >= 0 at the end.
@@ -148,6 +148,7 @@ def _logistic_form(y: FloatArray, weight: FloatArray) -> _LossForm:
     data = np.concatenate([ones, -ones, ones, -ones, ones, ones])
     cone = sp.csc_array((data, (rows, columns)), shape=(7 * n, 3 * n))
     rhs = np.zeros(7 * n)
+    rhs[first] = -y * offset
     rhs[first + 1] = rhs[second + 1] = rhs[last] = 1.0
     cones = [clarabel.ExponentialConeT() for _ in range(2 * n)] + [clarabel.NonnegativeConeT(n)]
     empty = sp.csc_array((0, n))

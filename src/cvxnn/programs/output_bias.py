@@ -1,0 +1,234 @@
+r"""The ReLU program with an output bias: the best bias, and the best network for it.
+
+.. math:: \min_b\ \tfrac{\kappa}{2} b^2 + p(b), \qquad
+          p(b) = \min_{W, a}\ \mathrm{loss}((X W^T)_+ a + b) + \tfrac{\beta}{2}(\|W\|_F^2 + \|a\|^2)
+
+The program over all patterns is convex in its blocks and b together, so the function of b is convex, and its slope is
+:math:`\kappa b - \sum_j \nu_j` at the dual vector of the best network for b (envelope theorem). The root of the slope is
+bracketed and found by Brent's method; each value is a solve, started at the network before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+
+from cvxnn.certificates.certificate import certify_global
+from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.output_bias import best_shift, zero_sum
+from cvxnn.losses import HuberLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
+from cvxnn.networks import ReLUNetwork
+from cvxnn.problem import Problem
+from cvxnn.programs.relu import ReLUOptions, is_exact, solve_relu
+from cvxnn.progress import Recorder
+from cvxnn.solution import Solution, Status
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["fixed_bias", "solve_output_bias"]
+
+_MOST_SOLVES = 60
+_CERTIFY_SECONDS = 60.0
+_TIE = 1e-12
+_EPS = float(np.finfo(np.float64).eps)
+
+
+class _Enough(Exception):
+    """The tolerance is met, or a limit: no further value of the slope is wanted."""
+
+
+def fixed_bias(problem: Problem, bias: float) -> Problem:
+    """Problem without an output bias whose networks, with the given one added, have the same loss."""
+    loss, y = problem.loss, problem.y
+    if isinstance(loss, SquaredLoss | HuberLoss):
+        y = y - bias
+    elif isinstance(loss, LogisticLoss | SquaredHingeLoss):
+        loss = replace(loss, offset=loss.offset + bias)
+    else:
+        raise ValueError(f"loss {loss.name!r} cannot be trained with an output bias; solve without output_bias_decay.")
+    return Problem(problem.X, y, problem.beta, loss, sample_weight=problem.sample_weight)
+
+
+def solve_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
+    """Solve the ReLU program and its output bias together; see :func:`cvxnn.programs.relu.solve_relu`."""
+    search = _BiasSearch(problem, options, recorder)
+    start = options.warm_start.output_bias if options.warm_start is not None else _first_bias(problem)
+    with contextlib.suppress(_Enough):
+        search.run(start)
+    return search.report()
+
+
+def _first_bias(problem: Problem) -> float:
+    """Best constant fit, shrunk by its decay."""
+    shift = best_shift(problem, np.zeros(problem.n_samples))
+    curvature = float(np.sum(problem.loss_hessian(np.full(problem.n_samples, shift))))
+    decay = problem.output_bias_decay or 0.0
+    return shift * curvature / (curvature + decay) if curvature + decay > 0.0 else 0.0
+
+
+class _BiasSearch:
+    """Values of the slope at biases, and the best network and certificate among them."""
+
+    def __init__(self, problem: Problem, options: ReLUOptions, recorder: Recorder) -> None:
+        self.problem, self.options, self.recorder = problem, options, recorder
+        self.decay = problem.output_bias_decay or 0.0
+        self.network = options.warm_start
+        self.solution: Solution | None = None
+        self.best: Solution | None = None
+        self.bound = 0.0
+        self.solves = 0
+        self.sides: dict[float, tuple[FloatArray, float]] = {}
+        # The program for a fixed bias can be solved no better than to rounding, and its slope not either.
+        self.tol = max(0.1 * options.tol, 1e-13)
+
+    def run(self, start: float) -> None:
+        slope = self.slope(start)
+        scale = max(abs(start), float(np.ptp(self.problem.y)), 1e-8)
+        curvature = float(np.sum(self.problem.sample_weight)) * self.problem.loss.curvature + self.decay
+        step = -slope / curvature
+        if step == 0.0:
+            raise _Enough
+        other, low, low_slope = start + step, start, slope
+        while True:
+            value = self.slope(other)
+            if value * slope <= 0.0:
+                break
+            # The slope changes no faster than by the curvature: such steps fall short of the root, so they grow.
+            secant = -value * (other - low) / (value - low_slope) if value != low_slope else math.inf
+            step = math.copysign(min(max(1.5 * abs(secant), abs(step)), 8.0 * abs(step) + 1e-3 * scale), step)
+            low, low_slope, other = other, value, other + step
+        if value != 0.0:
+            brentq(self.slope, *sorted((low, other)), xtol=1e-15 * scale, rtol=4.0 * _EPS, maxiter=_MOST_SOLVES)
+
+    def slope(self, bias: float) -> float:
+        """Slope at a bias, by a solve; keeps what is better and stops the search when that is enough."""
+        remaining = None
+        if self.options.time_limit is not None:
+            remaining = max(self.options.time_limit - self.recorder.seconds, 0.0)
+        if self.best is not None and (self.solves >= _MOST_SOLVES or remaining == 0.0):
+            raise _Enough
+        options = replace(
+            self.options,
+            tol=self.tol,
+            certify=self.options.certify and is_exact(self.problem, certify=True),
+            warm_start=None if self.network is None else replace(self.network, output_bias=0.0),
+            time_limit=remaining,
+        )
+        solution = solve_relu(fixed_bias(self.problem, bias), options, Recorder(False))
+        self.solves += 1
+        network = replace(solution.network, output_bias=bias)
+        self.network = network
+        self._keep(solution, network)
+        if self.best is not None and (
+            self.best.certificate.gap <= self.options.tol or solution.status in (Status.INTERRUPTED, Status.TIME_LIMIT)
+        ):
+            raise _Enough
+        return self.decay * bias - float(np.sum(solution.dual))
+
+    def _keep(self, solution: Solution, network: ReLUNetwork) -> None:
+        """Certificate for the problem with its bias, from the dual vector of the problem at this bias."""
+        problem, proof = self.problem, solution.certificate
+        objective = network.objective(problem)
+        dual, norm_bound = proof.dual, proof.dual_norm_bound
+        if self.decay == 0.0:
+            if proof.scope == "global":
+                dual, norm_bound = self._balanced_dual(dual, norm_bound)
+            dual, norm_bound = self._zero_sum(dual, norm_bound)
+        bound, scale = scaled_dual_bound(problem, dual, norm_bound)
+        certificate = replace(
+            proof,
+            objective=objective,
+            lower_bound=bound,
+            global_lower_bound=bound if proof.scope == "global" else 0.0,
+            dual=dual,
+            scale=scale,
+            dual_norm_bound=norm_bound,
+        )
+        current = replace(solution, network=network, certificate=certificate)
+        self.bound = max(self.bound, bound)
+        if self.best is None or _better(current, self.best):
+            self.best = current
+        self.recorder.record(
+            "bias",
+            self.solves,
+            objective=self.best.objective,
+            lower_bound=0.0,
+            estimate=self.bound,
+            width=network.width,
+            violation=0.0,
+        )
+
+    def _balanced_dual(self, dual: FloatArray, norm_bound: float) -> tuple[FloatArray, float]:
+        """Mean of the last dual vectors on both sides of the root whose entries sum to zero but for rounding.
+
+        The dual norm is convex, so the mean of the bounds bounds that of the mean.
+        """
+        total = float(np.sum(dual))
+        side = math.copysign(1.0, total)
+        self.sides[side] = dual, norm_bound
+        if -side not in self.sides or total == 0.0:
+            return dual, norm_bound
+        other, other_bound = self.sides[-side]
+        share = total / (total - float(np.sum(other)))
+        mixed = (1.0 - share) * dual + share * other
+        return mixed, max(norm_bound, other_bound) * (1.0 + 8.0 * _EPS)
+
+    def _zero_sum(self, dual: FloatArray, norm_bound: float) -> tuple[FloatArray, float]:
+        """Entries that sum to zero exactly; the norm bound grows by as much as they may have moved it."""
+        exact = zero_sum(self.problem, dual)
+        norms = np.sqrt(np.sum(self.problem.X**2, axis=1)) * (1.0 + 8.0 * _EPS)
+        slack = 1.0 + (self.problem.n_samples + 8) * _EPS
+        # Rounding of the mean is covered by one unit of each entry.
+        moved = float((np.abs(exact - dual) + 4.0 * _EPS * np.abs(dual)) @ norms) * slack
+        return exact, (norm_bound + moved) * (1.0 + 4.0 * _EPS)
+
+    def report(self) -> Solution:
+        """Best solution with its status; the global bound where one was asked for or comes at once."""
+        assert self.best is not None
+        best, problem = self.best, self.problem
+        certificate = best.certificate
+        if certificate.scope == "patterns":
+            everywhere, pricing = certify_global(
+                problem,
+                best.network(problem.X),
+                best.objective,
+                nu=certificate.dual,
+                tol=self.options.tol,
+                time_limit=self._certify_seconds(),
+                method="auto" if self.options.certify else "cheap",
+            )
+            certificate = replace(
+                certificate,
+                lower_bound=max(certificate.lower_bound, everywhere.lower_bound),
+                global_lower_bound=everywhere.lower_bound,
+                dual_norm_attained=max(certificate.dual_norm_attained, pricing.lower),
+            )
+        status = best.status
+        met = certificate.gap <= self.options.tol
+        if met:
+            status = Status.GLOBAL_OPTIMUM if certificate.scope == "global" else Status.PATTERNS_OPTIMUM
+        elif status.converged:
+            status = Status.STALLED
+        return replace(
+            best, certificate=certificate, status=status, history=self.recorder.history(), n_iter=self.solves
+        )
+
+    def _certify_seconds(self) -> float | None:
+        if not self.options.certify:
+            return None
+        if self.options.time_limit is None:
+            return _CERTIFY_SECONDS
+        return max(self.options.time_limit - self.recorder.seconds, 0.0)
+
+
+def _better(first: Solution, second: Solution) -> bool:
+    """Whether the first has the lower objective or, where objectives tie, the smaller gap."""
+    tie = _TIE * abs(second.objective)
+    if abs(first.objective - second.objective) <= tie:
+        return first.gap < second.gap
+    return first.objective < second.objective

@@ -1,0 +1,73 @@
+"""Networks with an output bias: the optimum equals that of one conic program with a constant."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cvxnn import GatedReLU, HuberLoss, Problem, ReLUNetwork, Status, solve
+from cvxnn.landscape.certify import certify
+from cvxnn.losses import LogisticLoss, SquaredHingeLoss
+from cvxnn.programs.output_bias import fixed_bias
+from tests.certificates.test_output_bias import optimum_with_bias, random_problem
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.2, 3.0])
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_optimum(loss, decay):
+    problem = random_problem(5, loss, decay)
+    _, value = optimum_with_bias(problem)
+    s = solve(problem, tol=1e-9)
+    assert s.scope == "global" and s.status is Status.GLOBAL_OPTIMUM and s.gap <= 1e-9
+    assert s.objective == pytest.approx(value, rel=1e-8)
+    assert s.objective == s.network.objective(problem)
+    judged = certify(problem, s.network)
+    assert judged.is_global is True
+    worse = ReLUNetwork(s.network.W, s.network.a, s.network.output_bias + 0.1)
+    assert certify(problem, worse).is_global is False
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic", "squared_hinge", HuberLoss(0.7)])
+def test_a_fixed_bias_is_the_same_loss(loss):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((9, 2)), rng.choice([-1.0, 1.0], 9)
+    problem = Problem(X, y, beta=0.3, loss=loss, sample_weight=rng.random(9), output_bias_decay=0.0)
+    fixed = fixed_bias(problem, 0.8)
+    fit, nu = rng.standard_normal(9), rng.standard_normal(9)
+    assert fixed.loss_value(fit) == pytest.approx(problem.loss_value(fit + 0.8), rel=1e-14)
+    np.testing.assert_allclose(fixed.loss_gradient(fit), problem.loss_gradient(fit + 0.8), atol=1e-14)
+    np.testing.assert_allclose(fixed.loss_hessian(fit), problem.loss_hessian(fit + 0.8), atol=1e-14)
+    nu = problem.loss.project_dual(nu, y, problem.sample_weight)
+    assert fixed.dual_value(nu) == pytest.approx(problem.dual_value(nu) - 0.8 * float(np.sum(nu)), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [LogisticLoss(offset=1.3), SquaredHingeLoss(offset=-0.6)])
+@pytest.mark.parametrize("n", [6, 120])
+def test_solvers_know_the_offset(loss, n):
+    # 6 samples go to the conic solver, 120 to the structured interior point.
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((n, 2)), rng.choice([-1.0, 1.0], n)
+    s = solve(Problem(X, y, beta=0.1, loss=loss), tol=1e-9)
+    assert s.scope == "global" and s.gap <= 1e-9
+
+
+def test_real_size_without_enumeration():
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((80, 8))
+    y = np.maximum(X @ rng.standard_normal(8), 0.0) + 5.0 + 0.1 * rng.standard_normal(80)
+    problem = Problem(X, y, beta=8.0, output_bias_decay=0.0)
+    s = solve(problem)
+    assert s.status is Status.PATTERNS_OPTIMUM and s.gap <= 1e-6
+    assert abs(float(np.sum(y - s.network(X)))) <= 1e-3
+    assert s.objective < solve(Problem(X, y, beta=8.0)).objective
+    assert 0.0 < s.global_lower_bound < s.objective
+
+
+def test_limits_and_refusals():
+    problem = random_problem(0, "squared", 0.0)
+    s = solve(problem, time_limit=0.0)
+    assert s.status is Status.TIME_LIMIT and s.lower_bound <= s.objective
+    with pytest.raises(ValueError, match="output_bias_decay"):
+        solve(problem, architecture=GatedReLU(np.eye(2)))
+    one_class = Problem(np.eye(3), np.ones(3), beta=0.1, loss="logistic", output_bias_decay=0.0)
+    assert solve(one_class).lower_bound <= 1e-6
