@@ -175,7 +175,7 @@ def test_bad_input_gets_one_sentence():
         certify(problem, ReLUNetwork([[1.0, 1.0]], [1.0]))
     with pytest.raises(ValueError, match="method must be one of"):
         certify(problem, network, method="magic")
-    with pytest.raises(ValueError, match="must be a cvxnn.ReLUNetwork"):
+    with pytest.raises(ValueError, match=r"must be a cvxnn\.ReLUNetwork"):
         certify(problem, "network")
     with pytest.raises(ValueError, match="beta is 0"):
         certify(Problem([[1.0]], [1.0], beta=0.0), network)

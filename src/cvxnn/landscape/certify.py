@@ -51,7 +51,8 @@ class NetworkCertificate:
     lower_bound : float
         No network of any width has a lower objective; rounding is subtracted.
     is_global : bool or None
-        True: ``gap <= tol``. False: a better network is at hand (:attr:`better`), by more than ``tol / 100``. None: not decided within the limits; the bounds hold all the same.
+        True: ``gap <= tol``. False: a better network is at hand (:attr:`better`), by more than ``tol / 100``. None: not
+        decided within the limits; the bounds hold all the same.
     escape : (w, a) or None
         A neuron whose addition lowers the objective: ``w (d,)`` and ``a``, balanced, with the best mass. Scaled down
         it lowers it, too. None where none was found: certainly so where the network is optimal.

@@ -4,8 +4,8 @@ r"""The ReLU program with an output bias: the best bias, and the best network fo
           p(b) = \min_{W, a}\ \mathrm{loss}((X W^T)_+ a + b) + \tfrac{\beta}{2}(\|W\|_F^2 + \|a\|^2)
 
 The program over all patterns is convex in its blocks and b together, so the function of b is convex, and its slope is
-:math:`\kappa b - \sum_j \nu_j` at the dual vector of the best network for b (envelope theorem). The root of the slope is
-bracketed and found by Brent's method; each value is a solve, started at the network before.
+:math:`\kappa b - \sum_j \nu_j` at the dual vector of the best network for b (envelope theorem). The root of the slope
+is bracketed and found by Brent's method; each value is a solve, started at the network before.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class _WeightedLoss(InteriorLoss):
 
 
 class _HingeLoss(_WeightedLoss):
-    """Squared hinge: ``a >= 0`` and ``b = a / w - 1 + y (f + offset) >= 0`` with ``a b -> 0``; the gradient is ``-y a``."""
+    """Squared hinge: ``a >= 0``, ``b = a / w - 1 + y (f + offset) >= 0``, ``a b -> 0``; the gradient is ``-y a``."""
 
     def __init__(self, problem: Problem, fit: FloatArray, offset: float, centre: float) -> None:
         super().__init__(problem, fit)

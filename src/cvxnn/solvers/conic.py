@@ -136,7 +136,7 @@ def _loss_form(problem: Problem) -> _LossForm:
 
 
 def _logistic_form(y: FloatArray, weight: FloatArray, offset: float) -> _LossForm:
-    """``t >= log(1 + exp(-y f))`` as ``exp(-y f - t) <= u, exp(-t) <= v, u + v <= 1``, f = e + offset, x = (t, u, v)."""
+    """``t >= log(1 + exp(-y f))``, f = e + offset, as ``exp(-y f - t) <= u, exp(-t) <= v, u + v <= 1``, x = (t, u, v)."""
     n = len(y)
     j = np.arange(n)
     # Rows per sample: (-y e - t, 1, u) and (-t, 1, v) in the exponential cone, then 1 - u - v >= 0 at the end.
