@@ -19,6 +19,7 @@ LAYERS = {
     "solvers": {"programs", "landscape", "training"} | FACES,
     "patterns": {"solvers", "programs", "certificates", "landscape", "training"} | FACES,
     "programs": {"landscape", "training"} | FACES,
+    "landscape": FACES,
 }
 
 
@@ -73,8 +74,8 @@ def test_importing_cvxnn_is_light():
 
 
 def test_public_names():
-    names = ["Problem", "ReLUNetwork", "solve", "ReLURegressor", "ReLUClassifier", "patterns", "Solution", "Status"]
-    assert set(names) <= set(cvxnn.__all__)
+    names = ["Problem", "ReLUNetwork", "solve", "ReLURegressor", "ReLUClassifier", "Solution", "Status"]
+    assert {*names, "patterns", "landscape"} <= set(cvxnn.__all__)
     for name in cvxnn.__all__:
         assert hasattr(cvxnn, name)
         assert name in dir(cvxnn)

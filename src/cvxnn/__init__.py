@@ -2,13 +2,15 @@
 
 ``Problem`` holds data, loss and weight decay; ``solve`` finds the best network and a bound that proves how good it is;
 ``ReLURegressor`` and ``ReLUClassifier`` are the scikit-learn faces; ``patterns`` enumerates and samples activation
-patterns; ``GatedReLU`` is the architecture with fixed gates.
+patterns; ``landscape`` judges any network and reads the loss landscape; ``GatedReLU`` is the architecture with fixed
+gates.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cvxnn import landscape as landscape
 from cvxnn import patterns as patterns
 from cvxnn.architectures import GatedReLU as GatedReLU
 from cvxnn.architectures import ReLU as ReLU
@@ -39,6 +41,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Status",
+    "landscape",
     "patterns",
     "solve",
 ]

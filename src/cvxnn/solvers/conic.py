@@ -136,10 +136,11 @@ def _loss_form(problem: Problem) -> _LossForm:
 
 
 def _logistic_form(y: FloatArray, weight: FloatArray, offset: float) -> _LossForm:
-    """``t >= log(1 + exp(-y f))``, f = e + offset, as ``exp(-y f - t) <= u, exp(-t) <= v, u + v <= 1``, x = (t, u, v)."""
+    """``t >= log(1 + exp(-y f))`` with ``f = e + offset``, by two exponential cones, x = (t, u, v)."""
     n = len(y)
     j = np.arange(n)
-    # Rows per sample: (-y e - t, 1, u) and (-t, 1, v) in the exponential cone, then 1 - u - v >= 0 at the end.
+    # exp(-y f - t) <= u, exp(-t) <= v and u + v <= 1: the rows of a sample are (-y f - t, 1, u) and (-t, 1, v) in the
+    # exponential cone; 1 - u - v >= 0 comes at the end.
     first, second, last = 6 * j, 6 * j + 3, 6 * n + j
     cone_fit = sp.csc_array((y, (first, j)), shape=(7 * n, n))
     ones = np.ones(n)
