@@ -12,12 +12,14 @@ from cvxnn.certificates.cone_bounds import cone_bounds
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.output_bias import best_shift, zero_sum
 from cvxnn.certificates.pricing import PricingBound, pricing_bound
+from cvxnn.certificates.relaxation import RelaxationBound, relaxation_bound
+from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 Scope = Literal["global", "patterns"]
 
-__all__ = ["Certificate", "Scope", "certify_global", "certify_patterns", "relative_gap"]
+__all__ = ["Certificate", "Scope", "certify_global", "certify_patterns", "certify_relaxation", "relative_gap"]
 
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -166,6 +168,44 @@ def certify_global(
         method=pricing.method,
     )
     return certificate, pricing
+
+
+def certify_relaxation(
+    problem: Problem,
+    network: ReLUNetwork,
+    *,
+    tol: float = 1e-6,
+    time_limit: float | None = None,
+) -> tuple[Certificate, RelaxationBound]:
+    """Certificate of scope "global" for a network from the doubly non-negative relaxation, without any patterns.
+
+    Parameters
+    ----------
+    problem : Problem
+        Without an output bias.
+    network : ReLUNetwork
+        The better it is, the sooner the relaxation gets tight.
+    tol : float
+        Relative gap at which to stop.
+    time_limit : float, optional
+        Seconds; without one the relaxation runs until it stalls.
+    """
+    objective = network.objective(problem)
+    relaxed = relaxation_bound(problem, time_limit=time_limit, target_gap=tol, upper=objective, warm_start=network)
+    values = relaxed.signs * (np.maximum(relaxed.directions @ problem.X.T, 0.0) @ relaxed.dual)
+    certificate = Certificate(
+        objective=objective,
+        lower_bound=relaxed.lower_bound,
+        scope="global",
+        global_lower_bound=relaxed.lower_bound,
+        dual=relaxed.dual,
+        scale=relaxed.scale,
+        dual_norm_bound=relaxed.dual_norm_bound,
+        dual_norm_attained=float(np.max(values, initial=0.0)),
+        n_patterns=None,
+        method=f"relaxation by {relaxed.method}",
+    )
+    return certificate, relaxed
 
 
 def certify_patterns(

@@ -34,10 +34,33 @@ class LossName(StrEnum):
     SQUARED_HINGE = "squared_hinge"
 
 
+class ForeignLoss(StrEnum):
+    """Words of --loss for networks of other programs."""
+
+    MSE = "mse"
+    SQUARED = "squared"
+    HUBER = "huber"
+    SMOOTH_L1 = "smooth_l1"
+    BCE_WITH_LOGITS = "bce_with_logits"
+    SOFT_MARGIN = "soft_margin"
+    LOGISTIC = "logistic"
+    SQUARED_HINGE = "squared_hinge"
+
+
+class Reduction(StrEnum):
+    """Words of --reduction."""
+
+    MEAN = "mean"
+    SUM = "sum"
+
+
 TablePath = Annotated[
     Path, typer.Argument(metavar="DATA", help="Table: .csv, .tsv, .parquet, or .npz with X (n, d) and y (n,).")
 ]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file written by cvxnn fit.")]
+NetworkPath = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Model file of cvxnn fit, or .pt, .pth, .onnx, .safetensors of others.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 
 
@@ -129,22 +152,62 @@ def predict(
 
 @app.command()
 def certify(
-    model: ModelPath,
+    model: NetworkPath,
     data: TablePath,
-    target: Annotated[str | None, typer.Option(help="Target column, if it has another name than in training.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target column; needed unless MODEL was written by cvxnn fit.")
+    ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds for the bound.")] = 60.0,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="As given to the optimiser of PyTorch: half of it times the squares.")
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Instead of --weight-decay: in the units of the summed loss of cvxnn.")
+    ] = None,
+    loss: Annotated[
+        ForeignLoss | None, typer.Option(help="mse unless --beta is given, then squared (half of mse).")
+    ] = None,
+    huber_delta: Annotated[float | None, typer.Option(help="Width of huber and smooth_l1; 1 if not given.")] = None,
+    reduction: Annotated[
+        Reduction | None, typer.Option(help="Whether the loss was a mean or a sum over the rows; mean if not given.")
+    ] = None,
+    decay_biases: Annotated[
+        bool | None, typer.Option("--decay-biases/--no-decay-biases", help="Whether biases were decayed, too; yes.")
+    ] = None,
+    label_positive: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Class for which the output is large; 1 among 0 and 1.")
+    ] = None,
+    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
+    tol: Annotated[float | None, typer.Option(help="Relative gap that counts as proved; 1e-4 if not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a network on a table against all networks of all widths, from its weights alone.
 
-    Exit code 0: proved within the tolerance stored in the model. 1: not proved; the bounds hold all the same.
+    MODEL is a file of cvxnn fit, or of another program: a PyTorch state_dict (.pt, .pth), .onnx, or plain .safetensors.
+    The options from --weight-decay to --tol are for the latter: they say on what objective the network was trained.
+    Such a network gets the columns as they stand in the file, in that order, without the target and not standardised.
+
+    Exit code 0: proved within the tolerance (stored in the model, or --tol). 1: not proved; the bounds hold all the
+    same. 2: wrong usage, or unusable files.
     """
     from cvxnn.cli._common import plain_errors
 
     with plain_errors("nothing was proved"):
         from cvxnn.cli._certify import run
+        from cvxnn.cli._foreign import ForeignOptions
 
-        raise typer.Exit(run(model, data, target=target, time_limit=time_limit, as_json=as_json))
+        foreign = ForeignOptions(
+            weight_decay=weight_decay,
+            beta=beta,
+            loss=loss.value if loss else None,
+            huber_delta=huber_delta,
+            reduction=reduction.value if reduction else None,
+            decay_biases=decay_biases,
+            label_positive=label_positive,
+            drop=tuple(drop or ()),
+            tol=tol,
+        )
+        raise typer.Exit(run(model, data, target=target, time_limit=time_limit, foreign=foreign, as_json=as_json))
 
 
 @app.command()

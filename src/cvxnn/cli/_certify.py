@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from cvxnn.certificates.certificate import Certificate, certify_global, relative_gap
+from cvxnn.certificates.certificate import relative_gap
 from cvxnn.cli import _common as common
+from cvxnn.cli import _foreign
 from cvxnn.interop.model import FloatArray, Model, array_hash
 from cvxnn.interop.model_file import load_model
+from cvxnn.interop.network_files import is_foreign
 from cvxnn.interop.preprocessing import content_hash, split_rows
 from cvxnn.interop.tables import Table, read_table
+from cvxnn.landscape import NetworkCertificate
+from cvxnn.landscape import certify as certify_network
 from cvxnn.problem import Problem
 
 __all__ = ["run"]
@@ -31,10 +35,21 @@ class _Rows:
     warning: str | None
 
 
-def run(model_path: Path, data: Path, *, target: str | None, time_limit: float, as_json: bool) -> int:
+def run(
+    model_path: Path,
+    data: Path,
+    *,
+    target: str | None,
+    time_limit: float,
+    foreign: _foreign.ForeignOptions,
+    as_json: bool,
+) -> int:
     """Prove how far the network is from the best of any width; return the exit code."""
     common.require_positive(time_limit, "--time-limit")
+    if is_foreign(model_path):
+        return _foreign.run(model_path, data, target=target, time_limit=time_limit, options=foreign, as_json=as_json)
     model = load_model(model_path)
+    foreign.refuse_all()
     table = read_table(data)
     rows = _rows(model, table, target or model.target.name)
     start = time.perf_counter()
@@ -44,6 +59,7 @@ def run(model_path: Path, data: Path, *, target: str | None, time_limit: float, 
     lower = sum(proof.lower_bound for proof in proofs)
     gap = relative_gap(objective, lower)
     certified = gap <= model.tol
+    outputs = [_output_record(model, k, proof, rows.beta) for k, proof in enumerate(proofs)]
     if rows.warning:
         common.say(rows.warning)
     record = {
@@ -59,10 +75,13 @@ def run(model_path: Path, data: Path, *, target: str | None, time_limit: float, 
         "scope": "global",
         "certified_global": certified,
         "stored_objective": model.certificate.objective if rows.trained_on else None,
-        "dual_norm_attained_over_beta": max(proof.dual_norm_attained for proof in proofs) / rows.beta,
-        "dual_norm_bound_over_beta": max(proof.dual_norm_bound for proof in proofs) / rows.beta,
+        "best_objective": sum(proof.best_objective for proof in proofs),
+        "dual_norm_attained_over_beta": max(output["dual_norm_attained_over_beta"] for output in outputs),
+        "dual_norm_bound_over_beta": max(output["dual_norm_bound_over_beta"] for output in outputs),
+        "is_global": _is_global(certified, proofs),
+        "escape": None if certified else next((output["escape"] for output in outputs if output["escape"]), None),
         "seconds": seconds,
-        "outputs": [_output_record(model, k, proof, rows.beta) for k, proof in enumerate(proofs)],
+        "outputs": outputs,
     }
     if as_json:
         common.print_json(record)
@@ -94,42 +113,42 @@ def _problem(model: Model, rows: _Rows, output: int) -> Problem:
         raise common.CommandError(str(error)) from error
 
 
-def _proofs(model: Model, rows: _Rows, time_limit: float) -> list[Certificate]:
+def _proofs(model: Model, rows: _Rows, time_limit: float) -> list[NetworkCertificate]:
     start = time.perf_counter()
-    proofs: list[Certificate] = []
+    proofs: list[NetworkCertificate] = []
     n_outputs = model.target.n_outputs
     stopped = False
     for output in range(n_outputs):
         problem, network = _problem(model, rows, output), model.network_of(output)
         left = max(time_limit - (time.perf_counter() - start), 1e-3) / (n_outputs - output)
-        starts = network.W if network.width else None
-        proof, pricing = certify_global(
-            problem,
-            network(problem.X),
-            network.objective(problem),
-            tol=model.tol,
-            starts=starts,
-            time_limit=1e-3 if stopped else left,
-        )
-        stopped = stopped or pricing.interrupted
+        proof = certify_network(problem, network, tol=model.tol, time_limit=1e-3 if stopped else left)
+        stopped = stopped or proof.interrupted
         proofs.append(proof)
     return proofs
 
 
-def _output_record(model: Model, output: int, proof: Certificate, beta: float) -> dict[str, Any]:
+def _is_global(certified: bool, proofs: list[NetworkCertificate]) -> bool | None:
+    if certified:
+        return True
+    return False if any(proof.is_global is False for proof in proofs) else None
+
+
+def _output_record(model: Model, output: int, proof: NetworkCertificate, beta: float) -> dict[str, Any]:
+    dual = proof.certificate
     return {
         "class": model.target.classes[output] if model.target.kind == "multiclass" else None,
         "objective": proof.objective,
         "lower_bound": proof.lower_bound,
         "gap": proof.gap,
-        "dual_norm_attained_over_beta": proof.dual_norm_attained / beta,
-        "dual_norm_bound_over_beta": proof.dual_norm_bound / beta,
+        "dual_norm_attained_over_beta": dual.dual_norm_attained / beta,
+        "dual_norm_bound_over_beta": dual.dual_norm_bound / beta,
         "method": proof.method,
+        "is_global": proof.is_global,
+        "escape": None if proof.escape is None else {"w": proof.escape[0].tolist(), "a": proof.escape[1]},
     }
 
 
 def _report(record: dict[str, Any]) -> list[tuple[str, str]]:
-    attained, bound = record["dual_norm_attained_over_beta"], record["dual_norm_bound_over_beta"]
     where = "the training rows, reproduced" if record["training_data"] else "other data than in training"
     rows = [
         ("Data", f"{record['data']}: {record['n']} rows, {where}"),
@@ -137,14 +156,9 @@ def _report(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("Lower bound", f"{record['lower_bound']:.9g}"),
         ("Gap", f"{record['gap']:.1e} (tolerance {record['tol']:g})"),
         ("Scope", common.SCOPES["global"]),
-        ("Dual norm", f"between {attained:.6g} and {bound:.6g} times beta; at most 1 at an optimum"),
+        ("Best met", f"{record['best_objective']:.9g}"),
     ]
-    if record["certified_global"]:
-        verdict = "certified: no network of any width is better by more than the gap"
-    elif attained > 1.0 + record["tol"]:
-        verdict = "not certified: adding a neuron lowers the objective"
-    else:
-        verdict = "not decided: no clearly better neuron was found, but the bound is not tight enough"
+    verdict = _foreign.verdict(record)
     return [*rows, ("Verdict", verdict), ("Time", f"{record['seconds']:.2f} s")]
 
 

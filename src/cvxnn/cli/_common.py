@@ -27,6 +27,7 @@ __all__ = [
     "plain_errors",
     "print_json",
     "print_report",
+    "print_text",
     "require_positive",
     "say",
     "shell_words",
@@ -136,6 +137,11 @@ def print_report(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
         typer.echo(f"{label:<{width}}  {value}")
+
+
+def print_text(text: str) -> None:
+    """Print text on stdout."""
+    typer.echo(text)
 
 
 def shell_words(advice: str) -> str:

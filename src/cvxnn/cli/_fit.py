@@ -10,11 +10,11 @@ from typing import Any
 from cvxnn import __version__
 from cvxnn.cli import _common as common
 from cvxnn.cli._progress import watch
-from cvxnn.cli._training import Outcome, Prepared, prepare, solve_outputs
+from cvxnn.cli._training import Outcome, Prepared, prepare, solve_outputs, target_name
 from cvxnn.interop.model import Model, StoredCertificate, array_hash
 from cvxnn.interop.model_file import save_model
 from cvxnn.interop.preprocessing import content_hash
-from cvxnn.interop.tables import Table, listing, read_table
+from cvxnn.interop.tables import Table, read_table
 from cvxnn.networks import ReLUNetwork
 
 __all__ = ["FitOptions", "run"]
@@ -47,7 +47,7 @@ def run(options: FitOptions) -> int:
     """Train, write the model, report; return the exit code."""
     _check(options)
     table = read_table(options.data)
-    target = _target_name(options, table)
+    target = target_name(options.target, options.data, table)
     prepared = prepare(
         table,
         target,
@@ -85,14 +85,6 @@ def _check(options: FitOptions) -> None:
     if not (math.isfinite(options.test_size) and 0.0 <= options.test_size < 1.0):
         raise common.CommandError(f"--test-size must lie in [0, 1); got {options.test_size:g}.")
     common.check_destination(options.out, [options.data])
-
-
-def _target_name(options: FitOptions, table: Table) -> str:
-    if options.target is not None:
-        return options.target
-    if options.data.suffix.lower() == ".npz" and "y" in table:
-        return "y"
-    raise common.CommandError(f"--target COLUMN is needed; the columns of {table.source} are {listing(table.names)}.")
 
 
 def _draft(options: FitOptions, table: Table, prepared: Prepared) -> Model:

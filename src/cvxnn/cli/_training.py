@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn import Problem, ReLUNetwork, Solution, Status, solve
+from cvxnn.cli._common import CommandError
 from cvxnn.cli._progress import Watch
 from cvxnn.interop.model import StoredCertificate
 from cvxnn.interop.preprocessing import MAX_CATEGORIES, IntArray, Preprocessing, Target, split_rows
@@ -17,7 +19,7 @@ from cvxnn.interop.tables import Column, Table, TableError, listing
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Outcome", "Prepared", "choose_loss", "prepare", "solve_outputs"]
+__all__ = ["Outcome", "Prepared", "choose_loss", "prepare", "solve_outputs", "target_name"]
 
 _CLASSIFIERS = ("logistic", "squared_hinge")
 _FEW = 20
@@ -49,6 +51,15 @@ class Outcome:
     status: Status
     solutions: tuple[Solution | None, ...]
     seconds: float
+
+
+def target_name(asked: str | None, data: Path, table: Table) -> str:
+    """Name of the target: as asked, or "y" in an .npz file."""
+    if asked is not None:
+        return asked
+    if data.suffix.lower() == ".npz" and "y" in table:
+        return "y"
+    raise CommandError(f"--target COLUMN is needed; the columns of {table.source} are {listing(table.names)}.")
 
 
 def prepare(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_number
-from cvxnn.certificates.certificate import Certificate, certify_global, relative_gap
+from cvxnn.certificates.certificate import Certificate, certify_global, certify_relaxation, relative_gap
 from cvxnn.landscape._escape import Escape, best_escape, with_neuron
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import search
@@ -33,6 +33,7 @@ _DEFAULT_SECONDS = 60.0
 _SEARCH_SECONDS = 2.0
 _SHARE_OF_SEARCH = 0.3
 _SHARE_OF_SOLVE = 0.25
+_FAR = 1e-3
 _SHARE_OF_TOL = 0.01
 """A network counts as beaten when another one is better by this fraction of the tolerance: more than rounding."""
 
@@ -276,6 +277,8 @@ class _Judge:
     def _search(self) -> None:
         """Look for an escape among the ascents from many directions, those of the neurons included."""
         seconds = self._remaining(_SHARE_OF_SEARCH)
+        if seconds == 0.0:
+            return
         found = search(
             self.problem.X,
             self.dual,
@@ -335,7 +338,30 @@ class _Judge:
         self.interrupted = self.interrupted or pricing.interrupted
 
     def _relax(self) -> None:
-        raise NotImplementedError
+        """Look for a better network for a part of the time, then relax for the rest of it."""
+        if self.problem.output_bias_decay is not None:
+            self._price()
+            return
+        # A network that one neuron improves by much is further from the best one than what a fresh search finds.
+        far = self.escape is not None and relative_gap(self.objective, self.escape.objective) > _FAR
+        solution = solve(
+            self.problem,
+            time_limit=self._remaining(_SHARE_OF_SOLVE),
+            warm_start=None if far else self.network,
+            random_state=self.seed,
+        )
+        self._offer(solution.network)
+        if solution.global_lower_bound > self.certificate.lower_bound and solution.scope == "global":
+            self._keep(solution.certificate)
+        self.interrupted = solution.status is Status.INTERRUPTED
+        remaining = self._remaining()
+        if self.interrupted or remaining == 0.0:
+            return
+        best = self.network if self.better is None else self.better
+        certificate, relaxed = certify_relaxation(self.problem, best, tol=self.tol, time_limit=remaining)
+        self._keep(certificate)
+        self._try_escapes(relaxed.directions, relaxed.signs)
+        self.interrupted = relaxed.interrupted
 
 
 def _residuals(problem: Problem, network: ReLUNetwork, dual: FloatArray) -> tuple[float, float]:
