@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["Image", "SignBlock"]
 
 _HALF = math.sqrt(0.5)
-_RELAX = 1.7
+_RELAX = 1.8
 """Over-relaxation."""
 _GEMM: Any = get_blas_funcs("gemm", dtype=np.float64)
 

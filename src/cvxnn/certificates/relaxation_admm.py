@@ -39,9 +39,10 @@ _WARM = 3.5
 """First penalty, in units of beta over the largest mass that an optimal network can have; larger from a start."""
 _ASPECT = 1.0
 """Scale of w beside a in the norm of the method."""
-_MU = 2.0
-_BALANCE_EVERY = 20
-_BALANCE_UNTIL = 600
+_BALANCE_EVERY, _BALANCE_UNTIL = 20, 600
+"""Iterations between adaptations of the penalty, and until they become ten times as rare."""
+_LOPSIDED = 2.0
+"""Ratio of the residuals beyond which the penalty is adapted, by no more than the next factor."""
 _LARGEST_CHANGE = 1.6
 
 
@@ -87,7 +88,6 @@ class RelaxationADMM:
         largest = self.loss.value(np.zeros(self.loss.slots))
         self.rho = _PENALTY / largest if largest > 0.0 else 1.0
         self.iteration = 0
-        self._balanced = 0
 
     def start(self, directions: FloatArray, masses: FloatArray, signs: npt.NDArray[np.int64]) -> None:
         """Begin from the neurons of a network: reduced unit directions ``(k, r)``, masses and signs ``(k,)``."""
@@ -147,7 +147,7 @@ class RelaxationADMM:
         if min(primal, change, copies, multipliers) <= 0.0:
             return
         ratio = math.sqrt(primal / copies * multipliers / change)
-        if 1 / _MU <= ratio <= _MU:
+        if 1.0 / _LOPSIDED <= ratio <= _LOPSIDED:
             return
         factor = min(max(math.sqrt(ratio), 1.0 / _LARGEST_CHANGE), _LARGEST_CHANGE)
         self.rho *= factor

@@ -61,11 +61,11 @@ def interior_point_bound(
     problem : Problem
         With ``beta > 0``, no output bias, and rows on at most 60 lines through the origin.
     time_limit : float, optional
-        Seconds; None works until the target is met, nothing is left to cut, or three rounds of cuts bring no progress.
+        Seconds; None works until the target is met or nothing is left to cut.
     target_gap : float, default 1e-6
         Stop once ``(upper - bound) <= target_gap * upper``.
     upper : float, optional
-        Objective of a network. Without one, only `time_limit`, `max_rows` and a lack of progress end the search.
+        Objective of a network. Without one, the search ends when three rounds of cuts in a row bring no progress.
     max_rows : int, default 8
         Largest number of rows whose sign is fixed in a piece; 0 is the relaxation without cuts.
     on_improvement : callable, optional
@@ -106,10 +106,9 @@ def interior_point_bound(
             answer = search.solve(deadline)
             if on_improvement is not None and search.bound > before:
                 on_improvement(search.result())
-            goal = -np.inf if upper is None else upper - target_gap * abs(upper)
-            if answer is None or (upper is not None and search.bound >= goal) or search.stalled():
-                break
-            if not search.cut(answer, max_rows):
+            # Without a known optimum, cuts that bring nothing are taken for a sign that the relaxation is exact.
+            done = search.stalled() if upper is None else search.bound >= upper - target_gap * abs(upper)
+            if answer is None or done or not search.cut(answer, max_rows):
                 break
     except KeyboardInterrupt:
         search.interrupted = True

@@ -1,4 +1,4 @@
-"""Command line: ``cvxnn fit | predict | certify | info``.
+"""Command line: ``cvxnn fit | predict | certify | landscape | info``.
 
 Exit codes: 0 done, 1 not converged, not certified or interrupted (what was found is written all the same), 2 wrong
 usage or unusable data. Messages go to stderr, results to stdout.
@@ -208,6 +208,46 @@ def certify(
             tol=tol,
         )
         raise typer.Exit(run(model, data, target=target, time_limit=time_limit, foreign=foreign, as_json=as_json))
+
+
+@app.command()
+def landscape(
+    data: TablePath,
+    target: Annotated[str | None, typer.Option(help="Column to predict; 'y' by default for .npz.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight decay in the units of the summed loss, > 0.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight decay in the units of the mean loss instead.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
+    loss: Annotated[LossName, typer.Option(help="auto: squared for numbers, logistic for classes.")] = LossName.AUTO,
+    huber_delta: Annotated[float, typer.Option(help="Residual beyond which the Huber loss is linear.")] = 1.0,
+    no_intercept: Annotated[bool, typer.Option("--no-intercept", help="No biases (column of ones).")] = False,
+    no_standardize: Annotated[bool, typer.Option("--no-standardize", help="Keep the units of the columns.")] = False,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds for the solve and the search.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the best networks of a table: uniqueness, critical widths, and the staircase of connectivity.
+
+    All rows are used. The activation patterns must be few enough to be searched: some thousands of rows with one or two
+    columns, hundreds with three. Exit code 2 where they are not, with the reason.
+    """
+    from cvxnn.cli._common import plain_errors
+
+    with plain_errors("nothing was listed"):
+        from cvxnn.cli._landscape import LandscapeOptions, run
+
+        options = LandscapeOptions(
+            data=data,
+            target=target,
+            drop=tuple(drop or ()),
+            beta=beta,
+            alpha=alpha,
+            loss=loss.value,
+            huber_delta=huber_delta,
+            intercept=not no_intercept,
+            standardize=not no_standardize,
+            time_limit=time_limit,
+            as_json=as_json,
+        )
+        raise typer.Exit(run(options))
 
 
 @app.command()

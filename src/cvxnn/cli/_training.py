@@ -72,8 +72,12 @@ def prepare(
     seed: int,
     intercept: bool,
     standardize: bool,
+    constant_target: bool = False,
 ) -> Prepared:
-    """Choose the loss, split the rows, and encode columns and target."""
+    """Choose the loss, split the rows, and encode columns and target.
+
+    A number that is the same in all rows has no use as a target unless ``constant_target`` is set.
+    """
     for name in drop:
         if name not in table:
             raise TableError(f"--drop names {name!r}, which {table.source} does not have: {listing(table.names)}.")
@@ -85,7 +89,7 @@ def prepare(
         raise TableError(f"{table.source} has no column left besides the target {target!r}.")
     table.require([*names, target], advice=" (or leave a column out with --drop COLUMN)")
     table.refuse_spoiled_numbers([target], droppable=False)
-    asked, loss = loss, choose_loss(column, loss)
+    asked, loss = loss, choose_loss(column, loss, constant=constant_target)
     labels: FloatArray | None = None
     if loss in _CLASSIFIERS:
         goal = Target.classification(column)
@@ -93,7 +97,7 @@ def prepare(
         train, test = split_rows(table.n_rows, test_size, seed, labels)
     else:
         train, test = split_rows(table.n_rows, test_size, seed)
-        goal = Target.regression(column, train, table.source, standardize=standardize)
+        goal = Target.regression(column, train, table.source, standardize=standardize, constant=constant_target)
     preprocessing, notes = Preprocessing.fit(table, names, train, intercept=intercept, standardize=standardize)
     if asked == "auto" and goal.kind == "regression":
         notes = (*_whole_numbers_note(column), *notes)
@@ -111,11 +115,12 @@ def _whole_numbers_note(column: Column) -> tuple[str, ...]:
     )
 
 
-def choose_loss(column: Column, loss: str) -> str:
+def choose_loss(column: Column, loss: str, *, constant: bool = False) -> str:
     """Loss for a target: as asked if it fits; "auto" is squared for numbers and logistic for classes."""
     distinct = len(set(column.text.tolist())) if column.values is None else len(np.unique(column.values))
     if loss == "auto":
-        return "squared" if column.values is not None and distinct > 2 else "logistic"
+        numbers = column.values is not None and (distinct > 2 or (constant and distinct == 1))
+        return "squared" if numbers else "logistic"
     if loss in _CLASSIFIERS:
         if column.values is not None and distinct > MAX_CATEGORIES:
             raise TableError(

@@ -193,13 +193,18 @@ class Target:
     scale: float = 1.0
 
     @classmethod
-    def regression(cls, column: Column, rows: IntArray, source: str, *, standardize: bool) -> Target:
-        """Learn the encoding of a target of numbers, standardised with the training rows."""
+    def regression(
+        cls, column: Column, rows: IntArray, source: str, *, standardize: bool, constant: bool = False
+    ) -> Target:
+        """Learn the encoding of a target of numbers, standardised with the training rows.
+
+        A target of one value only is refused unless ``constant`` is set; it cannot be standardised.
+        """
         numbers = _numbers(column, source)[rows]
-        if np.all(numbers == numbers[0]):
+        if np.all(numbers == numbers[0]) and not (constant and not standardize):
             raise TableError(
                 f"the target {column.name!r} is constant in the training rows ({numbers[0]:g}); "
-                "there is nothing to learn."
+                + ("it cannot be standardised, use --no-standardize." if constant else "there is nothing to learn.")
             )
         mean, scale = _moments(numbers) if standardize else (0.0, 1.0)
         return cls(column.name, "regression", (), mean, scale)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates.certificate import Certificate, certify_global, certify_patterns
+from cvxnn.certificates.certificate import Certificate, certify_global, certify_patterns, certify_relaxation
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.pricing import pricing_bound
 from cvxnn.networks import ReLUNetwork
@@ -49,7 +49,7 @@ _CERTIFY_SAMPLES = 50
 """Up to this rank, or this number of samples, it is worth trying when a global certificate is asked for."""
 
 _CERTIFY_SECONDS = 60.0
-"""Time for a global certificate asked for without a time limit; beyond rank 5 branch and bound may never end."""
+"""Time for a global certificate asked for without a time limit; beyond rank 5 it may never close."""
 
 _PATIENCE = 2.0
 """Seconds for the bound among the patterns once the user or the clock has stopped the solve."""
@@ -266,8 +266,13 @@ def _remaining(deadline: float) -> float | None:
 def _global_bound(
     problem: Problem, reduction: Reduction, state: ColumnState, tol: float, deadline: float
 ) -> Certificate:
-    """Bound over all networks, by branch and bound for as long as there is time."""
+    """Bound over all networks for as long as there is time: by branch and bound where it may end, else relaxed."""
     network, fit, objective = _network(problem, reduction, state)
+    if not is_exact(reduction.problem, certify=True):
+        certificate, relaxed = certify_relaxation(problem, network, tol=tol, time_limit=_remaining(deadline))
+        if relaxed.interrupted:
+            raise KeyboardInterrupt
+        return certificate
     certificate, pricing = certify_global(
         problem,
         fit,

@@ -1,0 +1,141 @@
+"""``cvxnn landscape``: the optimal set of a table's problem, its critical widths and its staircase of connectivity."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvxnn.cli import _common as common
+from cvxnn.cli._training import prepare, target_name
+from cvxnn.interop.tables import read_table
+from cvxnn.landscape import OptimalSet, OptimalSetError, Staircase, optimal_set, staircase
+from cvxnn.losses import HuberLoss
+from cvxnn.problem import Problem
+
+__all__ = ["LandscapeOptions", "run"]
+
+
+@dataclass(frozen=True)
+class LandscapeOptions:
+    """Options of the command, as typed."""
+
+    data: Path
+    target: str | None
+    drop: tuple[str, ...]
+    beta: float | None
+    alpha: float | None
+    loss: str
+    huber_delta: float
+    intercept: bool
+    standardize: bool
+    time_limit: float | None
+    as_json: bool
+
+
+def run(options: LandscapeOptions) -> int:
+    """Report the optimal set and the staircase; return the exit code."""
+    problem, source = _problem(options)
+    start = time.perf_counter()
+    try:
+        best = optimal_set(problem, time_limit=options.time_limit)
+        rows = staircase(best)
+    except OptimalSetError as error:
+        raise common.CommandError(str(error)) from error
+    seconds = time.perf_counter() - start
+    if options.as_json:
+        common.print_json(_record(source, problem, best, rows, seconds))
+    else:
+        common.print_report(_report(source, problem, best, seconds))
+        common.print_text(f"\n{rows}")
+    return 0
+
+
+def _problem(options: LandscapeOptions) -> tuple[Problem, str]:
+    for value, option in (
+        (options.beta, "--beta"),
+        (options.alpha, "--alpha"),
+        (options.huber_delta, "--huber-delta"),
+        (options.time_limit, "--time-limit"),
+    ):
+        common.require_positive(value, option)
+    if (options.beta is None) == (options.alpha is None):
+        raise common.CommandError("give the weight decay as either --beta (summed loss) or --alpha (mean loss).")
+    table = read_table(options.data)
+    prepared = prepare(
+        table,
+        target_name(options.target, options.data, table),
+        options.drop,
+        options.loss,
+        test_size=0.0,
+        seed=0,
+        intercept=options.intercept,
+        standardize=options.standardize,
+        constant_target=True,
+    )
+    if prepared.target.n_outputs != 1:
+        raise common.CommandError(
+            f"target {prepared.target.name!r} has {prepared.target.n_outputs} classes; the landscape needs one output: "
+            "numbers or two classes."
+        )
+    beta = options.beta if options.beta is not None else (options.alpha or 0.0) * table.n_rows
+    loss = HuberLoss(options.huber_delta) if prepared.loss == "huber" else prepared.loss
+    return Problem(prepared.X, prepared.target.targets(prepared.encoded, 0), beta, loss), str(options.data)
+
+
+def _record(source: str, problem: Problem, best: OptimalSet, rows: Staircase, seconds: float) -> dict[str, Any]:
+    return {
+        "data": source,
+        "n": problem.n_samples,
+        "d": problem.n_features,
+        "loss": problem.loss.name,
+        "beta": problem.beta,
+        "objective": best.objective,
+        "gap": best.solution.gap,
+        "unique": best.is_unique,
+        "directions": best.directions.tolist(),
+        "signs": [int(sign) for sign in best.signs],
+        "mass_range": best.mass_range().tolist(),
+        "total_mass": best.total_mass,
+        "vertices": best.vertices().tolist(),
+        "min_width": best.min_width,
+        "max_irreducible_width": best.max_irreducible_width,
+        "connected_width": best.connected_width,
+        "spurious_free_width": best.spurious_free_width,
+        "staircase": [
+            {
+                "width": row.width,
+                "components": row.components,
+                "labelled_components": row.labelled_components,
+                "isolated_points": row.isolated_points,
+                "continuum": row.continuum,
+                "phase": row.phase,
+            }
+            for row in rows
+        ],
+        "seconds": seconds,
+    }
+
+
+def _report(source: str, problem: Problem, best: OptimalSet, seconds: float) -> list[tuple[str, str]]:
+    unique = "unique up to splits and permutations of neurons" if best.is_unique else "not unique"
+    counts = f"{_counted(len(best.signs), 'optimal direction')}, {_counted(len(best.vertices()), 'vertex', 'vertices')}"
+    return [
+        ("Data", f"{source}: {problem.n_samples} rows, {problem.n_features} input columns"),
+        ("Problem", f"{problem.loss.name} loss, beta {problem.beta:g}"),
+        ("Optimum", f"{best.objective:.9g}, global to a relative gap of {best.solution.gap:.1e}"),
+        ("Best network", f"{unique}; {counts}"),
+        ("Least width", f"{best.min_width} neurons (m*): no narrower network is optimal"),
+        ("Largest irreducible", f"{best.max_irreducible_width} neurons (M*)"),
+        ("Connected from", f"width {best.connected_width} on: a path of best networks between any two"),
+        (
+            "No spurious valley",
+            f"from width {best.spurious_free_width} on: a descent path to the optimum from anywhere",
+        ),
+        ("Time", f"{seconds:.2f} s"),
+    ]
+
+
+def _counted(count: int, one: str, many: str | None = None) -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
