@@ -1,0 +1,116 @@
+"""Networks of the optimal set from masses, masses from networks, and random members."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.landscape._optimum import OptimalSetError
+from cvxnn.landscape._polytope import MassPolytope
+from cvxnn.networks import ReLUNetwork
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = [
+    "move_to_boundary",
+    "padded_network",
+    "random_corners",
+    "random_masses",
+    "read_masses",
+    "split_at_random",
+]
+
+_TRIES = 50
+
+
+def padded_network(
+    directions: FloatArray, signs: FloatArray, masses: FloatArray, width: int, *, split: bool
+) -> ReLUNetwork:
+    """Balanced network of the positive masses, brought to a width by halving heavy neurons or by zero neurons."""
+    index = np.flatnonzero(masses > 0.0)
+    shares = masses[index]
+    while split and 0 < len(index) < width:
+        heaviest = int(np.argmax(shares))
+        shares[heaviest] *= 0.5
+        shares, index = np.append(shares, shares[heaviest]), np.append(index, index[heaviest])
+    return _with_zero_neurons(directions[index], signs[index], shares, width)
+
+
+def _with_zero_neurons(directions: FloatArray, signs: FloatArray, masses: FloatArray, width: int) -> ReLUNetwork:
+    root = np.sqrt(masses)
+    extra = width - len(masses)
+    W = np.vstack([root[:, None] * directions, np.zeros((extra, directions.shape[1]))])
+    return ReLUNetwork(W, np.append(root * signs, np.zeros(extra)))
+
+
+def move_to_boundary(masses: FloatArray, move: FloatArray, share: float) -> FloatArray:
+    """Add a share of the longest multiple of a move that leaves all masses non-negative."""
+    falling = np.flatnonzero(move < 0.0)
+    if falling.size == 0:
+        return masses
+    ratios = masses[falling] / -move[falling]
+    moved = np.maximum(masses + share * float(np.min(ratios)) * move, 0.0)
+    if share == 1.0:
+        moved[falling[np.argmin(ratios)]] = 0.0
+    return moved
+
+
+def read_masses(net: ReLUNetwork, directions: FloatArray, signs: FloatArray, *, scale: float, tol: float) -> FloatArray:
+    """Sum the masses of the neurons on each atom; refuse neurons that are unbalanced or no atom.
+
+    Neurons whose squared weights are below ``tol * scale`` count as zero.
+    """
+    sizes_w = np.linalg.norm(net.W, axis=1)
+    sizes_a = np.abs(net.a)
+    masses = np.zeros(len(signs))
+    for i in np.flatnonzero(np.maximum(sizes_w, sizes_a) ** 2 > tol * scale):
+        larger = max(sizes_w[i], sizes_a[i])
+        if abs(sizes_w[i] - sizes_a[i]) > tol * larger:
+            raise OptimalSetError(
+                f"Neuron {i} is not balanced: ||w|| = {sizes_w[i]:.6g}, |a| = {sizes_a[i]:.6g}; optimal neurons are."
+            )
+        same = np.flatnonzero(signs == np.sign(net.a[i]))
+        distance = np.linalg.norm(directions[same] - net.W[i] / sizes_w[i], axis=1)
+        if same.size == 0 or np.min(distance) > tol:
+            nearest = f"; the nearest is {np.min(distance):.1e} away" if same.size else ""
+            raise OptimalSetError(f"Neuron {i} has a direction and sign that no optimal network uses{nearest}.")
+        masses[same[np.argmin(distance)]] += sizes_w[i] * sizes_a[i]
+    return masses
+
+
+def random_masses(rng: np.random.Generator, vertices: FloatArray, width: int | None) -> FloatArray:
+    """Random point of a random face: of the whole polytope without a width, of one with few enough atoms with it."""
+    if width is None:
+        chosen = rng.permutation(len(vertices))[: rng.integers(1, min(len(vertices), 8) + 1)]
+    else:
+        first = rng.choice(np.flatnonzero(np.sum(vertices > 0.0, axis=1) <= width))
+        support, picked = vertices[first] > 0.0, [int(first)]
+        for candidate in rng.permutation(len(vertices))[:_TRIES]:
+            union = support | (vertices[candidate] > 0.0)
+            if candidate != first and np.sum(union) <= width:
+                support = union
+                picked.append(int(candidate))
+        chosen = np.array(picked)
+    return rng.dirichlet(np.ones(len(chosen))) @ vertices[chosen]
+
+
+def random_corners(rng: np.random.Generator, polytope: MassPolytope, count: int = 20) -> FloatArray:
+    """Vertices that minimise random objectives, for polytopes with too many vertices to list."""
+    return np.array([polytope.corner(rng.standard_normal(polytope.n_atoms)) for _ in range(count)])
+
+
+def split_at_random(
+    rng: np.random.Generator, directions: FloatArray, signs: FloatArray, masses: FloatArray, width: int
+) -> ReLUNetwork:
+    """Network of exactly this width: neurons split at random, zero neurons, in random order."""
+    index = np.flatnonzero(masses > 0.0)
+    values = masses[index]
+    free = width - len(index)
+    for _ in range(int(rng.integers(0, free + 1)) if len(index) else 0):
+        chosen = int(rng.integers(len(index)))
+        share = rng.uniform(0.05, 0.95)
+        index = np.append(index, index[chosen])
+        values = np.append(values, (1.0 - share) * values[chosen])
+        values[chosen] *= share
+    net = _with_zero_neurons(directions[index], signs[index], values, width)
+    return net.permuted(rng.permutation(width))

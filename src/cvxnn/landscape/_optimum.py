@@ -1,0 +1,242 @@
+"""The optimum of a problem to full precision, with all atoms that optimal networks can use, or a refusal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+
+from cvxnn.certificates.certificate import relative_gap
+from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.landscape._atoms import Atoms, find_atoms
+from cvxnn.landscape._polytope import MassPolytope
+from cvxnn.patterns import count_patterns
+from cvxnn.patterns._geometry import describe
+from cvxnn.patterns.limits import DEFAULT_MAX_MEMORY, Limits, PatternLimitError, format_count
+from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.programs.reduction import Reduction, reduce_problem
+from cvxnn.solution import Solution
+from cvxnn.solvers.face_newton import polish
+from cvxnn.solvers.neurons import Neurons
+from cvxnn.training import solve
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["OptimalSetError", "Optimum", "find_optimum"]
+
+_SOLVE_TOLS = (1e-9, 1e-12)
+_START_GAP = 1e-6
+_LARGEST_GAP = 1e-9
+_WIDE = 1e-5
+_PRECISE = 1e-13
+_ROUNDS = 4
+_INSIDE = 1e-7
+_ON_KINK = 1e-11
+_BEND = 1e-7
+_ROUNDING = 1e-15
+
+
+class OptimalSetError(ValueError):
+    """The optimal set, or the part of it that was asked for, cannot be given exactly; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """Atoms of the original problem; the fit of samples of zero weight is not determined and NaN.
+
+    Attributes
+    ----------
+    solution : Solution
+    directions, signs : ndarray (k, d) and (k,)
+    columns : ndarray (n, k)
+    fit, dual : ndarray (n,)
+    gap : float
+        Relative gap between the objective and the bound of the dual vector, whose norm the search of all patterns gave.
+    error : float
+        Largest relative distance of an accepted atom from the level, and of the fit from the span of the atoms.
+    noise : float
+        Rounding error of the fit relative to its norm: large where the fit is the small difference of larger numbers.
+    margin : float
+        Relative distance below the level of the next local maximum, at most the distance searched.
+    n_patterns : int
+    """
+
+    solution: Solution
+    directions: FloatArray
+    signs: FloatArray
+    columns: FloatArray
+    fit: FloatArray
+    dual: FloatArray
+    gap: float
+    error: float
+    noise: float
+    margin: float
+    n_patterns: int
+
+
+class _Settled(NamedTuple):
+    """Atoms of the reduced problem, masses inside the optimal set, the largest dual value, and the error left."""
+
+    atoms: Atoms
+    masses: FloatArray
+    largest: float
+    error: float
+
+
+def find_optimum(
+    problem: Problem, solution: Solution | None, *, tol: float, max_patterns: float | None, time_limit: float | None
+) -> Optimum:
+    """Solve the problem exactly and find its atoms; see :func:`cvxnn.landscape.optimal_set`."""
+    require_no_output_bias(problem, "optimal_set")
+    if problem.beta == 0.0:
+        raise OptimalSetError("optimal_set needs beta > 0; without weight decay the optimum may not be attained.")
+    deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
+    reduction = reduce_problem(problem)
+    _check_size(reduction.problem, max_patterns)
+
+    def limits() -> Limits:
+        return Limits.start(max_patterns, DEFAULT_MAX_MEMORY, _remaining(deadline))
+
+    found: Optimum | None = None
+    if solution is not None and solution.gap <= _START_GAP:
+        found = _from_solution(problem, reduction, solution, tol, limits)
+    for solve_tol in _SOLVE_TOLS:
+        if found is not None and max(found.error, found.gap) <= _LARGEST_GAP:
+            break
+        start = None if solution is None else solution.network
+        solution = solve(problem, tol=solve_tol, warm_start=start, time_limit=_remaining(deadline))
+        found = _from_solution(problem, reduction, solution, tol, limits)
+    if found is None or solution is None or max(found.error, found.gap) > _LARGEST_GAP:
+        raise OptimalSetError(_not_closed(solution, found))
+    return found
+
+
+def _remaining(deadline: float) -> float | None:
+    return None if math.isinf(deadline) else max(deadline - time.perf_counter(), 1e-3)
+
+
+def _not_closed(solution: Solution | None, found: Optimum | None) -> str:
+    """Why no optimum was accepted."""
+    reached = "was not solved" if solution is None else f"was solved to a relative gap of {solution.gap:.1e}"
+    left = "" if found is None else f" and its optimal directions fit to a relative error of {found.error:.1e}"
+    advice = "" if solution is None else f" {solution.status.advice}"
+    return f"The problem {reached}{left}, but the optimal set needs {_LARGEST_GAP:g} for both.{advice}"
+
+
+def _check_size(small: Problem, max_patterns: float | None) -> None:
+    """Refuse before any work when even the patterns of half of the samples are too many."""
+    geometry = describe(small.X)
+    lines, rank = len(geometry.lines), geometry.rank
+    if lines == 0 or max_patterns is None:
+        return
+    needed = count_patterns(-(-lines // 2), rank)
+    if needed > max_patterns:
+        raise OptimalSetError(
+            f"X has up to {format_count(count_patterns(lines, rank))} activation patterns ({lines} samples on "
+            f"different lines, rank {rank}); optimal_set searches those of the samples of either sign of the dual "
+            f"vector, up to {format_count(needed)} or more, above max_patterns={format_count(int(max_patterns))}."
+        )
+
+
+def _check_curvature(small: Problem, fit: FloatArray) -> None:
+    """Refuse where the loss is not strictly convex around the optimal fit, so that the fit need not be unique."""
+    if small.loss.strictly_convex:
+        return
+    step = _BEND * max(1.0, float(np.max(np.abs(fit), initial=0.0)))
+    flat = np.zeros(small.n_samples, dtype=np.bool_)
+    for shift in (-step, 0.0, step):
+        flat |= small.loss_hessian(fit + shift) <= 0.0
+    if np.any(flat):
+        raise OptimalSetError(
+            f"The {small.loss.name} loss has no curvature at the optimal fit of {int(np.sum(flat))} of "
+            f"{small.n_samples} samples, so the optimal fit need not be unique; optimal_set needs a loss that is "
+            "strictly convex there, such as the squared or the logistic loss."
+        )
+
+
+def _from_solution(
+    problem: Problem, reduction: Reduction, solution: Solution, tol: float, limits: Callable[[], Limits]
+) -> Optimum | None:
+    """Atoms at the fit of a solution; None where they cannot be settled there."""
+    small = reduction.problem
+    fit = reduction.restrict(solution.network).fit(small.X)
+    _check_curvature(small, fit)
+    try:
+        settled = _settle(small, fit, tol, limits)
+    except PatternLimitError as limit:
+        raise OptimalSetError(f"The search of the activation patterns for optimal directions ended: {limit}") from limit
+    return None if settled is None else _expand(problem, reduction, solution, settled)
+
+
+def _settle(small: Problem, fit: FloatArray, tol: float, limits: Callable[[], Limits]) -> _Settled | None:
+    """Alternate between finding the atoms and Newton's method on all their faces until both agree to rounding."""
+    best: _Settled | None = None
+    for _ in range(_ROUNDS):
+        near = find_atoms(small.X, small.dual_vector(fit), small.beta, limits=limits())
+        atoms = near.above(small.beta * (1.0 - tol))
+        masses, missed = _masses(small, atoms, fit)
+        error = max(missed, _violation(small, atoms, fit))
+        if best is None or error < best.error:
+            best = _Settled(atoms, masses, near.largest, error)
+        if error <= _PRECISE:
+            break
+        if error > _INSIDE:
+            atoms = near.above(small.beta * (1.0 - _WIDE))
+            masses, _ = _masses(small, atoms, fit)
+        keep = masses > 0.0
+        neurons = Neurons(atoms.directions[keep] * masses[keep, None], atoms.signs[keep])
+        fit = polish(small, neurons, mass_tol=0.0).neurons.fit(small.X)
+    return best if best is not None and math.isfinite(best.error) else None
+
+
+def _masses(small: Problem, atoms: Atoms, fit: FloatArray) -> tuple[FloatArray, float]:
+    """Masses with this fit, inside the optimal set where they are not unique, and the relative misfit."""
+    size = float(np.linalg.norm(fit))
+    if size == 0.0 or len(atoms.signs) == 0:
+        return np.zeros(len(atoms.signs)), 0.0 if size == 0.0 else math.inf
+    columns = clean_columns(small.X, atoms.directions, atoms.signs)
+    masses, missed = nnls(columns, fit)
+    if missed <= _INSIDE * size:
+        masses = MassPolytope(columns, columns @ masses).interior
+    return masses, float(missed) / size
+
+
+def _violation(small: Problem, atoms: Atoms, fit: FloatArray) -> float:
+    """Largest relative distance of the atoms from the level; without masses only what is above it counts."""
+    away = atoms.values / small.beta - 1.0
+    return float(np.max(np.abs(away) if np.any(fit) else away, initial=0.0))
+
+
+def clean_columns(X: FloatArray, directions: FloatArray, signs: FloatArray) -> FloatArray:
+    """Contributions ``s (X u)_+`` of unit directions, ``(n, k)``, with exact zeros on kinks."""
+    heights = X @ directions.T
+    floor = _ON_KINK * np.linalg.norm(X, axis=1)[:, None]
+    return np.where(heights > floor, heights, 0.0) * signs
+
+
+def _expand(problem: Problem, reduction: Reduction, solution: Solution, settled: _Settled) -> Optimum:
+    """Carry the atoms back to the original data."""
+    atoms, samples, small = settled.atoms, reduction.samples, reduction.problem
+    directions = atoms.directions @ reduction.basis.T
+    columns = clean_columns(problem.X, directions, atoms.signs)
+    masses = reduction.vector_scale * settled.masses
+    filled = columns @ masses
+    fit, dual = np.full(problem.n_samples, np.nan), np.zeros(problem.n_samples)
+    fit[samples] = filled[samples]
+    dual[samples] = problem.dual_vector(filled)[samples]
+    objective = problem.loss_value(filled) + problem.beta * float(np.sum(masses))
+    norm = max(settled.largest / small.beta, 1.0) * problem.beta
+    projected = problem.loss.project_dual(dual, problem.y, problem.sample_weight)
+    gap = relative_gap(objective, scaled_dual_bound(problem, projected, norm)[0])
+    bent = float(np.linalg.norm(problem.loss_hessian(filled)[samples] * filled[samples]))
+    noise = _ROUNDING * float(np.linalg.norm(dual)) / bent if bent > 0.0 else 0.0
+    margin = 1.0 - atoms.rejected / small.beta
+    return Optimum(
+        solution, directions, atoms.signs, columns, fit, dual, gap, settled.error, noise, margin, atoms.n_patterns
+    )

@@ -1,0 +1,162 @@
+"""Regularisation paths against separate solves, concavity, and the smallest decay with a zero optimum."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvxnn import Problem, solve
+from cvxnn.landscape.regularization_path import beta_max, regularization_path
+from cvxnn.patterns import enumerate_patterns
+from tests.oracles.full_program import full_program_optimum
+
+DATA = Path(__file__).parents[1] / "data"
+LOSSES = ["squared", "logistic", "huber", "squared_hinge"]
+
+
+def make_problem(loss: str, seed: int = 0, n: int = 10) -> Problem:
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([rng.standard_normal((n, 2)), np.ones(n)])
+    y = rng.standard_normal(n) if loss in ("squared", "huber") else rng.choice([-1.0, 1.0], n)
+    return Problem(X, y, loss=loss)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_path_has_the_shape_that_theory_gives(loss):
+    problem = make_problem(loss)
+    path = regularization_path(problem, n_betas=8, ratio=1e-2, minimum_norm=False)
+    assert path.status == "complete" and len(path) == 8
+    assert np.all(np.diff(path.betas) < 0)
+    assert path.betas[0] == path.beta_max.upper
+    assert path.betas[-1] == pytest.approx(1e-2 * path.betas[0])
+    assert path.widths[0] == 0
+    assert np.all(path.gaps <= 1e-6) and set(path.scopes) == {"global"}
+    slack = 1e-6 * path.objectives[0]
+    # Objectives fall and are concave in beta; losses fall and penalties rise.
+    assert np.all(np.diff(path.objectives) <= slack)
+    slopes = np.diff(path.objectives) / np.diff(path.betas)
+    assert np.all(np.diff(slopes) >= -1e-5 * slopes.max())
+    assert np.all(np.diff(path.losses) <= slack)
+    assert np.all(np.diff(path.penalties) >= -1e-5 * path.penalties.max())
+    assert path.objectives == pytest.approx(path.losses + path.betas * path.penalties)
+    assert not path.minimum_norm[1:].any()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_points_against_a_conic_solver(loss):
+    problem = make_problem(loss, seed=1, n=6)
+    path = regularization_path(problem, [0.5, 0.05], minimum_norm=False)
+    masks = enumerate_patterns(problem.X).masks
+    for point in path:
+        truth = full_program_optimum(problem.X, problem.y, point.beta, loss, np.ones(6), masks)
+        assert point.objective == pytest.approx(truth, rel=2e-6)
+        assert point.lower_bound <= truth * (1 + 1e-7)
+        assert point.problem.beta == point.beta and point.solution.gap <= 1e-6
+
+
+@given(seed=st.integers(0, 10_000), loss=st.sampled_from(LOSSES))
+@settings(max_examples=15, deadline=None)
+def test_beta_max_separates_zero_from_nonzero_optima(seed, loss):
+    problem = make_problem(loss, seed, n=7)
+    found = beta_max(problem)
+    assert found.exact and found.lower <= found.upper <= found.lower * (1 + 1e-8)
+    assert float(found) == found.upper
+    nu = problem.dual_vector(np.zeros(7))
+    attained = found.sign * float(nu @ np.maximum(problem.X @ found.direction, 0.0))
+    assert attained == pytest.approx(found.lower, rel=1e-12)
+    above = solve(Problem(problem.X, problem.y, found.upper, loss))
+    below = solve(Problem(problem.X, problem.y, 0.99 * found.lower, loss), tol=1e-9)
+    assert above.network.width == 0
+    assert below.network.width > 0
+    assert below.objective < problem.loss_value(np.zeros(7))
+
+
+def test_beta_max_where_branch_and_bound_is_out_of_reach():
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.standard_normal((80, 12)), rng.standard_normal(80))
+    found = beta_max(problem, time_limit=0.2)
+    assert 0.0 < found.lower < found.upper and not found.exact
+    path = regularization_path(problem, [1.001 * found.upper])
+    assert path.widths.tolist() == [0] and path.scopes == ("global",)
+
+
+def test_minimum_norm_member_where_optima_are_a_continuum():
+    case = json.loads((DATA / "01_sqrt3_staircase.json").read_text())
+    problem = Problem(case["X"], case["y"], beta=case["beta"])
+    path = regularization_path(problem, [10.0, case["beta"], 0.1])
+    assert path.minimum_norm.all()
+    # Masses (c, (1 - c)/2, (1 - c)/2) of total norm 1 have the least Euclidean norm at c = 1/3.
+    masses = np.sort(np.linalg.norm(path[1].network.W, axis=1) * np.abs(path[1].network.a))
+    assert masses == pytest.approx([1 / 3, 1 / 3, 1 / 3], abs=1e-7)
+    assert path[1].objective == pytest.approx(case["p_star"], rel=1e-10)
+    assert path.widths[0] == 0
+    kept = regularization_path(problem, [case["beta"]], minimum_norm=False)
+    assert not kept.minimum_norm.any()
+    assert kept[0].objective == pytest.approx(case["p_star"], rel=1e-6)
+
+
+def test_betas_in_any_order_and_sequence_protocol():
+    problem = make_problem("squared", n=5)
+    path = regularization_path(problem, [0.1, 1.0, 0.1, 0.5], minimum_norm=False)
+    assert path.betas.tolist() == [1.0, 0.5, 0.1]
+    assert path[0] is path.points[0] and path[1:] == path.points[1:]
+    assert [point.beta for point in path] == path.betas.tolist()
+    assert len(path.networks) == len(path.solutions) == len(path.lower_bounds) == 3
+    assert "points=3" in repr(path)
+    assert regularization_path(problem, 0.3, minimum_norm=False).betas.tolist() == [0.3]
+
+
+def test_weights_of_samples_are_kept():
+    problem = make_problem("squared", n=6)
+    weight = np.array([1.0, 2.0, 0.0, 1.0, 1.0, 3.0])
+    weighted = Problem(problem.X, problem.y, sample_weight=weight)
+    index = np.repeat(np.arange(6), weight.astype(int))
+    repeated = Problem(problem.X[index], problem.y[index])
+    one = regularization_path(weighted, [0.3, 0.03], minimum_norm=False)
+    two = regularization_path(repeated, [0.3, 0.03], minimum_norm=False)
+    assert one.objectives == pytest.approx(two.objectives, rel=1e-6)
+    assert one.beta_max.upper == pytest.approx(two.beta_max.upper, rel=1e-8)
+
+
+def test_an_interrupt_keeps_what_is_finished():
+    problem = make_problem("squared", n=6)
+    seen = []
+
+    def stop_at_third(point):
+        seen.append(point)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    path = regularization_path(problem, n_betas=10, minimum_norm=False, verbose=stop_at_third)
+    assert path.status == "interrupted" and path.points == tuple(seen)
+    assert regularization_path(problem, time_limit=0.0).status == "time_limit"
+    assert "points=0" in repr(regularization_path(problem, time_limit=0.0))
+
+
+def test_progress_goes_to_standard_error(capsys):
+    regularization_path(make_problem("squared", n=4), [1.0, 0.1], minimum_norm=False, verbose=True)
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("beta") == 2
+
+
+def test_bad_input():
+    problem = make_problem("squared", n=4)
+    for betas, word in (([], "betas is empty"), ([0.0, 1.0], "positive"), ([np.nan], "NaN"), (["a"], "betas")):
+        with pytest.raises(ValueError, match=word):
+            regularization_path(problem, betas)
+    with pytest.raises(ValueError, match="n_betas"):
+        regularization_path(problem, n_betas=0)
+    with pytest.raises(ValueError, match="ratio"):
+        regularization_path(problem, ratio=2.0)
+    with pytest.raises(ValueError, match="zero network is optimal at every beta"):
+        regularization_path(Problem(np.eye(2), [0.0, 0.0]))
+    biased = Problem(np.eye(2), [1.0, 0.0], output_bias_decay=1.0)
+    with pytest.raises(ValueError, match="output bias"):
+        regularization_path(biased)
+    with pytest.raises(ValueError, match="output bias"):
+        beta_max(biased)
