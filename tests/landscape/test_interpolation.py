@@ -132,7 +132,7 @@ def test_targets_of_a_network_are_interpolated_with_no_larger_norm(seed):
 
 def test_random_members_interpolate_at_the_same_norm():
     """General data without bias: dual vectors orthogonal to linear functions make a continuum of antipodal pairs."""
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(1)
     X, y = rng.standard_normal((12, 3)), rng.standard_normal(12)
     found = nonunique_interpolators(X, y)
     check(X, y, found)

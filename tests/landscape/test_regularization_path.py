@@ -44,7 +44,8 @@ def test_path_has_the_shape_that_theory_gives(loss):
     assert np.all(np.diff(path.losses) <= slack)
     assert np.all(np.diff(path.penalties) >= -1e-5 * path.penalties.max())
     assert path.objectives == pytest.approx(path.losses + path.betas * path.penalties)
-    assert not path.minimum_norm[1:].any()
+    assert path.minimum_norm.tolist() == [True] + 7 * [False]
+    assert path.gaps[0] < 1e-12
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -22,6 +22,7 @@ from cvxnn.landscape.regularization_path import beta_max as beta_max
 from cvxnn.landscape.regularization_path import regularization_path as regularization_path
 from cvxnn.landscape.staircase import Staircase as Staircase
 from cvxnn.landscape.staircase import StaircaseRow as StaircaseRow
+from cvxnn.landscape.staircase import Transition as Transition
 from cvxnn.landscape.staircase import staircase as staircase
 from cvxnn.landscape.stationarity import Stationarity as Stationarity
 from cvxnn.landscape.stationarity import stationarity as stationarity

@@ -81,10 +81,10 @@ class Optimum:
 
 
 class _Settled(NamedTuple):
-    """Atoms of the reduced problem, masses inside the optimal set, the largest dual value, and the error left."""
+    """Atoms of the reduced problem, neurons of the optimal fit, the largest dual value, and the error left."""
 
     atoms: Atoms
-    masses: FloatArray
+    neurons: Neurons
     largest: float
     error: float
 
@@ -165,33 +165,34 @@ def _from_solution(
 ) -> Optimum | None:
     """Atoms at the fit of a solution; None where they cannot be settled there."""
     small = reduction.problem
-    fit = reduction.restrict(solution.network).fit(small.X)
-    _check_curvature(small, fit)
+    neurons = reduction.restrict(solution.network)
+    _check_curvature(small, neurons.fit(small.X))
     try:
-        settled = _settle(small, fit, tol, limits)
+        settled = _settle(small, neurons, tol, limits)
     except PatternLimitError as limit:
         raise OptimalSetError(f"The search of the activation patterns for optimal directions ended: {limit}") from limit
     return None if settled is None else _expand(problem, reduction, solution, settled)
 
 
-def _settle(small: Problem, fit: FloatArray, tol: float, limits: Callable[[], Limits]) -> _Settled | None:
+def _settle(small: Problem, neurons: Neurons, tol: float, limits: Callable[[], Limits]) -> _Settled | None:
     """Alternate between finding the atoms and Newton's method on all their faces until both agree to rounding."""
     best: _Settled | None = None
     for _ in range(_ROUNDS):
+        fit = neurons.fit(small.X)
         near = find_atoms(small.X, small.dual_vector(fit), small.beta, limits=limits())
         atoms = near.above(small.beta * (1.0 - tol))
         masses, missed = _masses(small, atoms, fit)
         error = max(missed, _violation(small, atoms, fit))
         if best is None or error < best.error:
-            best = _Settled(atoms, masses, near.largest, error)
+            best = _Settled(atoms, neurons, near.largest, error)
         if error <= _PRECISE:
             break
         if error > _INSIDE:
             atoms = near.above(small.beta * (1.0 - _WIDE))
             masses, _ = _masses(small, atoms, fit)
         keep = masses > 0.0
-        neurons = Neurons(atoms.directions[keep] * masses[keep, None], atoms.signs[keep])
-        fit = polish(small, neurons, mass_tol=0.0).neurons.fit(small.X)
+        inside = Neurons(atoms.directions[keep] * masses[keep, None], atoms.signs[keep])
+        neurons = polish(small, inside, mass_tol=0.0).neurons
     return best if best is not None and math.isfinite(best.error) else None
 
 
@@ -225,18 +226,21 @@ def _expand(problem: Problem, reduction: Reduction, solution: Solution, settled:
     atoms, samples, small = settled.atoms, reduction.samples, reduction.problem
     directions = atoms.directions @ reduction.basis.T
     columns = clean_columns(problem.X, directions, atoms.signs)
-    masses = reduction.vector_scale * settled.masses
-    filled = columns @ masses
+    # Not the columns times masses: the dual vector is the small difference of the targets and this.
+    neurons = reduction.expand(settled.neurons)
+    filled = neurons.fit(problem.X)
     fit, dual = np.full(problem.n_samples, np.nan), np.zeros(problem.n_samples)
     fit[samples] = filled[samples]
     dual[samples] = problem.dual_vector(filled)[samples]
-    objective = problem.loss_value(filled) + problem.beta * float(np.sum(masses))
+    objective = problem.loss_value(filled) + problem.beta * float(np.sum(neurons.masses))
     norm = max(settled.largest / small.beta, 1.0) * problem.beta
     projected = problem.loss.project_dual(dual, problem.y, problem.sample_weight)
     gap = relative_gap(objective, scaled_dual_bound(problem, projected, norm)[0])
     bent = float(np.linalg.norm(problem.loss_hessian(filled)[samples] * filled[samples]))
     noise = _ROUNDING * float(np.linalg.norm(dual)) / bent if bent > 0.0 else 0.0
     margin = 1.0 - atoms.rejected / small.beta
-    return Optimum(
-        solution, directions, atoms.signs, columns, fit, dual, gap, settled.error, noise, margin, atoms.n_patterns
-    )
+    values = atoms.signs * (np.maximum(problem.X @ directions.T, 0.0).T @ dual) / problem.beta
+    away = np.abs(values - 1.0) if bent > 0.0 else values - 1.0
+    error = max(settled.error, float(np.max(away, initial=0.0)))
+    arrays = (directions, atoms.signs, columns, fit, dual)
+    return Optimum(solution, *arrays, gap, error, noise, margin, atoms.n_patterns)

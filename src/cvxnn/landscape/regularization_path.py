@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_float_array, as_number
-from cvxnn.certificates.certificate import relative_gap
+from cvxnn.certificates.certificate import Certificate, relative_gap
+from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.pricing import pricing_bound
 from cvxnn.networks import ReLUNetwork
-from cvxnn.patterns import count_patterns, reduce_rank
+from cvxnn.patterns import ActivationPatterns, count_patterns, reduce_rank
 from cvxnn.problem import Problem, require_no_output_bias
-from cvxnn.solution import Solution, Status
+from cvxnn.solution import Blocks, History, Solution, Status
 from cvxnn.training import solve
 
 FloatArray = npt.NDArray[np.float64]
@@ -327,7 +328,10 @@ def regularization_path(
             if left is not None and left <= 0.0:
                 status = "time_limit"
                 break
-            point = _solve_point(problem, float(beta), points, tol, left, random_state, list_set=minimum_norm)
+            if beta >= top.upper:
+                point = _zero_point(problem, float(beta), top)
+            else:
+                point = _solve_point(problem, float(beta), points, tol, left, random_state, list_set=minimum_norm)
             points.append(point)
             _report(point, verbose)
             if point.solution.status in (Status.INTERRUPTED, Status.TIME_LIMIT):
@@ -336,6 +340,40 @@ def regularization_path(
     except KeyboardInterrupt:
         status = "interrupted"
     return RegularizationPath(tuple(points), top, status)
+
+
+def _at(problem: Problem, beta: float) -> Problem:
+    """Return the problem with another weight decay."""
+    return Problem(problem.X, problem.y, beta, problem.loss, sample_weight=problem.sample_weight)
+
+
+def _zero_point(problem: Problem, beta: float, top: BetaMax) -> PathPoint:
+    """Point at a beta that is proved to have the zero network as its optimum; nothing is left to solve."""
+    here = _at(problem, beta)
+    network = ReLUNetwork.zero(problem.n_features)
+    objective = network.objective(here)
+    nu = here.dual_vector(np.zeros(here.n_samples))
+    nu = here.loss.project_dual(nu, here.y, here.sample_weight)
+    bound, scale = scaled_dual_bound(here, nu, top.upper)
+    certificate = Certificate(
+        objective=objective,
+        lower_bound=bound,
+        scope="global",
+        global_lower_bound=bound,
+        dual=nu,
+        scale=scale,
+        dual_norm_bound=top.upper,
+        dual_norm_attained=top.lower,
+        n_patterns=None,
+        method="beta_max",
+    )
+    patterns = ActivationPatterns.from_gates(here.X, top.direction[None])
+    nothing = np.zeros((1, here.n_features))
+    history = History(np.ones(1, dtype=np.int64), np.zeros(1), np.array([objective]), np.array([bound]))
+    solution = Solution(
+        network, certificate, Status.GLOBAL_OPTIMUM, patterns, Blocks(nothing, nothing.copy()), history, 1
+    )
+    return PathPoint(here, solution, network, objective, True)
 
 
 def _solve_point(
@@ -348,7 +386,7 @@ def _solve_point(
     *,
     list_set: bool,
 ) -> PathPoint:
-    here = Problem(problem.X, problem.y, beta, problem.loss, sample_weight=problem.sample_weight)
+    here = _at(problem, beta)
     warm = points[-1].network if points and points[-1].network.width else None
     solution = solve(here, tol=tol, time_limit=time_limit, warm_start=warm, random_state=random_state)
     member = _minimum_norm_member(here, solution) if list_set and solution.scope == "global" else None

@@ -141,7 +141,7 @@ def staircase(
     problem : Problem or OptimalSet
         A problem is first handed to :func:`optimal_set`.
     widths : iterable of int, optional
-        Widths of the rows; by default 1 (or 0 where the zero network is optimal) up to the connected width.
+        Widths of the rows; by default 1 (or 0 where the zero network is optimal) up to beyond the connected width.
     time_limit : float, optional
         Seconds for :func:`optimal_set`, where a problem is given.
 
@@ -168,7 +168,7 @@ def staircase(
     >>> root = math.sqrt(3.0)
     >>> steps = staircase(Problem([[-root, 1.0], [root, 1.0]], [1.1, 1.1], beta=0.2))
     >>> [(row.width, row.components, row.labelled_components) for row in steps]
-    [(1, 1, 1), (2, 2, 3), (3, 1, 1)]
+    [(1, 1, 1), (2, 2, 3), (3, 1, 1), (4, 1, 1)]
     >>> steps.connected_from
     3
     """
@@ -177,7 +177,9 @@ def staircase(
     sizes = np.sum(vertices > 0.0, axis=1)
     smallest, largest = int(np.min(sizes)), int(np.max(sizes))
     connected_from = _connected_from(vertices, smallest, o.connected_width)
-    chosen = range(min(smallest, 1), max(o.connected_width, 1) + 1) if widths is None else _checked_widths(widths)
+    # The coarser bound min(m* + M*, n + 1) that the theorem is often quoted with comes into view, too, and one more.
+    last = max(o.connected_width, min(smallest + largest, o.problem.n_samples + 1)) + 1
+    chosen = range(min(smallest, 1), last + 1) if widths is None else _checked_widths(widths)
     rows = tuple(_row(vertices, sizes, width) for width in chosen)
     return Staircase(rows, _transitions(o, smallest, largest, connected_from), connected_from)
 

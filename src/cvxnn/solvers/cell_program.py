@@ -26,6 +26,9 @@ _CONIC_ROWS = 4000
 _POLISH_VARIABLES = 2500
 """Beyond so many variables the dense Newton steps of the polish cost more than the digits they add."""
 
+_OUTSIDE = 1e-6
+"""Relative pre-activation on the wrong side that counts as rounding."""
+
 _READINGS = ((1e-7, 1e-5), (1e-5, 1e-5), (1e-7, 1e-9))
 """Tolerances at which the polish reads zero pre-activations and vanishing neurons off the solution on the cells."""
 
@@ -77,6 +80,9 @@ def refinements(
     deadline : float
         On the clock of ``time.perf_counter``.
     """
+    if cells is not None:
+        inside = _inside(problem.X, neurons.vectors, cells)
+        neurons, cells = neurons.take(inside), cells[inside]
     massed = solve_masses(problem, neurons)
     yield massed
     if neurons.vectors.size > _POLISH_VARIABLES:
@@ -91,3 +97,13 @@ def refinements(
         # A reading that misses nothing ends at the optimum of its faces, below the point that it was read from.
         if stationary and polished.objective(problem) <= value:
             return
+
+
+def _inside(X: FloatArray, vectors: FloatArray, cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Whether vectors lie in the cones of their cells but for rounding.
+
+    What an interior-point method leaves in a block of no mass is noise in any direction; with a mass it would be a
+    neuron outside the cells.
+    """
+    sizes = np.linalg.norm(vectors, axis=1)[:, None] * np.linalg.norm(X, axis=1)
+    return np.all(np.where(cells, 1.0, -1.0) * (vectors @ X.T) >= -_OUTSIDE * sizes, axis=1)

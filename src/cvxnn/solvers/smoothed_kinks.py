@@ -21,6 +21,8 @@ _LARGEST_MOVE = 1e30
 """Where the curvature vanishes, the direction grows without limit; single precision ends at 3e38."""
 
 _CG_MAX = 40
+_FLATTEST = 1e-15
+"""Least curvature of a block in the preconditioner: the squares of its inverse still fit in single precision."""
 _KEEP_SMOOTHING = 4
 _KEEP_BLOCKS = 2
 # Entries of the work arrays of one row block: few enough to stay in a core's cache.
@@ -163,7 +165,7 @@ class SmoothedKinks:
         diagonal = np.arange(d)
         trace = blocks[:, diagonal, diagonal].sum(axis=1) + d * state.pull
         shift = (1.0 + np.float32(self.damping)) * state.pull + np.float32(1e-6) * np.maximum(trace, 0.0)
-        blocks[:, diagonal, diagonal] += np.maximum(shift, np.float32(1e-30))[:, None]
+        blocks[:, diagonal, diagonal] += np.maximum(shift, np.float32(_FLATTEST))[:, None]
         return np.linalg.inv(blocks)
 
     def _solve(self, state: _State, blocks: SingleArray, deadline: float) -> FloatArray:
