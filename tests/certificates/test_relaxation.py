@@ -225,6 +225,22 @@ def test_refusals():
     with pytest.raises(ValueError, match="warm_start takes 3 features"):
         relaxation_bound(problem, warm_start=ReLUNetwork(np.ones((1, 3)), [1.0]))
     with pytest.raises(ValueError, match="output bias"):
-        relaxation_bound(Problem(np.eye(2), [1.0, 2.0], beta=0.1, output_bias_decay=0.0))
+        relaxation_bound(Problem(np.eye(2), [1.0, 2.0], beta=0.1, output_bias_decay=0.0), method="interior point")
     with pytest.raises(ValueError, match="time_limit"):
         relaxation_bound(problem, time_limit=-1.0)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 5.0])
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_output_bias(loss, decay):
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((30, 3)), rng.standard_normal(30) + 1.0
+    X[4] = 0.0
+    y = np.sign(y) if loss == "logistic" else y
+    problem = Problem(X, y, 3.0, loss, output_bias_decay=decay)
+    best = solve(problem, tol=1e-9)
+    assert best.scope == "global"
+    bounds = []
+    relaxation_bound(problem, time_limit=2.0, warm_start=best.network, on_improvement=bounds.append)
+    assert all(bound.lower_bound <= best.objective * (1 + 1e-12) for bound in bounds)
+    assert bounds[-1].lower_bound >= 0.9 * best.objective

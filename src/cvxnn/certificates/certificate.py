@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cvxnn.certificates.cone_bounds import cone_bounds
 from cvxnn.certificates.dual import scaled_dual_bound
-from cvxnn.certificates.output_bias import best_shift, zero_sum
+from cvxnn.certificates.output_bias import admissible_dual
 from cvxnn.certificates.pricing import PricingBound, pricing_bound
 from cvxnn.certificates.relaxation import RelaxationBound, relaxation_bound
 from cvxnn.networks import ReLUNetwork
@@ -87,17 +87,6 @@ def relative_gap(objective: float, lower_bound: float) -> float:
     return 0.0 if difference <= 0.0 else difference / max(abs(objective), _TINY)
 
 
-def _dual_vector(problem: Problem, fit: FloatArray, nu: FloatArray | None) -> FloatArray:
-    """Return the dual vector, moved into the domain of the conjugate before its norm is bounded."""
-    free_bias = problem.output_bias_decay == 0.0
-    if nu is None:
-        dual = problem.dual_vector(fit + best_shift(problem, fit) if free_bias else fit)
-    else:
-        dual = np.asarray(nu, dtype=np.float64)
-    dual = problem.loss.project_dual(dual, problem.y, problem.sample_weight)
-    return zero_sum(problem, dual) if free_bias else dual
-
-
 def certify_global(
     problem: Problem,
     fit: FloatArray,
@@ -141,7 +130,7 @@ def certify_global(
     pricing : PricingBound
         Bounds and violating directions of the pricing problem.
     """
-    dual = _dual_vector(problem, fit, nu)
+    dual = admissible_dual(problem, fit, nu)
     # The gap grows like tau/beta - 1 times the objective or more; two orders below tol leave room for it.
     target = problem.beta * (1.0 + min(1e-3 * tol, 1e-7))
     pricing = pricing_bound(
@@ -182,7 +171,6 @@ def certify_relaxation(
     Parameters
     ----------
     problem : Problem
-        Without an output bias.
     network : ReLUNetwork
         The better it is, the sooner the relaxation gets tight.
     tol : float
@@ -224,7 +212,7 @@ def certify_patterns(
     Both output signs are allowed in every cone. ``global_lower_bound`` and ``dual_norm_attained`` are passed through
     to the certificate (see :class:`Certificate`).
     """
-    dual = _dual_vector(problem, fit, nu)
+    dual = admissible_dual(problem, fit, nu)
     both = np.concatenate([masks, masks])
     signs = np.repeat([1.0, -1.0], len(masks))
     upper, _ = cone_bounds(problem.X, dual, both, signs, target=problem.beta, time_limit=time_limit)

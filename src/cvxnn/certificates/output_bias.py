@@ -17,7 +17,7 @@ from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["best_shift", "bias_penalty", "zero_sum"]
+__all__ = ["admissible_dual", "best_dual", "best_shift", "bias_penalty", "zero_sum"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _GRID_BITS = 50
@@ -38,11 +38,29 @@ def bias_penalty(problem: Problem, nu: FloatArray) -> float:
     return math.inf if decay == 0.0 else 0.5 * total * total / decay * (1.0 + 8.0 * _EPS)
 
 
+def admissible_dual(problem: Problem, fit: FloatArray, nu: FloatArray | None = None) -> FloatArray:
+    """Dual vector at a fit, or the given one, moved into the domain of the dual problem before its norm is bounded."""
+    free_bias = problem.output_bias_decay == 0.0
+    if nu is None:
+        dual = problem.dual_vector(fit + best_shift(problem, fit) if free_bias else fit)
+    else:
+        dual = np.asarray(nu, dtype=np.float64)
+    dual = problem.loss.project_dual(dual, problem.y, problem.sample_weight)
+    return zero_sum(problem, dual) if free_bias else dual
+
+
+def best_dual(problem: Problem, outputs: FloatArray) -> FloatArray:
+    """Admissible dual vector at outputs without an output bias, after the best one is added."""
+    bias = 0.0 if problem.output_bias_decay is None else best_shift(problem, outputs)
+    return admissible_dual(problem, outputs + bias)
+
+
 def best_shift(problem: Problem, fit: FloatArray) -> float:
-    """Constant that lowers the loss most when it is added to the fit; 0 where no finite one is best."""
+    """Constant that, with its decay, lowers the loss most when added to the fit; 0 where no finite one is best."""
+    decay = problem.output_bias_decay or 0.0
 
     def slope(shift: float) -> float:
-        return float(np.sum(problem.loss_gradient(fit + shift)))
+        return float(np.sum(problem.loss_gradient(fit + shift))) + decay * shift
 
     start = slope(0.0)
     if start == 0.0:

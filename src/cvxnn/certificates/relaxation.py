@@ -19,6 +19,7 @@ from cvxnn.certificates._reduction import reduce_pricing
 from cvxnn.certificates._relaxation_result import RelaxationBound
 from cvxnn.certificates.cheap_bounds import cheap_bounds
 from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.output_bias import best_dual
 from cvxnn.certificates.relaxation_admm import Checkpoint, RelaxationADMM
 from cvxnn.certificates.relaxation_rounding import round_multipliers
 from cvxnn.certificates.relaxation_rows import RelaxationRows, reduce_rows
@@ -87,7 +88,8 @@ def relaxation_bound(
     Raises
     ------
     ValueError
-        If the problem has an output bias, the network does not fit it, or an option is out of range.
+        If the network does not fit the problem, or an option is out of range; the interior-point method takes no
+        output bias.
 
     References
     ----------
@@ -112,7 +114,7 @@ def relaxation_bound(
         zero = np.zeros(problem.n_samples)
         best.cheap(zero)
         if warm_start is not None:
-            best.cheap(warm_start(problem.X))
+            best.cheap(warm_start(problem.X) - warm_start.output_bias)
         if problem.beta > 0.0 and best.open():
             _improve(problem, best, warm_start, method)
     except KeyboardInterrupt:
@@ -121,7 +123,8 @@ def relaxation_bound(
 
 
 def _validate(problem: Problem, warm_start: ReLUNetwork | None, method: str) -> None:
-    require_no_output_bias(problem, "relaxation_bound")
+    if method == "interior point":
+        require_no_output_bias(problem, "The interior-point method")
     if method not in ("auto", "alternating directions", "interior point"):
         raise ValueError(f"method must be 'auto', 'alternating directions' or 'interior point'; got {method!r}.")
     if warm_start is not None and warm_start.n_features != problem.n_features:
@@ -157,9 +160,9 @@ class _Best:
         return True
 
     def cheap(self, fit: FloatArray) -> None:
-        """Bound at the dual vector of some fitted values, with a dual norm bound that takes no time."""
+        """Bound at the dual vector of some outputs without bias, with a dual norm bound that takes no time."""
         problem = self.problem
-        nu = problem.loss.project_dual(problem.dual_vector(fit), problem.y, problem.sample_weight)
+        nu = best_dual(problem, fit)
         pricing = reduce_pricing(problem.X, nu)
         tau = 0.0 if pricing is None else pricing.upper(min(cheap_bounds(pricing).values()))
         if self.offer(nu, tau, "cheap"):
@@ -200,7 +203,8 @@ def _improve(problem: Problem, best: _Best, warm_start: ReLUNetwork | None, meth
     lines = len(rows.rows)
     if lines == 0 or problem.loss_value(np.zeros(problem.n_samples)) == 0.0:
         return
-    if method == "interior point" or (method == "auto" and lines <= _FEW_ROWS):
+    few = lines <= _FEW_ROWS and problem.output_bias_decay is None
+    if method == "interior point" or (method == "auto" and few):
         _interior_point(problem, best)
     elif lines <= _MOST_ROWS:
         _alternate(problem, rows, best, warm_start)

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from cvxnn.certificates._relaxation_block import Image, SignBlock
 from cvxnn.certificates._relaxation_loss import SlotLoss
+from cvxnn.certificates.output_bias import best_dual
 from cvxnn.certificates.relaxation_rounding import Multipliers
 from cvxnn.certificates.relaxation_rows import RelaxationRows
 from cvxnn.problem import Problem
@@ -103,7 +104,8 @@ class RelaxationADMM:
             factor[1 + r :] = math.sqrt(0.5) * np.abs(self.rows.rows @ (self.turn.T @ w))
             block.begin(factor)
         difference = self.blocks[0].head_copy - self.blocks[1].head_copy
-        slope = self.loss.collect(self.problem.dual_vector(self.loss.fit(difference))) / self.problem.beta
+        self.loss.settle_bias(difference)
+        slope = self.loss.collect(best_dual(self.problem, self.loss.fit(difference))) / self.problem.beta
         for sign, block in zip((1, -1), self.blocks, strict=True):
             block.head = block.head_copy - 0.5 * sign * slope / self.rho
 
@@ -156,9 +158,9 @@ class RelaxationADMM:
 
     def checkpoint(self) -> Checkpoint:
         """Dual vector and multipliers of the current state, in the units of the problem."""
-        fit = self.loss.fit(self.blocks[0].head_copy - self.blocks[1].head_copy)
-        nu = self.problem.dual_vector(fit)
-        value = self.problem.loss_value(fit) + self.problem.beta * sum(block.value() for block in self.blocks)
+        difference = self.blocks[0].head_copy - self.blocks[1].head_copy
+        nu = best_dual(self.problem, self.loss.fit(difference))
+        value = self.problem.beta * (self.loss.value(difference) + sum(block.value() for block in self.blocks))
         return Checkpoint(self.iteration, nu, self._multipliers(0, nu), self._multipliers(1, nu), value)
 
     def _multipliers(self, index: int, nu: FloatArray) -> Multipliers:

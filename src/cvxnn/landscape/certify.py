@@ -339,9 +339,6 @@ class _Judge:
 
     def _relax(self) -> None:
         """Look for a better network for a part of the time, then relax for the rest of it."""
-        if self.problem.output_bias_decay is not None:
-            self._price()
-            return
         # A network that one neuron improves by much is further from the best one than what a fresh search finds.
         far = self.escape is not None and relative_gap(self.objective, self.escape.objective) > _FAR
         solution = solve(

@@ -57,18 +57,14 @@ def fixed_bias(problem: Problem, bias: float) -> Problem:
 def solve_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
     """Solve the ReLU program and its output bias together; see :func:`cvxnn.programs.relu.solve_relu`."""
     search = _BiasSearch(problem, options, recorder)
-    start = options.warm_start.output_bias if options.warm_start is not None else _first_bias(problem)
+    start = (
+        best_shift(problem, np.zeros(problem.n_samples))
+        if options.warm_start is None
+        else options.warm_start.output_bias
+    )
     with contextlib.suppress(_Enough):
         search.run(start)
     return search.report()
-
-
-def _first_bias(problem: Problem) -> float:
-    """Best constant fit, shrunk by its decay."""
-    shift = best_shift(problem, np.zeros(problem.n_samples))
-    curvature = float(np.sum(problem.loss_hessian(np.full(problem.n_samples, shift))))
-    decay = problem.output_bias_decay or 0.0
-    return shift * curvature / (curvature + decay) if curvature + decay > 0.0 else 0.0
 
 
 class _BiasSearch:
