@@ -10,7 +10,7 @@ import pytest
 
 from cvxnn import Problem, ReLUNetwork
 from cvxnn.certificates.certificate import certify_global
-from cvxnn.certificates.output_bias import best_shift, zero_sum
+from cvxnn.certificates.output_bias import best_dual, best_shift, zero_sum
 from cvxnn.patterns import enumerate_patterns
 
 
@@ -103,3 +103,11 @@ def test_an_output_bias_needs_a_problem_that_allows_it():
     assert net.balanced().output_bias == net.merged([[1.0]]).output_bias == net.split(0).output_bias == 0.5
     with pytest.raises(ValueError, match="one output"):
         ReLUNetwork([[1.0]], [[1.0, 2.0]], output_bias=1.0)
+
+
+def test_two_values_of_very_different_counts_keep_a_zero_sum():
+    y = np.repeat([1.0, -1.0], [25, 5])
+    problem = Problem(np.ones((30, 1)), y, loss="logistic", output_bias_decay=0.0)
+    nu = best_dual(problem, np.zeros(30))
+    assert math.fsum(nu) == 0.0
+    np.testing.assert_allclose(nu, np.where(y > 0, 1 / 6, -5 / 6), rtol=1e-12)

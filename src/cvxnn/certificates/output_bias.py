@@ -100,16 +100,15 @@ def zero_sum(problem: Problem, nu: FloatArray) -> FloatArray:
     grid = math.ldexp(1.0, math.frexp(size)[1] - bits)
     steps = np.trunc(centred / grid).astype(np.int64)
     excess = int(steps.sum())
-    # Truncation keeps every entry in the domain; what is left over is taken from entries towards zero, largest first.
+    # Truncation keeps every entry in the domain; what is left over is taken from entries towards zero.
     order = np.argsort(-np.abs(steps), kind="stable")
-    side = np.sign(excess)
-    for index in order[np.sign(steps[order]) == side]:
-        if excess == 0:
-            break
-        share = min(abs(int(steps[index])), abs(excess))
-        even = -(-abs(excess) // count)
-        steps[index] -= side * min(share, even)
-        excess -= int(side) * min(share, even)
+    side = int(np.sign(excess))
+    givers = order[np.sign(steps[order]) == side][::-1]
+    for left, index in zip(range(len(givers), 0, -1), givers, strict=True):
+        # An even share of what is left; the smallest entries come first, so that larger ones make up for them.
+        share = min(abs(int(steps[index])), -(-abs(excess) // left))
+        steps[index] -= side * share
+        excess -= side * share
     if excess != 0:
         return zeros
     return steps * grid

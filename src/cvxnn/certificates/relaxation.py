@@ -50,6 +50,7 @@ def relaxation_bound(
     warm_start: ReLUNetwork | None = None,
     on_improvement: Callable[[RelaxationBound], None] | None = None,
     method: str = "auto",
+    max_iter: int = 20_000,
 ) -> RelaxationBound:
     r"""Lower bound of the objective over all networks of every width, by a semidefinite relaxation.
 
@@ -79,6 +80,8 @@ def relaxation_bound(
         Called with each better bound.
     method : {"auto", "alternating directions", "interior point"}
         "auto" takes the interior-point method, which also cuts the sphere in pieces, for up to 25 different rows.
+    max_iter : int, default 20000
+        Most iterations of alternating directions.
 
     Returns
     -------
@@ -104,7 +107,7 @@ def relaxation_bound(
     >>> round(bound.lower_bound, 4)
     0.6304
     """
-    _validate(problem, warm_start, method)
+    _validate(problem, warm_start, method, max_iter)
     limit = math.inf if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
     goal = None if target_gap is None else as_number(target_gap, "target_gap", minimum=0.0)
     if upper is None and warm_start is not None:
@@ -116,17 +119,19 @@ def relaxation_bound(
         if warm_start is not None:
             best.cheap(warm_start(problem.X) - warm_start.output_bias)
         if problem.beta > 0.0 and best.open():
-            _improve(problem, best, warm_start, method)
+            _improve(problem, best, warm_start, method, max_iter)
     except KeyboardInterrupt:
         best.interrupted = True
     return best.result()
 
 
-def _validate(problem: Problem, warm_start: ReLUNetwork | None, method: str) -> None:
+def _validate(problem: Problem, warm_start: ReLUNetwork | None, method: str, max_iter: int) -> None:
     if method == "interior point":
         require_no_output_bias(problem, "The interior-point method")
     if method not in ("auto", "alternating directions", "interior point"):
         raise ValueError(f"method must be 'auto', 'alternating directions' or 'interior point'; got {method!r}.")
+    if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or max_iter < 0:
+        raise ValueError(f"max_iter must be a non-negative integer; got {max_iter!r}.")
     if warm_start is not None and warm_start.n_features != problem.n_features:
         raise ValueError(f"warm_start takes {warm_start.n_features} features but the problem has {problem.n_features}.")
 
@@ -198,7 +203,7 @@ class _Best:
         )
 
 
-def _improve(problem: Problem, best: _Best, warm_start: ReLUNetwork | None, method: str) -> None:
+def _improve(problem: Problem, best: _Best, warm_start: ReLUNetwork | None, method: str, max_iter: int) -> None:
     rows = reduce_rows(problem.X)
     lines = len(rows.rows)
     if lines == 0 or problem.loss_value(np.zeros(problem.n_samples)) == 0.0:
@@ -206,8 +211,8 @@ def _improve(problem: Problem, best: _Best, warm_start: ReLUNetwork | None, meth
     few = lines <= _FEW_ROWS and problem.output_bias_decay is None
     if method == "interior point" or (method == "auto" and few):
         _interior_point(problem, best)
-    elif lines <= _MOST_ROWS:
-        _alternate(problem, rows, best, warm_start)
+    elif lines <= _MOST_ROWS and max_iter > 0:
+        _alternate(problem, rows, best, warm_start, max_iter)
 
 
 def _interior_point(problem: Problem, best: _Best) -> None:
@@ -226,12 +231,14 @@ def _interior_point(problem: Problem, best: _Best) -> None:
         best.tell()
 
 
-def _alternate(problem: Problem, rows: RelaxationRows, best: _Best, warm_start: ReLUNetwork | None) -> None:
+def _alternate(
+    problem: Problem, rows: RelaxationRows, best: _Best, warm_start: ReLUNetwork | None, max_iter: int
+) -> None:
     admm = RelaxationADMM(problem, rows)
     if warm_start is not None:
         admm.start(*_neurons(rows, warm_start))
     recent: list[float] = []
-    with ThreadPoolExecutor(2) as pool, closing(admm.run(_CHECK_EVERY, best.deadline)) as checkpoints:
+    with ThreadPoolExecutor(2) as pool, closing(admm.run(min(_CHECK_EVERY, max_iter), best.deadline)) as checkpoints:
         for checkpoint in checkpoints:
             best.iterations = checkpoint.iteration
             if best.offer(checkpoint.nu, _dual_norm(rows, checkpoint, pool), "alternating directions"):
@@ -240,7 +247,7 @@ def _alternate(problem: Problem, rows: RelaxationRows, best: _Best, warm_start: 
             recent.append(best.bound)
             del recent[: -_STALL_CHECKS - 1]
             stalled = len(recent) > _STALL_CHECKS and recent[-1] - recent[0] <= _STALL * abs(recent[-1])
-            if not best.open() or (stalled and checkpoint.iteration >= _SETTLED):
+            if not best.open() or checkpoint.iteration >= max_iter or (stalled and checkpoint.iteration >= _SETTLED):
                 break
 
 
