@@ -8,19 +8,25 @@ import io
 import re
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_first_example_prints_what_the_readme_says():
-    text = README.read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    shown = re.search(r"prints\n\n```\n(.*?)```", text, re.DOTALL)
-    assert code and shown
-    assert len(code.group(1).splitlines()) <= 15
+EXAMPLES = re.findall(r"```python\n([^`]*)```\n\nprints\n\n```\n([^`]*)```", README.read_text(encoding="utf-8"))
+
+
+def test_the_first_example_is_short():
+    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES[0][0].splitlines()) <= 15
+
+
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["solve", "certify"])
+def test_examples_print_what_the_readme_says(code, shown):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(code.group(1), str(README), "exec"), {})
-    assert printed.getvalue() == shown.group(1)
+        exec(compile(code, str(README), "exec"), {})
+    assert printed.getvalue() == shown
 
 
 def test_doctests():
