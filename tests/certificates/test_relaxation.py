@@ -244,6 +244,6 @@ def test_output_bias(loss, decay):
     best = solve(problem, tol=1e-9)
     assert best.scope == "global"
     bounds = []
-    relaxation_bound(problem, time_limit=2.0, warm_start=best.network, on_improvement=bounds.append)
+    relaxation_bound(problem, max_iter=600, warm_start=best.network, on_improvement=bounds.append)
     assert all(bound.lower_bound <= best.objective * (1 + 1e-12) for bound in bounds)
     assert bounds[-1].lower_bound >= 0.9 * best.objective
