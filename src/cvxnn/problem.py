@@ -134,7 +134,9 @@ class Problem:
 
 
 def require_no_output_bias(problem: Problem, what: str) -> None:
-    """Refuse a problem whose networks have an output bias, in the name of the function ``what``."""
+    """Refuse what is no problem, or one whose networks have an output bias, in the name of the function ``what``."""
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
     if problem.output_bias_decay is not None:
         raise ValueError(
             f"{what} does not take an output bias; the problem has output_bias_decay={problem.output_bias_decay:g}, "

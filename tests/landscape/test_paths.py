@@ -294,3 +294,18 @@ def test_bad_input_gets_one_sentence():
             walk(Problem(problem.X, problem.y, output_bias_decay=0.0), network, network)
     with pytest.raises(ValueError, match="optimum must be"):
         descent_path(problem, network, optimum=3)
+
+
+def test_unusable_arguments_are_one_sentence():
+    problem = Problem(np.eye(2), [1.0, 2.0], beta=0.1)
+    network = ReLUNetwork(np.ones((3, 2)), np.ones(3))
+    with pytest.raises(ValueError, match="problem must be"):
+        descent_path(None, network)
+    with pytest.raises(ValueError, match="problem must be"):
+        connect(None, network, network)
+    with pytest.raises(ValueError, match="not finite"):
+        descent_path(problem, ReLUNetwork(np.full((3, 2), 1e200), np.full(3, 1e-200)))
+    with pytest.raises(ValueError, match="time_limit"):
+        descent_path(problem, network, time_limit=-1.0)
+    with pytest.raises(ValueError, match="num must be"):
+        descent_path(problem, network).objectives(-1)

@@ -88,5 +88,23 @@ def test_bad_input_gets_one_sentence():
         prune(problem, None)
     with pytest.raises(ValueError, match="features and one output"):
         prune(problem, ReLUNetwork(np.ones((2, problem.n_features + 1)), np.ones(2)))
-    with pytest.raises(ValueError, match="output bias"):
-        prune(Problem(problem.X, problem.y, output_bias_decay=0.0), make_start(problem, 2, 0, 0))
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_an_output_bias_is_kept(loss):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((6, 2)), rng.choice([-1.0, 1.0], 6)
+    problem = Problem(X, y, 0.1, loss, output_bias_decay=0.3)
+    network = ReLUNetwork(rng.standard_normal((20, 2)), rng.standard_normal(20), output_bias=0.7)
+    small = prune(problem, network)
+    assert small.output_bias == 0.7 and small.width <= 6
+    np.testing.assert_allclose(small(X), network(X), atol=1e-12)
+    assert small.objective(problem) <= network.objective(problem)
+
+
+def test_weights_beyond_floating_point_are_refused():
+    problem = Problem(np.eye(2), [1.0, 2.0])
+    with pytest.raises(ValueError, match="problem must be"):
+        prune(None, ReLUNetwork(np.eye(2), [1.0, 1.0]))
+    with pytest.raises(ValueError, match="not finite"):
+        prune(problem, ReLUNetwork(1e200 * np.eye(2), [1e-200, 1e-200]))

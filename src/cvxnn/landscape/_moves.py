@@ -46,15 +46,19 @@ class Atoms:
 
 
 def check_network(problem: Problem, network: ReLUNetwork, name: str) -> None:
-    """Refuse networks that do not belong to the problem."""
+    """Refuse networks that do not belong to the problem, or whose objective exceeds floating point."""
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
     if not isinstance(network, ReLUNetwork):
         raise ValueError(f"{name} must be a cvxnn.ReLUNetwork; got {type(network).__name__}.")
     if network.n_features != problem.n_features or network.a.ndim != 1:
         raise ValueError(
             f"{name} must have {problem.n_features} features and one output as the problem has; got {network!r}."
         )
-    if network.output_bias:
-        raise ValueError(f"{name} has an output bias of {network.output_bias:g}; paths are for networks without one.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        objective = network.objective(problem)
+    if not np.isfinite(objective):
+        raise ValueError(f"{name} has weights so large that its objective is not finite in floating point.")
 
 
 class Walker:

@@ -88,6 +88,7 @@ def connect(
     check_network(problem, a, "a")
     check_network(problem, b, "b")
     tol = as_number(tol, "tol", minimum=0.0)
+    time_limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
     if problem.beta == 0.0:
         raise ValueError("beta is 0; connect needs beta > 0, since otherwise the optimum may not be attained.")
     if a.width != b.width:

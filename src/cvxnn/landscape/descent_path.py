@@ -106,6 +106,7 @@ def descent_path(
     require_no_output_bias(problem, "descent_path")
     check_network(problem, network, "network")
     tol = as_number(tol, "tol", minimum=0.0)
+    time_limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
     if problem.beta == 0.0:
         raise ValueError("beta is 0; descent_path needs beta > 0, since otherwise the optimum may not be attained.")
     if target is not None:

@@ -126,6 +126,8 @@ class NetworkPath:
 
     def objectives(self, num: int = 200) -> FloatArray:
         """Objective at ``num`` evenly spaced times from 0 to 1, from the weights there, ``(num,)``."""
+        if isinstance(num, bool) or not hasattr(num, "__index__") or num < 1:
+            raise ValueError(f"num must be a positive integer; got {num!r}.")
         return self.objectives_at(np.linspace(0.0, 1.0, num))
 
     def objectives_at(self, times: npt.ArrayLike) -> FloatArray:

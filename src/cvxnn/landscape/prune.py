@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.landscape._masses import contributions, independent_masses, minimize_masses
 from cvxnn.landscape._moves import check_network
 from cvxnn.networks import ReLUNetwork, merge_vectors
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem
+from cvxnn.programs.output_bias import fixed_bias
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,13 +42,13 @@ def prune(problem: Problem, network: ReLUNetwork) -> ReLUNetwork:
     Returns
     -------
     ReLUNetwork
-        Balanced; its width is the number of its neurons, none of which is zero. The objective is not higher than that
+        Balanced; its width is the number of its neurons, none of which is zero; an output bias is kept. The objective is not higher than that
         of the input (to rounding, a relative 1e-13).
 
     Raises
     ------
     ValueError
-        If the network does not fit the problem, or the problem has an output bias.
+        If the network does not fit the problem, or its objective is not finite.
 
     References
     ----------
@@ -61,8 +64,10 @@ def prune(problem: Problem, network: ReLUNetwork) -> ReLUNetwork:
     >>> small.width, net(problem.X), small(problem.X)
     (1, array([1.5, 1.5, 3. ]), array([1.5, 1.5, 3. ]))
     """
-    require_no_output_bias(problem, "prune")
     check_network(problem, network, "network")
+    if network.output_bias:
+        without = prune(fixed_bias(problem, network.output_bias), replace(network, output_bias=0.0))
+        return replace(without, output_bias=network.output_bias)
     X = problem.X[problem.sample_weight > 0]
     live = Neurons.from_network(network.without_dead_neurons(X))
     before = live.objective(problem)
