@@ -308,6 +308,8 @@ def split_rows(n: int, test_size: float, seed: int, labels: FloatArray | None = 
     test = np.sort(np.concatenate([group[:count] for group, count in zip(groups, counts, strict=True)]))
     train = np.setdiff1d(np.arange(n), test)
     if len(train) < 2:
+        if test_size == 0.0:
+            raise TableError(f"the table has {n} row{'' if n == 1 else 's'}; 2 are needed.")
         raise TableError(f"{n} rows with a test size of {test_size:g} leave {len(train)} for training; 2 are needed.")
     return train, test
 

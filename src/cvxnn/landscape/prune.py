@@ -42,8 +42,8 @@ def prune(problem: Problem, network: ReLUNetwork) -> ReLUNetwork:
     Returns
     -------
     ReLUNetwork
-        Balanced; its width is the number of its neurons, none of which is zero; an output bias is kept. The objective is not higher than that
-        of the input (to rounding, a relative 1e-13).
+        Balanced; its width is the number of its neurons, none of which is zero; an output bias is kept. The objective
+        is not higher than that of the input (to rounding, a relative 1e-13).
 
     Raises
     ------
