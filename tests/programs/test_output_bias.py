@@ -71,3 +71,44 @@ def test_limits_and_refusals():
         solve(problem, architecture=GatedReLU(np.eye(2)))
     one_class = Problem(np.eye(3), np.ones(3), beta=0.1, loss="logistic", output_bias_decay=0.0)
     assert solve(one_class).lower_bound <= 1e-6
+
+
+def test_a_slope_of_either_sign_at_the_ends_is_no_crash():
+    # Rounding gave the slope at an end of the bracket another sign when it was computed a second time.
+    X = [
+        [1.3597475403099617, 429.9899270195395],
+        [1.2247210785859324, 429.9899270195395],
+        [-0.5103070767876675, 429.9899270195395],
+    ]
+    problem = Problem(X, [-1.0, 1.0, 1.0], 0.0016265124261770378, "logistic", output_bias_decay=0.0)
+    start = ReLUNetwork(
+        [[4.8e-06, -4.06e-4], [7.97e-05, -4.189374555978658e-3], [-8.079268771253291, 0.02564558409581016]],
+        [1.5e-05, 4.43e-05, 8.07927537154485],
+        output_bias=-4.742814712548745,
+    )
+    s = solve(problem, warm_start=start)
+    assert s.objective <= start.objective(problem)
+    assert 0.0 < s.lower_bound <= s.objective and s.gap <= 1e-4
+
+
+def test_free_biases_are_judged_with_the_bound_of_the_best_network():
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((7, 1)), rng.standard_normal(7)
+    column = float(np.max(np.abs(x))) / np.sqrt(1e-5)
+    problem = Problem(np.c_[x, np.full(7, column)], y, beta=0.0149999, output_bias_decay=0.0)
+    network = ReLUNetwork(rng.standard_normal((3, 2)) * [1.0, 1e-3], rng.standard_normal(3))
+    judged = certify(problem, network)
+    best = judged.better.objective(problem)
+    assert judged.is_global is False
+    assert best * (1.0 - 1e-6) <= judged.lower_bound <= best
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12])
+def test_targets_of_any_size(size):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((5, 2)), rng.standard_normal(5)
+    one = solve(Problem(X, y, 0.1, output_bias_decay=0.0), tol=1e-9)
+    other = solve(Problem(X, size * y, 0.1 * size, output_bias_decay=0.0), tol=1e-9)
+    assert other.network.output_bias == pytest.approx(size * one.network.output_bias, rel=1e-4)
+    assert other.objective == pytest.approx(size**2 * one.objective, rel=1e-9)
+    assert other.scope == "global" and other.gap <= 1e-9

@@ -46,7 +46,7 @@ class Image(NamedTuple):
 
     def square(self) -> float:
         """Squared Frobenius norm of the symmetric matrix."""
-        once = self.corner**2 + sum(float(np.sum(part * part)) for part in (self.low, self.ss, self.tt))
+        once = self.corner * self.corner + sum(float(np.sum(part * part)) for part in (self.low, self.ss, self.tt))
         return once + 2.0 * sum(float(np.sum(part * part)) for part in (self.head, self.cone, self.side, self.st))
 
     def minus(self, other: Image) -> Image:

@@ -9,7 +9,7 @@ the verdict rests on a lower bound that holds for networks of every width, and o
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ _DEFAULT_SECONDS = 60.0
 _SEARCH_SECONDS = 2.0
 _SHARE_OF_SEARCH = 0.3
 _SHARE_OF_SOLVE = 0.25
+_SHARE_OF_EXACT_SOLVE = 0.6
 _FAR = 1e-3
 _SHARE_OF_TOL = 0.01
 """A network counts as beaten when another one is better by this fraction of the tolerance: more than rounding."""
@@ -302,15 +303,15 @@ class _Judge:
 
     def _keep(self, certificate: Certificate) -> None:
         if certificate.lower_bound > self.certificate.lower_bound:
-            self.certificate = certificate
+            self.certificate = replace(certificate, objective=self.objective)
 
     def _enumerate(self) -> None:
-        """Bound over all patterns, at the network's own dual vector and at that of the best network."""
+        """Bound over all patterns, at the dual vector of the best network and at the network's own."""
         solution = solve(
             self.problem,
             tol=0.1 * self.tol,
             certify=True,
-            time_limit=self._remaining(),
+            time_limit=self._remaining(_SHARE_OF_EXACT_SOLVE),
             warm_start=self.network,
             random_state=self.seed,
         )
@@ -318,20 +319,24 @@ class _Judge:
         self._offer(solution.network)
         if solution.scope == "global":
             self._keep(solution.certificate)
-        if self.interrupted:
-            return
-        if relative_gap(self.objective, self.certificate.lower_bound) > self.tol and self.escape is None:
-            self._price()
+        # A solve that misses the last digits gives a bound for its patterns only, or none worth the name.
+        if self.better is not None and self._is_open(self.best):
+            self._price(self.better)
+        if self.escape is None and self._is_open(self.objective):
+            self._price(self.network)
 
-    def _price(self) -> None:
-        """Branch and bound at the network's own dual vector: it proves the network, or finds the neuron to add."""
+    def _is_open(self, objective: float) -> bool:
+        return not self.interrupted and relative_gap(objective, self.certificate.lower_bound) > self.tol
+
+    def _price(self, network: ReLUNetwork) -> None:
+        """Branch and bound at the dual vector of a network: it bounds the optimum, or finds a neuron to add."""
         certificate, pricing = certify_global(
             self.problem,
-            self.fit,
-            self.objective,
+            network(self.problem.X),
+            network.objective(self.problem),
             tol=self.tol,
             time_limit=self._remaining(),
-            starts=self.network.W if self.network.width else None,
+            starts=network.W if network.width else None,
         )
         self._keep(certificate)
         self._try_escapes(pricing.directions, pricing.signs)

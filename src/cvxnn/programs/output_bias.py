@@ -33,9 +33,11 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["fixed_bias", "solve_output_bias"]
 
 _MOST_SOLVES = 60
+_FINEST = 1e-10
 _CERTIFY_SECONDS = 60.0
 _TIE = 1e-12
 _EPS = float(np.finfo(np.float64).eps)
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 class _Enough(Exception):
@@ -74,17 +76,17 @@ class _BiasSearch:
         self.problem, self.options, self.recorder = problem, options, recorder
         self.decay = problem.output_bias_decay or 0.0
         self.network = options.warm_start
-        self.solution: Solution | None = None
         self.best: Solution | None = None
         self.bound = 0.0
         self.solves = 0
         self.sides: dict[float, tuple[FloatArray, float]] = {}
         # The program for a fixed bias can be solved no better than to rounding, and its slope not either.
-        self.tol = max(0.1 * options.tol, 1e-13)
+        self.tol = max(0.1 * options.tol, _FINEST)
+        self.slopes: dict[float, float] = {}
 
     def run(self, start: float) -> None:
         slope = self.slope(start)
-        scale = max(abs(start), float(np.ptp(self.problem.y)), 1e-8)
+        scale = max(abs(start), float(np.max(np.abs(self.problem.y))))
         curvature = float(np.sum(self.problem.sample_weight)) * self.problem.loss.curvature + self.decay
         step = -slope / curvature
         if step == 0.0:
@@ -98,11 +100,15 @@ class _BiasSearch:
             secant = -value * (other - low) / (value - low_slope) if value != low_slope else math.inf
             step = math.copysign(min(max(1.5 * abs(secant), abs(step)), 8.0 * abs(step) + 1e-3 * scale), step)
             low, low_slope, other = other, value, other + step
-        if value != 0.0:
-            brentq(self.slope, *sorted((low, other)), xtol=1e-15 * scale, rtol=4.0 * _EPS, maxiter=_MOST_SOLVES)
+        # A slope that is zero to rounding may have either sign.
+        if value * slope < 0.0:
+            reach = max(1e-15 * scale, _TINY)
+            brentq(self.slope, *sorted((low, other)), xtol=reach, rtol=4.0 * _EPS, maxiter=_MOST_SOLVES)
 
     def slope(self, bias: float) -> float:
         """Slope at a bias, by a solve; keeps what is better and stops the search when that is enough."""
+        if bias in self.slopes:
+            return self.slopes[bias]
         remaining = None
         if self.options.time_limit is not None:
             remaining = max(self.options.time_limit - self.recorder.seconds, 0.0)
@@ -124,7 +130,8 @@ class _BiasSearch:
             self.best.certificate.gap <= self.options.tol or solution.status in (Status.INTERRUPTED, Status.TIME_LIMIT)
         ):
             raise _Enough
-        return self.decay * bias - float(np.sum(solution.dual))
+        self.slopes[bias] = self.decay * bias - float(np.sum(solution.dual))
+        return self.slopes[bias]
 
     def _keep(self, solution: Solution, network: ReLUNetwork) -> None:
         """Certificate for the problem with its bias, from the dual vector of the problem at this bias."""
@@ -189,21 +196,24 @@ class _BiasSearch:
         best, problem = self.best, self.problem
         certificate = best.certificate
         if certificate.scope == "patterns":
+            exact = is_exact(problem, certify=self.options.certify) and self.options.listed is None
             everywhere, pricing = certify_global(
                 problem,
                 best.network(problem.X),
                 best.objective,
-                nu=certificate.dual,
                 tol=self.options.tol,
                 time_limit=self._certify_seconds(),
-                method="auto" if self.options.certify else "cheap",
+                method="auto" if exact or self.options.certify else "cheap",
             )
-            certificate = replace(
-                certificate,
-                lower_bound=max(certificate.lower_bound, everywhere.lower_bound),
-                global_lower_bound=everywhere.lower_bound,
-                dual_norm_attained=max(certificate.dual_norm_attained, pricing.lower),
-            )
+            if everywhere.gap <= max(self.options.tol, 10.0 * certificate.gap):
+                certificate = everywhere
+            else:
+                certificate = replace(
+                    certificate,
+                    lower_bound=max(certificate.lower_bound, everywhere.lower_bound),
+                    global_lower_bound=everywhere.lower_bound,
+                    dual_norm_attained=max(certificate.dual_norm_attained, pricing.lower),
+                )
         status = best.status
         met = certificate.gap <= self.options.tol
         if met:
@@ -215,8 +225,6 @@ class _BiasSearch:
         )
 
     def _certify_seconds(self) -> float | None:
-        if not self.options.certify:
-            return None
         if self.options.time_limit is None:
             return _CERTIFY_SECONDS
         return max(self.options.time_limit - self.recorder.seconds, 0.0)
