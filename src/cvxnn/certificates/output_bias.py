@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from cvxnn.problem import Problem
 
@@ -70,7 +70,8 @@ def best_shift(problem: Problem, fit: FloatArray) -> float:
     for _ in range(_DOUBLINGS):
         if slope(side * reach) * start <= 0.0:
             low, high = sorted((0.0, side * reach))
-            return float(brentq(slope, low, high, xtol=1e-15 * reach, rtol=4.0 * _EPS))
+            found = root_scalar(slope, bracket=(low, high), method="brentq", xtol=1e-15 * reach, rtol=4.0 * _EPS)
+            return float(found.root)
         reach *= 2.0
     return 0.0
 
@@ -111,4 +112,4 @@ def zero_sum(problem: Problem, nu: FloatArray) -> FloatArray:
         excess -= side * share
     if excess != 0:
         return zeros
-    return steps * grid
+    return np.asarray(steps * grid, dtype=np.float64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
@@ -80,6 +80,6 @@ def _best_mass(problem: Problem, fit: FloatArray, output: FloatArray) -> float:
     reach = -slope(0.0) / curvature if curvature > 0.0 else 1.0
     for _ in range(_DOUBLINGS):
         if slope(reach) >= 0.0:
-            return float(brentq(slope, 0.0, reach, rtol=1e-12))
+            return float(root_scalar(slope, bracket=(0.0, reach), method="brentq", rtol=1e-12).root)
         reach *= 2.0
     return reach

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from cvxnn.certificates.certificate import certify_global
 from cvxnn.certificates.dual import scaled_dual_bound
@@ -103,7 +103,8 @@ class _BiasSearch:
         # A slope that is zero to rounding may have either sign.
         if value * slope < 0.0:
             reach = max(1e-15 * scale, _TINY)
-            brentq(self.slope, *sorted((low, other)), xtol=reach, rtol=4.0 * _EPS, maxiter=_MOST_SOLVES)
+            bracket = (min(low, other), max(low, other))
+            root_scalar(self.slope, bracket=bracket, method="brentq", xtol=reach, rtol=4.0 * _EPS, maxiter=_MOST_SOLVES)
 
     def slope(self, bias: float) -> float:
         """Slope at a bias, by a solve; keeps what is better and stops the search when that is enough."""
