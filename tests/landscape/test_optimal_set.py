@@ -236,8 +236,90 @@ def test_largest_beta_and_beyond() -> None:
     near = optimal_set(Problem(problem.X, problem.y, beta=top * (1.0 - 1e-5)))
     assert len(near.vertices()) == 22
     check_members(near)
-    with pytest.raises(OptimalSetError, match="certain to a relative"):
-        optimal_set(Problem(problem.X, problem.y, beta=top * (1.0 - 1e-8))).vertices()
+    hidden = optimal_set(Problem(problem.X, problem.y, beta=top * (1.0 - 1e-10)))
+    for ask in (hidden.vertices, hidden.sparsest, lambda: hidden.min_width, lambda: hidden.connected_width):
+        with pytest.raises(OptimalSetError, match="certain to a relative"):
+            ask()
+    assert hidden.contains(hidden.sample(3), tol=1e-3)
+    with pytest.raises(OptimalSetError, match="smallest one for which the zero network is optimal"):
+        optimal_set(Problem(problem.X, problem.y, beta=top * (1.0 - 1e-12)))
+
+
+@pytest.mark.parametrize("share", [0.9, 0.999, 0.9999, 0.999999])
+@pytest.mark.parametrize(
+    ("corners", "phase", "count", "low", "high"),
+    [
+        (7, 0.3, 198, 6, 7),
+        (7, np.pi / 2.0, 198, 6, 7),
+        (9, 0.3, 1016, 8, 9),
+        (9, np.pi / 2.0, 1016, 8, 9),
+        (10, 0.0, 12, 5, 7),
+        (10, np.pi / 2.0, 12, 5, 7),
+    ],
+)
+def test_vanishing_networks_have_no_false_vertices(
+    corners: int, phase: float, count: int, low: int, high: int, share: float
+) -> None:
+    # The symmetry of the data makes the fit constant, so that the polytope has one shape at every beta.
+    angles = 2.0 * np.pi * np.arange(corners) / corners + phase
+    X, y = np.column_stack([np.cos(angles), np.sin(angles)]), np.ones(corners)
+    top = dual_norm_by_strings(X, y)
+    try:
+        o = optimal_set(Problem(X, y, beta=top * share))
+    except OptimalSetError:
+        assert (corners, share) == (9, 0.999999)
+        return
+    np.testing.assert_allclose(o.fit, 1.0 - share, rtol=1e-13 / (1.0 - share))
+    assert np.max(np.abs(o.fit / (1.0 - share) - 1.0)) <= o.error
+    assert (len(o.vertices()), o.min_width, o.max_irreducible_width) == (count, low, high)
+    assert np.min(o.vertices()[o.vertices() > 0.0]) > 1e-3 * np.max(o.vertices())
+    if corners == 10:
+        expected = vertices_by_supports(o.columns, np.ones(corners))
+        np.testing.assert_array_equal(np.unique(expected > 0.0, axis=0), np.unique(o.vertices() > 0.0, axis=0))
+
+
+@pytest.mark.parametrize("shift", [1e-8, -1e-8, 3e-8, 1e-7, -1e-7])
+def test_rounded_data_have_the_directions_of_the_rounded_data(shift: float) -> None:
+    # At the root of three both kinds of networks are optimal; beyond it one neuron is worse, before it two are.
+    root = np.sqrt(3.0) * (1.0 + shift)
+    o = optimal_set(Problem([[-root, 1.0], [root, 1.0]], [1.1, 1.1], beta=0.2))
+    assert (len(o.signs), o.min_width, o.is_unique, o.is_clear) == (*((2, 2) if shift > 0.0 else (1, 1)), True, True)
+    check_atoms(o)
+    check_members(o)
+
+
+@pytest.mark.parametrize(("corners", "digits"), [(5, 7), (5, 8), (7, 7), (7, 8)])
+def test_rounded_polygons_are_taken(corners: int, digits: int) -> None:
+    exact = polygon(corners)
+    o = optimal_set(Problem(exact.X.round(digits), exact.y, beta=0.1))
+    values = o.signs * (np.maximum(o.problem.X @ o.directions.T, 0.0).T @ o.dual)
+    np.testing.assert_allclose(values, 0.1, rtol=1e-9)
+    assert dual_norm_by_strings(o.problem.X, o.dual) <= 0.1 * (1.0 + 1e-9)
+    np.testing.assert_allclose(o.objective, solve(o.problem, tol=1e-10).objective, rtol=1e-9)
+    assert o.margin >= o.error
+
+
+def test_small_masses_count_and_small_stray_neurons_do_not() -> None:
+    o = optimal_set(polygon(7))
+    vertices = o.vertices()
+    for seed in range(2500, 2520):
+        assert o.contains(o.sample(seed), tol=1e-9)
+    masses = (1.0 - 1e-4) * vertices[0] + 1e-4 * vertices[-1]
+    net = o.network(masses)
+    np.testing.assert_allclose(o.masses_of(net), masses, rtol=1e-9)
+    stray = np.sqrt(1e-7 * o.total_mass)
+    for count, accepted in ((5, True), (200, False)):
+        W = np.vstack([net.W, np.tile([[stray, 0.01 * stray]], (count, 1))])
+        assert o.contains(ReLUNetwork(W, np.append(net.a, np.full(count, -stray)))) == accepted
+
+
+def test_output_bias_is_not_optimal() -> None:
+    o = optimal_set(triple())
+    net = o.network([0.0, 1.0, 0.0])
+    shifted = ReLUNetwork(net.W, net.a, output_bias=5.0)
+    assert not o.contains(shifted)
+    with pytest.raises(OptimalSetError, match="output bias of 5"):
+        o.masses_of(shifted)
 
 
 def test_a_given_solution_is_refined() -> None:
@@ -304,6 +386,22 @@ def test_bad_arguments_get_one_sentence() -> None:
         o.masses_of(ReLUNetwork([[0.0, 2.0]], [0.5]))
     with pytest.raises(OptimalSetError, match="no optimal network uses"):
         o.masses_of(ReLUNetwork([[1.0, 0.0]], [1.0]))
+    other = solve(Problem(np.eye(3), [1.0, 2.0, 3.0], beta=0.1))
+    with pytest.raises(ValueError, match="solution must hold a ReLUNetwork with 2 features"):
+        optimal_set(triple(), solution=other)
+    with pytest.raises(ValueError, match="max_patterns must be a finite number"):
+        optimal_set(triple(), max_patterns="x")  # type: ignore[arg-type]
+    for tol in (2.0, 0.0, "a"):
+        with pytest.raises(ValueError, match="tol must be"):
+            optimal_set(triple(), tol=tol)  # type: ignore[arg-type]
+    with pytest.raises(OptimalSetError, match="time_limit=0 leaves no time"):
+        optimal_set(triple(), time_limit=0)
+    for seed in ("a", -1, 1.5, True):
+        with pytest.raises(ValueError, match="random_state must be"):
+            o.sample(seed)  # type: ignore[arg-type]
+    for limit in ("a", 0, -5, 2.5, True):
+        with pytest.raises(ValueError, match="max_vertices must be a positive integer"):
+            o.vertices(max_vertices=limit)  # type: ignore[arg-type]
     with pytest.raises(OptimalSetError, match="raise max_vertices"):
         optimal_set(polygon(9)).vertices(max_vertices=20)
 

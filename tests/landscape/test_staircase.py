@@ -121,5 +121,14 @@ def test_table_in_words() -> None:
     assert (len(steps), steps[0].width, steps[-1].phase) == (4, 1, "connected")
     with pytest.raises(KeyError, match="no row for width 9"):
         steps.at(9)
-    with pytest.raises(ValueError, match="non-negative integers"):
-        staircase(triple(), widths=[-1])
+    for widths in ([-1], 3, "34", [True], [1.5]):
+        with pytest.raises(ValueError, match="non-negative integers"):
+            staircase(triple(), widths=widths)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("problem", [triple(), polygon(5), polygon(7), polygon(8), grid(3)])
+def test_default_rows_go_beyond_the_sum_of_the_critical_widths(problem: Problem) -> None:
+    o = optimal_set(problem)
+    widths = [row.width for row in staircase(o)]
+    assert widths == list(range(1, o.min_width + o.max_irreducible_width + 2))
+    assert staircase(problem, widths=iter([3, 2, 3]))[0].width == 2

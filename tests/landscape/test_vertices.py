@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from cvxnn.landscape._polytope import MassPolytope
 from cvxnn.landscape._supports import largest_vertex_support, smallest_support
 from cvxnn.landscape._vertex_graph import vertex_components, vertex_path
-from cvxnn.landscape._vertices import VertexLimitError
+from cvxnn.landscape._vertices import ArithmeticLimitError, VertexLimitError
 from tests.oracles.mass_polytope import components_by_linear_programs, vertices_by_supports
 
 
@@ -52,6 +52,29 @@ def test_vertices_are_those_of_all_supports(seed: int, k: int, r: int, kind: str
     np.testing.assert_allclose(polytope.columns @ found.T, np.tile(polytope.fit[:, None], len(found)), atol=1e-9)
     np.testing.assert_allclose(np.column_stack([found.min(axis=0), found.max(axis=0)]), polytope.ranges, atol=1e-9)
     assert polytope.dimension == np.linalg.matrix_rank(found - found[0], tol=1e-7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    k=st.integers(4, 10),
+    r=st.integers(2, 6),
+    noise=st.sampled_from([1e-13, 1e-11, 1e-9, 1e-7, 1e-5]),
+)
+def test_noise_of_the_fit_gives_the_exact_supports_or_a_refusal(seed: int, k: int, r: int, noise: float) -> None:
+    # Degenerate vertices fall apart under noise, into many whose small masses come from it alone.
+    exact = polytope_of(seed, k, min(r, k), "integer")
+    rng = np.random.default_rng(seed)
+    change = exact.columns @ rng.standard_normal(k)
+    moved = exact.fit + noise * np.linalg.norm(exact.fit) / np.linalg.norm(change) * change
+    found = None
+    try:
+        found = listed(MassPolytope(exact.columns, moved, noise))
+    except (ArithmeticLimitError, ArithmeticError):
+        assert noise >= 1e-7
+    if found is not None:
+        expected = vertices_by_supports(exact.columns, exact.fit)
+        np.testing.assert_array_equal(np.unique(found > 0.0, axis=0), np.unique(expected > 0.0, axis=0))
 
 
 def test_slices_of_a_cube_through_its_corners_are_listed_exactly() -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import svd
 from scipy.optimize import nnls
 
 from cvxnn.certificates.certificate import relative_gap
@@ -35,7 +36,13 @@ _START_GAP = 1e-6
 _LARGEST_GAP = 1e-9
 _WIDE = 1e-5
 _PRECISE = 1e-13
+_FLOOR = 2e-15
+_ZERO = 1e-13
 _ROUNDS = 4
+_CUTS = (1e-8, 1e-9, 1e-10, 1e-11, 1e-12)
+_CLEAR = 1e3
+_MASS_STEPS = 3
+_RANK = 1e-9
 _INSIDE = 1e-7
 _ON_KINK = 1e-11
 _BEND = 1e-7
@@ -61,7 +68,8 @@ class Optimum:
     error : float
         Largest relative distance of an accepted atom from the level, and of the fit from the span of the atoms.
     noise : float
-        Rounding error of the fit relative to its norm: large where the fit is the small difference of larger numbers.
+        Error of the fit relative to its norm that the error of the dual values may cause: large where the fit is the
+        small difference of larger numbers, or the columns are nearly dependent.
     margin : float
         Relative distance below the level of the next local maximum, at most the distance searched.
     n_patterns : int
@@ -96,6 +104,8 @@ def find_optimum(
     require_no_output_bias(problem, "optimal_set")
     if problem.beta == 0.0:
         raise OptimalSetError("optimal_set needs beta > 0; without weight decay the optimum may not be attained.")
+    if time_limit == 0.0:
+        raise OptimalSetError("time_limit=0 leaves no time for optimal_set, which needs the solved problem.")
     deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
     reduction = reduce_problem(problem)
     _check_size(reduction.problem, max_patterns)
@@ -114,6 +124,11 @@ def find_optimum(
         found = _from_solution(problem, reduction, solution, tol, limits)
     if found is None or solution is None or max(found.error, found.gap) > _LARGEST_GAP:
         raise OptimalSetError(_not_closed(solution, found))
+    if not np.any(np.nan_to_num(found.fit)) and found.error > _ZERO:
+        raise OptimalSetError(
+            f"beta is within a relative {found.error:.1e} of the smallest one for which the zero network is optimal; "
+            "so close to it rounding hides the optimal networks."
+        )
     return found
 
 
@@ -126,6 +141,8 @@ def _not_closed(solution: Solution | None, found: Optimum | None) -> str:
     reached = "was not solved" if solution is None else f"was solved to a relative gap of {solution.gap:.1e}"
     left = "" if found is None else f" and its optimal directions fit to a relative error of {found.error:.1e}"
     advice = "" if solution is None else f" {solution.status.advice}"
+    if found is not None and found.gap <= _LARGEST_GAP:
+        advice = " A smaller tol leaves out directions that are only nearly optimal, as those of rounded data are."
     return f"The problem {reached}{left}, but the optimal set needs {_LARGEST_GAP:g} for both.{advice}"
 
 
@@ -180,20 +197,77 @@ def _settle(small: Problem, neurons: Neurons, tol: float, limits: Callable[[], L
     for _ in range(_ROUNDS):
         fit = neurons.fit(small.X)
         near = find_atoms(small.X, small.dual_vector(fit), small.beta, limits=limits())
-        atoms = near.above(small.beta * (1.0 - tol))
+        atoms = _attained(small, near, tol, fit)
         masses, missed = _masses(small, atoms, fit)
         error = max(missed, _violation(small, atoms, fit))
+        stalled = best is not None and error <= _PRECISE and error > 0.5 * best.error
         if best is None or error < best.error:
             best = _Settled(atoms, neurons, near.largest, error)
-        if error <= _PRECISE:
+        # Where the fit is the small difference of larger numbers, it needs all digits of the dual vector.
+        if stalled or error <= max(_PRECISE / max(_amplification(small, fit), 1.0), _FLOOR):
             break
         if error > _INSIDE:
             atoms = near.above(small.beta * (1.0 - _WIDE))
             masses, _ = _masses(small, atoms, fit)
         keep = masses > 0.0
         inside = Neurons(atoms.directions[keep] * masses[keep, None], atoms.signs[keep])
-        neurons = polish(small, inside, mass_tol=0.0).neurons
+        neurons = _with_exact_masses(small, polish(small, inside, mass_tol=0.0).neurons)
     return best if best is not None and math.isfinite(best.error) else None
+
+
+def _attained(small: Problem, near: Atoms, tol: float, fit: FloatArray) -> Atoms:
+    """Atoms that attain the level up to ``tol``; where these do not agree, those above a clear cut closer to it.
+
+    Data that are rounded to seven or eight digits have directions that are optimal to so many digits only.
+    """
+    widest = near.above(small.beta * (1.0 - tol))
+    if _violation(small, widest, fit) <= _LARGEST_GAP:
+        return widest
+    consistent: Atoms | None = None
+    for cut in [cut for cut in _CUTS if cut < tol]:
+        atoms = near.above(small.beta * (1.0 - cut))
+        violation = _violation(small, atoms, fit)
+        if len(atoms.signs) == 0 or violation > _LARGEST_GAP:
+            continue
+        if 1.0 - atoms.rejected / small.beta >= _CLEAR * violation:
+            return atoms
+        consistent = consistent or atoms
+    return consistent or widest
+
+
+def _with_exact_masses(small: Problem, neurons: Neurons) -> Neurons:
+    """Newton's method on the masses alone, so that the dual values of all neurons equal beta to the last digits."""
+    masses = neurons.masses
+    if masses.size == 0 or np.min(masses) <= 0.0:
+        return neurons
+    directions = neurons.vectors / masses[:, None]
+    columns = clean_columns(small.X, directions, neurons.signs)
+    best, smallest = masses, math.inf
+    for _ in range(_MASS_STEPS):
+        fit = columns @ masses
+        away = columns.T @ small.dual_vector(fit) - small.beta
+        if not np.max(np.abs(away)) < smallest or np.min(masses) <= 0.0:
+            break
+        best, smallest = masses, float(np.max(np.abs(away)))
+        inverse = np.linalg.pinv(np.sqrt(small.loss_hessian(fit))[:, None] * columns, rcond=_RANK)
+        masses = masses + inverse @ (inverse.T @ away)
+    return Neurons(directions * best[:, None], neurons.signs)
+
+
+def _amplification(problem: Problem, fit: FloatArray) -> float:
+    """Relative change of the fit for a relative change of the dual vector."""
+    bent = float(np.linalg.norm(problem.loss_hessian(fit) * fit))
+    return float(np.linalg.norm(problem.dual_vector(fit))) / bent if bent > 0.0 else 0.0
+
+
+def _fit_noise(problem: Problem, columns: FloatArray, fit: FloatArray, error: float) -> float:
+    """Relative error of the fit when the dual values of the columns are off by a relative ``error`` or rounding."""
+    amplification = _amplification(problem, fit)
+    if amplification == 0.0 or columns.shape[1] == 0:
+        return 0.0
+    values = svd(columns / np.linalg.norm(columns, axis=0), compute_uv=False)
+    smallest = float(np.min(values[values > _RANK * values[0]]))
+    return max(error, _ROUNDING) * max(amplification, 1.0) / min(smallest, 1.0)
 
 
 def _masses(small: Problem, atoms: Atoms, fit: FloatArray) -> tuple[FloatArray, float]:
@@ -236,11 +310,11 @@ def _expand(problem: Problem, reduction: Reduction, solution: Solution, settled:
     norm = max(settled.largest / small.beta, 1.0) * problem.beta
     projected = problem.loss.project_dual(dual, problem.y, problem.sample_weight)
     gap = relative_gap(objective, scaled_dual_bound(problem, projected, norm)[0])
-    bent = float(np.linalg.norm(problem.loss_hessian(filled)[samples] * filled[samples]))
-    noise = _ROUNDING * float(np.linalg.norm(dual)) / bent if bent > 0.0 else 0.0
     margin = 1.0 - atoms.rejected / small.beta
     values = atoms.signs * (np.maximum(problem.X @ directions.T, 0.0).T @ dual) / problem.beta
-    away = np.abs(values - 1.0) if bent > 0.0 else values - 1.0
+    used = np.any(neurons.masses > 0.0)
+    away = np.abs(values - 1.0) if used else values - 1.0
     error = max(settled.error, float(np.max(away, initial=0.0)))
+    noise = _fit_noise(small, columns[samples], settled.neurons.fit(small.X), error) if used else 0.0
     arrays = (directions, atoms.signs, columns, fit, dual)
     return Optimum(solution, *arrays, gap, error, noise, margin, atoms.n_patterns)

@@ -21,8 +21,10 @@ __all__ = ["MassPolytope"]
 
 _RANK = 1e-9
 _NEGLIGIBLE = 1e-9
-_RESIDUAL = 1e-9
-_SUPPORT_TOLERANCES = (1e-8, 1e-10, 1e-6, 1e-12)
+_ABOVE_NOISE = 1e2
+_LEAST_NOISE = 1e-14
+_LP_TOLERANCES = (1e-10, 1e-7)
+_SUPPORT_TOLERANCES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,24 +87,28 @@ class MassPolytope:
     def corner(self, cost: FloatArray) -> FloatArray:
         """Vertex of least ``cost @ masses``."""
         A, b, scales, _ = self.system
-        result = linprog(cost * scales, A_eq=A, b_eq=b, bounds=(0.0, None), method="highs-ds")
-        if result.status != 0:
-            raise ArithmeticError(f"A linear program over the optimal masses failed: {result.message}")
-        return scales * self._basic(np.maximum(result.x, 0.0))
+        message = ""
+        # The tightest tolerance that the data allow: a loose one takes small negative masses for zeros.
+        for tolerance in _LP_TOLERANCES:
+            options = {"primal_feasibility_tolerance": tolerance, "dual_feasibility_tolerance": tolerance}
+            result = linprog(cost * scales, A_eq=A, b_eq=b, bounds=(0.0, None), method="highs-ds", options=options)
+            if result.status == 0:
+                return scales * self._basic(np.maximum(result.x, 0.0))
+            message = result.message
+        raise ArithmeticError(f"A linear program over the optimal masses failed: {message}")
 
     def _basic(self, masses: FloatArray) -> FloatArray:
-        """Solve again on the support of an approximate vertex."""
+        """Solve again on the support of an approximate vertex: the smallest one that carries the fit up to noise."""
         A, b = self.system[:2]
-        best, best_residual = masses, float(np.linalg.norm(A @ masses - b))
+        largest = _ABOVE_NOISE * max(self.noise, _LEAST_NOISE)
         for tolerance in _SUPPORT_TOLERANCES:
-            support = masses > tolerance
+            support = masses > tolerance * float(np.max(masses))
             solution, *_ = np.linalg.lstsq(A[:, support], b, rcond=None)
             candidate = np.zeros_like(masses)
             candidate[support] = solution
-            residual = float(np.linalg.norm(A @ candidate - b))
-            if np.all(solution > 0.0) and residual <= _RESIDUAL and residual <= max(best_residual, 1e-14):
+            if np.all(solution > 0.0) and float(np.linalg.norm(A @ candidate - b)) <= largest:
                 return candidate
-        return best
+        return masses
 
     @cached_property
     def ranges(self) -> FloatArray:
@@ -111,7 +117,7 @@ class MassPolytope:
         low, high = self.corners[2 * diagonal, diagonal], self.corners[2 * diagonal + 1, diagonal]
         total = float(np.max(np.sum(self.corners, axis=1), initial=0.0))
         found = np.column_stack([low, np.maximum(low, high)])
-        return np.where(found > _NEGLIGIBLE * total, found, 0.0)
+        return np.where(found > max(_NEGLIGIBLE, _ABOVE_NOISE * self.noise) * total, found, 0.0)
 
     @property
     def essential(self) -> BoolArray:
@@ -143,6 +149,8 @@ class MassPolytope:
         face, essential = self.face, self.essential
         A, b, scales, kernel = face.system
         interior = self.interior[essential] / scales
+        # Linear programs keep the fit to their own tolerance only.
+        interior = interior + np.linalg.lstsq(A, b - A @ interior, rcond=None)[0]
         ranges = self.ranges[essential] / scales[:, None]
         found = enumerate_vertices(
             A, b, interior, kernel, ranges, noise=self.noise, max_vertices=max_vertices, check=check

@@ -16,6 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["SupportBounds", "largest_vertex_support", "smallest_support"]
 
 _RESIDUAL = 1e-10
+_ABOVE_NOISE = 1e2
 _TRIALS = 50
 
 
@@ -98,7 +99,7 @@ def _fewest(points: FloatArray) -> FloatArray:
 def _on_support(polytope: MassPolytope, support: npt.NDArray[np.bool_]) -> FloatArray | None:
     """Masses on a support, None where it does not carry the fit."""
     masses, residual = nnls(polytope.columns[:, support], polytope.fit)
-    if residual > _RESIDUAL * float(np.linalg.norm(polytope.fit)):
+    if residual > max(_RESIDUAL, _ABOVE_NOISE * polytope.noise) * float(np.linalg.norm(polytope.fit)):
         return None
     full = np.zeros(polytope.n_atoms)
     full[support] = masses

@@ -6,6 +6,11 @@ gives a new one. Two rays are adjacent exactly when no third ray vanishes wherev
 test of Fukuda and Prodon, 1996, "Double description method revisited"), which holds for degenerate polytopes, too.
 A ray is kept as the vector of its masses, so that no error builds up in a change of coordinates, and each vertex is
 solved again on its support at the end and checked.
+
+A fit known up to noise hides which masses are zero: values up to a level are read as zero, and a list is accepted only
+where the level does not matter. Two runs at levels a factor of ten apart, started from different cones, have to give
+the same supports, unless no value met in a run comes near its level. A level below the effect of the noise leaves
+masses no larger than the noise explains, one that is too high a misfit beyond it, and both are refused.
 """
 
 from __future__ import annotations
@@ -22,9 +27,11 @@ BoolArray = npt.NDArray[np.bool_]
 
 __all__ = ["ArithmeticLimitError", "VertexLimitError", "enumerate_vertices"]
 
-_ZEROS = (1e-9, 1e-8, 1e-7, 1e-6)
+_ZEROS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 _CONSTANT = 1e-9
-_ABOVE_NOISE = 1e3
+_ABOVE_NOISE = 1e2
+_LEAST_NOISE = 1e-14
+_CLEAR = 1e2
 _COMPLETE = 1e-6
 _INDEPENDENT = 1e-9
 _BLOCK_ENTRIES = 4_000_000
@@ -85,34 +92,65 @@ def enumerate_vertices(
     if not moving.any():
         return interior[None, :].copy()
     rows = np.column_stack([interior[moving], kernel[moving]])
-    failure = f"the data are certain to a relative {noise:.1e} only"
-    for zero in [level for level in _ZEROS if level >= _ABOVE_NOISE * noise]:
-        rays = _extreme_rays(rows, zero, max_vertices, check)
+    levels = [level for level in _ZEROS if level >= _ABOVE_NOISE * noise]
+    failure, previous = "no level tells zero masses from small ones", None
+    for attempt, level in enumerate(levels):
+        zero = _Zero(level)
+        rays = _extreme_rays(rows, zero, attempt, max_vertices, check)
         support = np.ones((len(rays), len(interior)), dtype=np.bool_)
         support[:, moving] = rays > 0.0
+        support = np.unique(support, axis=0)
         try:
-            vertices = _solve_on_supports(A, b, np.unique(support, axis=0), zero)
-            _check_complete(vertices, ranges)
+            vertices, uncertain = _solve_on_supports(A, b, support, max(noise, _LEAST_NOISE))
+            _check_complete(vertices, ranges, uncertain)
         except ArithmeticLimitError as error:
-            # The data carry more noise than was read as zero.
-            failure = str(error)
+            # The data carry more noise than was read as zero, or small masses were.
+            failure, previous = str(error), None
             continue
-        return vertices[np.lexsort(np.round(vertices, 12).T[::-1])]
-    raise ArithmeticLimitError(failure)
+        if zero.is_clear or (previous is not None and np.array_equal(previous, support)):
+            return vertices[np.lexsort(np.round(vertices, 12).T[::-1])]
+        failure, previous = "the list depends on the level up to which masses are read as zero", support
+    raise ArithmeticLimitError(f"{failure}, and the optimal fit is certain to a relative {noise:.1e} only")
 
 
-def _check_complete(vertices: FloatArray, ranges: FloatArray) -> None:
+class _Zero:
+    """A level up to which values are read as zero; it remembers how near to it values came."""
+
+    def __init__(self, level: float) -> None:
+        self.level = level
+        self.largest_zero = 0.0
+        self.smallest_value = 1.0
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether no value came near the level."""
+        return _CLEAR * self.largest_zero <= self.level <= self.smallest_value / _CLEAR
+
+    def clean(self, values: FloatArray, sizes: FloatArray) -> None:
+        """Set values to zero, in place, that are small relative to their sizes."""
+        if not values.size:
+            return
+        relative = np.abs(values) / np.where(sizes > 0.0, sizes, 1.0)
+        small = relative <= self.level
+        values[small] = 0.0
+        self.largest_zero = max(self.largest_zero, float(np.max(relative, where=small, initial=0.0)))
+        self.smallest_value = min(self.smallest_value, float(np.min(relative, where=~small, initial=1.0)))
+
+
+def _check_complete(vertices: FloatArray, ranges: FloatArray, uncertain: float) -> None:
     """Compare the extreme masses of the vertices with those that linear programs found."""
     found = np.column_stack([vertices.min(axis=0), vertices.max(axis=0)])
-    if np.max(np.abs(found - ranges)) > _COMPLETE * float(np.max(ranges)):
+    if np.max(np.abs(found - ranges)) > max(_COMPLETE, uncertain) * float(np.max(ranges)):
         raise ArithmeticLimitError("the vertices do not attain the largest and smallest masses")
 
 
-def _extreme_rays(rows: FloatArray, zero: float, max_rays: int, check: Callable[[], None]) -> FloatArray:
+def _extreme_rays(rows: FloatArray, zero: _Zero, attempt: int, max_rays: int, check: Callable[[], None]) -> FloatArray:
     """Extreme rays of the pointed cone ``{x : rows x >= 0}``, as their values ``rows x >= 0`` with exact zeros."""
     scaled = rows / np.linalg.norm(rows, axis=1)[:, None]
     count, dim = scaled.shape
-    factors: Any = qr(scaled.T, mode="r", pivoting=True)
+    # Each attempt prefers other rows, so that its rounding errors are independent.
+    preference = np.linspace(1.0, 1.0 + attempt % 2, count)
+    factors: Any = qr((preference[:, None] * scaled).T, mode="r", pivoting=True)
     first = factors[1][:dim]
     values = (scaled @ np.linalg.inv(scaled[first])).T
     values[:, first] = np.eye(dim)
@@ -132,14 +170,14 @@ def _extreme_rays(rows: FloatArray, zero: float, max_rays: int, check: Callable[
     return values
 
 
-def _normalised(values: FloatArray, zero: float) -> FloatArray:
+def _normalised(values: FloatArray, zero: _Zero) -> FloatArray:
     """Scale rays to largest value 1 and read tiny values as zeros."""
     values = values / np.max(np.abs(values), axis=1, keepdims=True)
-    values[np.abs(values) <= zero] = 0.0
+    zero.clean(values, np.ones_like(values))
     return values
 
 
-def _cut(values: FloatArray, row: int, done: BoolArray, dim: int, zero: float, check: Callable[[], None]) -> FloatArray:
+def _cut(values: FloatArray, row: int, done: BoolArray, dim: int, zero: _Zero, check: Callable[[], None]) -> FloatArray:
     """Add the inequality ``row``: keep the rays on its side, and join adjacent rays of opposite sides."""
     heights = values[:, row]
     above, below = np.flatnonzero(heights > 0.0), np.flatnonzero(heights < 0.0)
@@ -151,8 +189,8 @@ def _cut(values: FloatArray, row: int, done: BoolArray, dim: int, zero: float, c
     new = weight_up * upper + weight_low * lower
     # Cancellation leaves noise where the two terms annihilate each other.
     size = weight_up * np.abs(upper) + weight_low * np.abs(lower)
-    new[np.abs(new) <= zero * size] = 0.0
     new[:, row] = 0.0
+    zero.clean(new, size)
     kept = values[heights >= 0.0]
     return np.vstack([kept, _normalised(new, zero)]) if len(new) else kept
 
@@ -201,11 +239,15 @@ def _pack(bits: BoolArray) -> npt.NDArray[np.uint64]:
     return padded.view(np.uint64)
 
 
-def _solve_on_supports(A: FloatArray, b: FloatArray, supports: BoolArray, tol: float) -> FloatArray:
-    """Solve ``A c = b`` on each support and check that the columns are independent and the masses positive."""
+def _solve_on_supports(A: FloatArray, b: FloatArray, supports: BoolArray, noise: float) -> tuple[FloatArray, float]:
+    """Solve ``A c = b`` on each support; check that columns are independent, the fit met, and masses above the noise.
+
+    Returns the vertices and the largest relative error of a mass that the noise explains.
+    """
     vertices = np.zeros(supports.shape)
     sizes = np.sum(supports, axis=1)
     scale = float(np.linalg.norm(b))
+    uncertain = 0.0
     for size in np.unique(sizes):
         index = np.flatnonzero(sizes == size)
         if size == 0:
@@ -216,18 +258,20 @@ def _solve_on_supports(A: FloatArray, b: FloatArray, supports: BoolArray, tol: f
         block = max(_BLOCK_ENTRIES // (A.shape[0] * int(size)), 1)
         for first in range(0, len(index), block):
             chosen = columns[first : first + block]
-            masses = _least_squares(A[:, chosen].transpose(1, 0, 2), b)
-            if np.any(masses <= 0.0):
-                raise ArithmeticLimitError("a vertex has a mass that is not positive")
+            masses, smallest = _least_squares(A[:, chosen].transpose(1, 0, 2), b)
+            errors = _ABOVE_NOISE * noise * scale / smallest
+            if np.any(masses <= errors[:, None]):
+                raise ArithmeticLimitError("a vertex has a mass that is not above the noise")
             fitted = np.einsum("rvs,vs->vr", A[:, chosen], masses)
-            if np.any(np.linalg.norm(fitted - b, axis=1) > tol * scale):
+            if np.any(np.linalg.norm(fitted - b, axis=1) > _ABOVE_NOISE * noise * scale):
                 raise ArithmeticLimitError("a vertex misses the fit")
+            uncertain = max(uncertain, float(np.max(errors / np.max(masses, axis=1))))
             vertices[index[first : first + block, None], chosen] = masses
-    return vertices
+    return vertices, uncertain
 
 
-def _least_squares(matrices: FloatArray, b: FloatArray) -> FloatArray:
-    """Solve a batch ``(V, r, s)`` of full column rank, with one step of refinement."""
+def _least_squares(matrices: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Solve a batch ``(V, r, s)`` of full column rank, with one step of refinement; also the least singular values."""
     if matrices.shape[2] > matrices.shape[1]:
         raise ArithmeticLimitError("a vertex has dependent columns")
     left, values, right = np.linalg.svd(matrices, full_matrices=False)
@@ -240,4 +284,4 @@ def _least_squares(matrices: FloatArray, b: FloatArray) -> FloatArray:
 
     rhs = np.broadcast_to(b, matrices.shape[:2])
     solution = solve(rhs)
-    return solution + solve(rhs - np.einsum("vrs,vs->vr", matrices, solution))
+    return solution + solve(rhs - np.einsum("vrs,vs->vr", matrices, solution)), values[:, -1]

@@ -141,7 +141,7 @@ def staircase(
     problem : Problem or OptimalSet
         A problem is first handed to :func:`optimal_set`.
     widths : iterable of int, optional
-        Widths of the rows; by default 1 (or 0 where the zero network is optimal) up to beyond the connected width.
+        Widths of the rows; by default 1 (or 0 where the zero network is optimal) up to ``m* + M* + 1``.
     time_limit : float, optional
         Seconds for :func:`optimal_set`, where a problem is given.
 
@@ -177,14 +177,16 @@ def staircase(
     sizes = np.sum(vertices > 0.0, axis=1)
     smallest, largest = int(np.min(sizes)), int(np.max(sizes))
     connected_from = _connected_from(vertices, smallest, o.connected_width)
-    # The coarser bound min(m* + M*, n + 1) that the theorem is often quoted with comes into view, too, and one more.
-    last = max(o.connected_width, min(smallest + largest, o.problem.n_samples + 1)) + 1
+    # m* + M* comes into view, too, which the theorem is often quoted with, and one more.
+    last = max(o.connected_width, smallest + largest) + 1
     chosen = range(min(smallest, 1), last + 1) if widths is None else _checked_widths(widths)
     rows = tuple(_row(vertices, sizes, width) for width in chosen)
     return Staircase(rows, _transitions(o, smallest, largest, connected_from), connected_from)
 
 
 def _checked_widths(widths: Iterable[int]) -> list[int]:
+    if isinstance(widths, (str, bytes)) or not isinstance(widths, Iterable):
+        raise ValueError(f"widths must be an iterable of non-negative integers; got {widths!r}.")
     chosen = list(widths)
     for width in chosen:
         if isinstance(width, bool) or not hasattr(width, "__index__") or width < 0:
