@@ -65,6 +65,7 @@ def test_every_format_gives_the_verdict_of_python(cvxnn_here, files, table, modu
     assert (record["columns"], record["target"], record["n"]) == (["x1", "x2"], "y", N)
     assert record["beta"] == pytest.approx(DECAY * N / 2)
     assert record["is_global"] is record["certified_global"] is False
+    assert record["interrupted"] is False
     assert record["lower_bound"] <= record["best_objective"] < record["objective"]
     assert record["gap"] == pytest.approx((record["objective"] - record["lower_bound"]) / record["objective"])
     assert record["exact"] is True
@@ -164,7 +165,7 @@ CLASSES = ["--target", "kind", "--drop", "y", "--beta", 1]
         (["--target", "y", "--drop", "w", "--weight-decay", 0.1], "--drop names 'w', which"),
         (["--target", "y", "--drop", "y", "--weight-decay", 0.1], "--drop names the target 'y'"),
         (NUMBERS, "one of --weight-decay and --beta is needed"),
-        ([*NUMBERS, "--beta", 1, "--weight-decay", 1], "one of --weight-decay and --beta"),
+        ([*NUMBERS, "--beta", 1, "--weight-decay", 1], "--weight-decay and --beta say the same thing"),
         ([*NUMBERS, "--beta", 0], "--beta must be a positive number"),
         ([*NUMBERS, "--beta", 1, "--reduction", "mean"], "--reduction mean needs --weight-decay"),
         (CLASSES, "needs a target of numbers, but 'kind' holds text"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,3 +184,20 @@ def test_bad_input_gets_one_sentence():
         certify(problem, ReLUNetwork([[1.0]], [[1.0, 2.0]]))
     with pytest.raises(ValueError, match="output bias of 1"):
         certify(problem, replace(network, output_bias=1.0))
+
+
+@pytest.mark.parametrize("rank", [3, 9])
+def test_an_interrupt_gives_the_bounds_so_far(monkeypatch, rank):
+    # Data whose patterns are searched, and data whose optimum is relaxed.
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, rank))
+    problem = Problem(X, rng.standard_normal(60), beta=2.0)
+    network = ReLUNetwork(rng.standard_normal((8, rank)), rng.standard_normal(8))
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["cvxnn.landscape.certify"], "solve", interrupted)
+    judged = certify(problem, network)
+    assert judged.interrupted and judged.is_global is False and judged.escape is not None
+    assert 0.0 < judged.lower_bound <= solve(problem, time_limit=5.0).objective

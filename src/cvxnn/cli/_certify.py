@@ -80,6 +80,7 @@ def run(
         "dual_norm_bound_over_beta": max(output["dual_norm_bound_over_beta"] for output in outputs),
         "is_global": _is_global(certified, proofs),
         "escape": None if certified else next((output["escape"] for output in outputs if output["escape"]), None),
+        "interrupted": any(proof.interrupted for proof in proofs),
         "seconds": seconds,
         "outputs": outputs,
     }
@@ -159,7 +160,7 @@ def _report(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("Best met", f"{record['best_objective']:.9g}"),
     ]
     verdict = _foreign.verdict(record)
-    return [*rows, ("Verdict", verdict), ("Time", f"{record['seconds']:.2f} s")]
+    return [*rows, ("Verdict", verdict), ("Time", _foreign.spent(record))]
 
 
 def _objective(record: dict[str, Any]) -> str:

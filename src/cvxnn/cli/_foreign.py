@@ -20,7 +20,7 @@ from cvxnn.landscape import NetworkCertificate
 from cvxnn.landscape import certify as certify_network
 from cvxnn.networks import ReLUNetwork
 
-__all__ = ["ForeignOptions", "run", "verdict"]
+__all__ = ["ForeignOptions", "run", "spent", "verdict"]
 
 _TOL = 1e-4
 _POSITIVE = ("1", "1.0", "+1")
@@ -112,7 +112,9 @@ def _values(table: Table, names: list[str]) -> FloatArray:
 
 def _objective(options: ForeignOptions, n: int) -> TrainingObjective:
     decay = options.beta if options.weight_decay is None else options.weight_decay
-    if decay is None or (options.weight_decay is not None and options.beta is not None):
+    if options.weight_decay is not None and options.beta is not None:
+        raise common.CommandError("--weight-decay and --beta say the same thing; give one of them.")
+    if decay is None:
         raise common.CommandError("one of --weight-decay and --beta is needed: the network was trained with it.")
     if options.beta is not None and options.reduction == "mean":
         raise common.CommandError("--beta is in the units of the summed loss; --reduction mean needs --weight-decay.")
@@ -189,6 +191,7 @@ def _record(
         "scale": judged.scale,
         "exact": judged.exact,
         "difference": judged.difference,
+        "interrupted": proof.interrupted,
         "seconds": seconds,
         **figures,
         "outputs": [{"class": None, **figures, "method": proof.method}],
@@ -237,7 +240,12 @@ def _report(record: dict[str, Any], weights: TwoLayerWeights) -> list[tuple[str,
         rows.append(("Best met", f"{record['best_objective']:.9g}"))
     if not record["exact"]:
         rows.append(("Biases", "free, so there may be no best network; the bound holds all the same"))
-    return [*rows, ("Verdict", verdict(record)), ("Time", f"{record['seconds']:.2f} s")]
+    return [*rows, ("Verdict", verdict(record)), ("Time", spent(record))]
+
+
+def spent(record: dict[str, Any]) -> str:
+    """Seconds, and whether an interrupt ended the work."""
+    return f"{record['seconds']:.2f} s" + (" (interrupted; the bounds hold)" if record["interrupted"] else "")
 
 
 def verdict(record: dict[str, Any]) -> str:

@@ -36,7 +36,8 @@ class LandscapeOptions:
 
 def run(options: LandscapeOptions) -> int:
     """Report the optimal set and the staircase; return the exit code."""
-    problem, source = _problem(options)
+    problem, columns = _problem(options)
+    source = str(options.data)
     start = time.perf_counter()
     try:
         best = optimal_set(problem, time_limit=options.time_limit)
@@ -45,14 +46,14 @@ def run(options: LandscapeOptions) -> int:
         raise common.CommandError(str(error)) from error
     seconds = time.perf_counter() - start
     if options.as_json:
-        common.print_json(_record(source, problem, best, rows, seconds))
+        common.print_json(_record(source, columns, problem, best, rows, seconds))
     else:
-        common.print_report(_report(source, problem, best, seconds))
+        common.print_report(_report(source, columns, problem, best, seconds))
         common.print_text(f"\n{rows}")
     return 0
 
 
-def _problem(options: LandscapeOptions) -> tuple[Problem, str]:
+def _problem(options: LandscapeOptions) -> tuple[Problem, list[str]]:
     for value, option in (
         (options.beta, "--beta"),
         (options.alpha, "--alpha"),
@@ -81,12 +82,18 @@ def _problem(options: LandscapeOptions) -> tuple[Problem, str]:
         )
     beta = options.beta if options.beta is not None else (options.alpha or 0.0) * table.n_rows
     loss = HuberLoss(options.huber_delta) if prepared.loss == "huber" else prepared.loss
-    return Problem(prepared.X, prepared.target.targets(prepared.encoded, 0), beta, loss), str(options.data)
+    problem = Problem(prepared.X, prepared.target.targets(prepared.encoded, 0), beta, loss)
+    for note in prepared.notes:
+        common.say(note)
+    return problem, [*prepared.preprocessing.inputs, *(["bias"] if options.intercept else [])]
 
 
-def _record(source: str, problem: Problem, best: OptimalSet, rows: Staircase, seconds: float) -> dict[str, Any]:
+def _record(
+    source: str, columns: list[str], problem: Problem, best: OptimalSet, rows: Staircase, seconds: float
+) -> dict[str, Any]:
     return {
         "data": source,
+        "columns": columns,
         "n": problem.n_samples,
         "d": problem.n_features,
         "loss": problem.loss.name,
@@ -118,11 +125,13 @@ def _record(source: str, problem: Problem, best: OptimalSet, rows: Staircase, se
     }
 
 
-def _report(source: str, problem: Problem, best: OptimalSet, seconds: float) -> list[tuple[str, str]]:
+def _report(
+    source: str, columns: list[str], problem: Problem, best: OptimalSet, seconds: float
+) -> list[tuple[str, str]]:
     unique = "unique up to splits and permutations of neurons" if best.is_unique else "not unique"
     counts = f"{_counted(len(best.signs), 'optimal direction')}, {_counted(len(best.vertices()), 'vertex', 'vertices')}"
     return [
-        ("Data", f"{source}: {problem.n_samples} rows, {problem.n_features} input columns"),
+        ("Data", f"{source}: {problem.n_samples} rows, input columns {', '.join(columns)}"),
         ("Problem", f"{problem.loss.name} loss, beta {problem.beta:g}"),
         ("Optimum", f"{best.objective:.9g}, global to a relative gap of {best.solution.gap:.1e}"),
         ("Best network", f"{unique}; {counts}"),

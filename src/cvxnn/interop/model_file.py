@@ -104,7 +104,10 @@ def load_model(path: str | Path) -> Model:
                 raise ModelFileError(f"{path} is damaged: it holds the arrays {names}, not {sorted(_TENSORS)}.")
             tensors = {name: stream.get_tensor(name) for name in names}
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path} is not a model file of cvxnn, or is truncated.") from error
+        raise ModelFileError(
+            f"{path} is not a model file of cvxnn, or is truncated (networks of other "
+            "programs are told by their endings: .pt, .pth, .ckpt, .onnx, .safetensors)."
+        ) from error
     try:
         return _assemble(record, tensors)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

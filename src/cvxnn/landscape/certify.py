@@ -34,6 +34,8 @@ _SEARCH_SECONDS = 2.0
 _SHARE_OF_SEARCH = 0.3
 _SHARE_OF_SOLVE = 0.25
 _SHARE_OF_EXACT_SOLVE = 0.6
+_MOST_SOLVE_SECONDS = 8.0
+"""A relaxation that starts late has little to show when the work is cut short."""
 _FAR = 1e-3
 _SHARE_OF_TOL = 0.01
 """A network counts as beaten when another one is better by this fraction of the tolerance: more than rounding."""
@@ -114,12 +116,15 @@ class NetworkCertificate:
     def verdict(self) -> str:
         """One sentence for the user."""
         if self.is_global:
-            return f"Globally optimal: no network of any width is better by more than {max(self.gap, 1e-16):.1e}."
+            return f"Globally optimal: no network of any width is better by more than a relative {self.gap:.1e}."
         if self.is_global is False:
             gain = relative_gap(self.objective, self.best_objective)
             how = "adding one neuron lowers the objective" if self.escape else "a better network was found"
-            return f"Not optimal: {how}; the best one met is better by {gain:.1e}, none is by more than {self.gap:.1e}."
-        return f"Not decided: no better network was found, and none is better by more than {self.gap:.1e}."
+            return (
+                f"Not optimal: {how}. The best network met is lower by a relative {gain:.1e}, and none is lower by more "
+                f"than {self.gap:.1e}."
+            )
+        return f"Not decided: no better network was found, and none is better by more than a relative {self.gap:.1e}."
 
     def __repr__(self) -> str:
         """Key figures on one line."""
@@ -159,7 +164,8 @@ def certify(
         patterns; "dual" bounds the norm of the network's own dual vector only, in a moment. "auto" enumerates where
         that ends and relaxes elsewhere.
     tol : float, default 1e-9
-        Relative gap up to which the network counts as globally optimal.
+        Relative gap up to which the network counts as globally optimal. A network that was trained to a tolerance, such
+        as the 1e-6 of :func:`cvxnn.solve`, is to be judged with that one.
     time_limit : float, optional
         Seconds. Without one, enumeration runs to its end and everything else stops after 60 seconds.
     random_state : int, default 0
@@ -168,6 +174,7 @@ def certify(
     Returns
     -------
     NetworkCertificate
+        An interrupt (Ctrl-C) is not raised: the result so far is returned, with ``interrupted`` set.
 
     Raises
     ------
@@ -348,7 +355,7 @@ class _Judge:
         far = self.escape is not None and relative_gap(self.objective, self.escape.objective) > _FAR
         solution = solve(
             self.problem,
-            time_limit=self._remaining(_SHARE_OF_SOLVE),
+            time_limit=min(self._remaining(_SHARE_OF_SOLVE) or 0.0, _MOST_SOLVE_SECONDS),
             warm_start=None if far else self.network,
             random_state=self.seed,
         )

@@ -291,9 +291,13 @@ def stationarity(
 
 
 def _check(problem: Problem, network: ReLUNetwork, max_cells: int) -> None:
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
+    if not isinstance(network, ReLUNetwork):
+        raise ValueError(f"network must be a cvxnn.ReLUNetwork; got {type(network).__name__}.")
     if problem.beta == 0.0:
         raise ValueError("beta is 0; stationarity needs beta > 0, since residuals are relative to the weight decay.")
-    if not isinstance(network, ReLUNetwork) or network.a.ndim != 1 or network.n_features != problem.n_features:
+    if network.a.ndim != 1 or network.n_features != problem.n_features:
         raise ValueError(
             f"network must be a ReLUNetwork with {problem.n_features} features and one output; got {network!r}."
         )

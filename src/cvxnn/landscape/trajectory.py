@@ -197,6 +197,8 @@ def trajectory_optima(
     if problem.beta == 0.0:
         raise ValueError("beta is 0; trajectory_optima needs beta > 0, since without it optima may not be attained.")
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
+    if isinstance(networks, ReLUNetwork) or not isinstance(networks, Iterable):
+        raise ValueError(f"networks must be a sequence of networks, one a step; got {type(networks).__name__}.")
     cache: dict[bytes, CellOptimum] = {}
     steps: list[TrajectoryStep] = []
     bound = 0.0 if solution is None else solution.global_lower_bound
