@@ -121,8 +121,8 @@ class NetworkCertificate:
             gain = relative_gap(self.objective, self.best_objective)
             how = "adding one neuron lowers the objective" if self.escape else "a better network was found"
             return (
-                f"Not optimal: {how}. The best network met is lower by a relative {gain:.1e}, and none is lower by more "
-                f"than {self.gap:.1e}."
+                f"Not optimal: {how}. The best network met is lower by a relative {gain:.1e}, "
+                f"and none is lower by more than {self.gap:.1e}."
             )
         return f"Not decided: no better network was found, and none is better by more than a relative {self.gap:.1e}."
 
