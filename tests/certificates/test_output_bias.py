@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import cvxpy as cp
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from cvxnn import Problem, ReLUNetwork
 from cvxnn.certificates.certificate import certify_global
-from cvxnn.certificates.output_bias import best_dual, best_shift, zero_sum
+from cvxnn.certificates.output_bias import best_dual, best_shift, zero_sum, zero_sum_dual
 from cvxnn.patterns import enumerate_patterns
 
 
@@ -111,3 +112,27 @@ def test_two_values_of_very_different_counts_keep_a_zero_sum():
     nu = best_dual(problem, np.zeros(30))
     assert math.fsum(nu) == 0.0
     np.testing.assert_allclose(nu, np.where(y > 0, 1 / 6, -5 / 6), rtol=1e-12)
+
+
+def exact_dual_norm(X: np.ndarray, nu: np.ndarray) -> Fraction:
+    """Dual norm of data with one column, without rounding."""
+    sides = [[Fraction(max(side * x, 0.0)) * Fraction(v) for x, v in zip(X[:, 0], nu, strict=True)] for side in (1, -1)]
+    return max(abs(sum(side)) for side in sides)
+
+
+def test_bounds_of_zero_sums_hold_without_rounding():
+    rng = np.random.default_rng(0)
+    for trial in range(400):
+        n = int(rng.integers(2, 9))
+        problem = Problem(rng.standard_normal((n, 1)), rng.standard_normal(n), output_bias_decay=0.0)
+        # Large parts that cancel: the mean is small, its rounding is not.
+        common = rng.standard_normal(n) * 10.0 ** (trial % 12)
+        common -= common.mean()
+        dual, other = common + np.abs(rng.standard_normal(n)), -common - np.abs(rng.standard_normal(n))
+        bounds = [math.nextafter(float(exact_dual_norm(problem.X, v)), math.inf) for v in (dual, other)]
+        mixed, bound = zero_sum_dual(problem, dual, bounds[0], (other, bounds[1]))
+        assert math.fsum(mixed) == 0.0
+        assert exact_dual_norm(problem.X, mixed) <= Fraction(bound)
+        assert bound <= max(bounds) * (1 + 1e-12)
+        alone, bound = zero_sum_dual(problem, dual, bounds[0])
+        assert math.fsum(alone) == 0.0 and exact_dual_norm(problem.X, alone) <= Fraction(bound)

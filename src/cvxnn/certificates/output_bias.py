@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import root_scalar
 
+from cvxnn.certificates._rounding import gamma, norm_up
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["admissible_dual", "best_dual", "best_shift", "bias_penalty", "zero_sum"]
+__all__ = ["admissible_dual", "best_dual", "best_shift", "bias_penalty", "zero_sum", "zero_sum_dual"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _GRID_BITS = 50
@@ -74,6 +75,35 @@ def best_shift(problem: Problem, fit: FloatArray) -> float:
             return float(found.root)
         reach *= 2.0
     return 0.0
+
+
+def zero_sum_dual(
+    problem: Problem, dual: FloatArray, norm_bound: float, opposite: tuple[FloatArray, float] | None = None
+) -> tuple[FloatArray, float]:
+    """Vector whose entries sum to zero exactly, next to a dual vector, with a proved bound of its dual norm.
+
+    Parameters
+    ----------
+    problem : Problem
+    dual : ndarray (n,)
+    norm_bound : float
+        Proved bound of its dual norm.
+    opposite : (ndarray (n,), float), optional
+        Another one with its bound, whose entries sum to a number of the other sign. The dual norm is convex, so the
+        larger bound holds for the mean of both whose entries sum to zero but for rounding.
+    """
+    mean, spread = dual, np.zeros_like(dual)
+    if opposite is not None:
+        other, other_bound = opposite
+        total = float(np.sum(dual))
+        share = min(max(total / (total - float(np.sum(other))), 0.0), 1.0)
+        mean = (1.0 - share) * dual + share * other
+        # The mean is rounded in units of its parts, which may cancel.
+        spread, norm_bound = 4.0 * _EPS * (np.abs(dual) + np.abs(other)), max(norm_bound, other_bound)
+    exact = zero_sum(problem, mean)
+    moved = (np.abs(exact - mean) * (1.0 + 4.0 * _EPS) + spread) @ norm_up(problem.X)
+    growth = float(moved) * (1.0 + 2.0 * gamma(problem.n_samples + 4))
+    return exact, (norm_bound + growth) * (1.0 + 4.0 * _EPS)
 
 
 def zero_sum(problem: Problem, nu: FloatArray) -> FloatArray:

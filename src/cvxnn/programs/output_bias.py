@@ -20,7 +20,7 @@ from scipy.optimize import root_scalar
 
 from cvxnn.certificates.certificate import certify_global
 from cvxnn.certificates.dual import scaled_dual_bound
-from cvxnn.certificates.output_bias import best_shift, zero_sum
+from cvxnn.certificates.output_bias import best_shift, zero_sum_dual
 from cvxnn.losses import HuberLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
@@ -140,9 +140,8 @@ class _BiasSearch:
         objective = network.objective(problem)
         dual, norm_bound = proof.dual, proof.dual_norm_bound
         if self.decay == 0.0:
-            if proof.scope == "global":
-                dual, norm_bound = self._balanced_dual(dual, norm_bound)
-            dual, norm_bound = self._zero_sum(dual, norm_bound)
+            opposite = self._other_side(dual, norm_bound) if proof.scope == "global" else None
+            dual, norm_bound = zero_sum_dual(problem, dual, norm_bound, opposite)
         bound, scale = scaled_dual_bound(problem, dual, norm_bound)
         certificate = replace(
             proof,
@@ -167,29 +166,12 @@ class _BiasSearch:
             violation=0.0,
         )
 
-    def _balanced_dual(self, dual: FloatArray, norm_bound: float) -> tuple[FloatArray, float]:
-        """Mean of the last dual vectors on both sides of the root whose entries sum to zero but for rounding.
-
-        The dual norm is convex, so the mean of the bounds bounds that of the mean.
-        """
+    def _other_side(self, dual: FloatArray, norm_bound: float) -> tuple[FloatArray, float] | None:
+        """Remember a dual vector with its bound; return the last one whose entries sum to the other sign."""
         total = float(np.sum(dual))
         side = math.copysign(1.0, total)
         self.sides[side] = dual, norm_bound
-        if -side not in self.sides or total == 0.0:
-            return dual, norm_bound
-        other, other_bound = self.sides[-side]
-        share = total / (total - float(np.sum(other)))
-        mixed = (1.0 - share) * dual + share * other
-        return mixed, max(norm_bound, other_bound) * (1.0 + 8.0 * _EPS)
-
-    def _zero_sum(self, dual: FloatArray, norm_bound: float) -> tuple[FloatArray, float]:
-        """Entries that sum to zero exactly; the norm bound grows by as much as they may have moved it."""
-        exact = zero_sum(self.problem, dual)
-        norms = np.sqrt(np.sum(self.problem.X**2, axis=1)) * (1.0 + 8.0 * _EPS)
-        slack = 1.0 + (self.problem.n_samples + 8) * _EPS
-        # Rounding of the mean is covered by one unit of each entry.
-        moved = float((np.abs(exact - dual) + 4.0 * _EPS * np.abs(dual)) @ norms) * slack
-        return exact, (norm_bound + moved) * (1.0 + 4.0 * _EPS)
+        return self.sides.get(-side) if total != 0.0 else None
 
     def report(self) -> Solution:
         """Best solution with its status; the global bound where one was asked for or comes at once."""
