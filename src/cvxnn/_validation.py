@@ -63,3 +63,11 @@ def as_number(value: Any, name: str, *, minimum: float = -math.inf, inclusive: b
     if not np.isfinite(number) or number < minimum or (number == minimum and not inclusive):
         raise ValueError(f"{name} must be {accepted}; got {value!r}.")
     return number
+
+
+def as_count(value: Any, name: str, *, minimum: int = 1) -> int:
+    """Return an integer that is positive, or not negative where ``minimum`` is 0."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
+        kind = "positive" if minimum == 1 else "non-negative"
+        raise ValueError(f"{name} must be a {kind} integer; got {value!r}.")
+    return int(value)

@@ -85,7 +85,7 @@ class ReLUNetwork:
         array([-2.])
         """
         z, s = np.asarray(vectors, dtype=np.float64), np.asarray(signs, dtype=np.float64)
-        norm = _norms(z)
+        norm = row_norms(z)
         keep = norm > 0
         root = np.sqrt(norm[keep])
         return cls(z[keep] / root[:, None], s[keep] * root)
@@ -167,7 +167,7 @@ class ReLUNetwork:
         >>> net.W, net.a
         (array([[4., 0.]]), array([4.]))
         """
-        size_w, size_a = _norms(self.W), _norms(self._output_rows())
+        size_w, size_a = row_norms(self.W), row_norms(self._output_rows())
         root = np.sqrt(size_w) * np.sqrt(size_a)
         W = self.W * _safe_ratio(root, size_w)[:, None]
         factor = _safe_ratio(root, size_a)
@@ -256,7 +256,7 @@ def merge_vectors(X: FloatArray, vectors: FloatArray) -> FloatArray:
     return np.array(groups).reshape(len(groups), X.shape[1])
 
 
-def _norms(rows: FloatArray) -> FloatArray:
+def row_norms(rows: FloatArray) -> FloatArray:
     """Euclidean norm of each row, without overflow or underflow of the squares."""
     if rows.size == 0:
         return np.zeros(rows.shape[0])

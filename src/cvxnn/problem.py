@@ -12,7 +12,7 @@ from cvxnn.losses import Loss, get_loss
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Problem", "require_no_output_bias"]
+__all__ = ["Problem", "require_no_output_bias", "require_problem"]
 
 
 class Problem:
@@ -133,10 +133,15 @@ class Problem:
         return self.loss.dual_value(nu, self.y, self.sample_weight)
 
 
-def require_no_output_bias(problem: Problem, what: str) -> None:
-    """Refuse what is no problem, or one whose networks have an output bias, in the name of the function ``what``."""
+def require_problem(problem: Any) -> None:
+    """Refuse what is not a problem."""
     if not isinstance(problem, Problem):
         raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
+
+
+def require_no_output_bias(problem: Problem, what: str) -> None:
+    """Refuse what is no problem, or one whose networks have an output bias, in the name of the function ``what``."""
+    require_problem(problem)
     if problem.output_bias_decay is not None:
         raise ValueError(
             f"{what} does not take an output bias; the problem has output_bias_decay={problem.output_bias_decay:g}, "

@@ -7,11 +7,11 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from cvxnn._validation import as_number
+from cvxnn._validation import as_count, as_number
 from cvxnn.architectures import GatedReLU, ReLU
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, sample_patterns
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_problem
 from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
 from cvxnn.programs.output_bias import solve_output_bias
 from cvxnn.programs.relu import ReLUOptions, solve_relu
@@ -91,12 +91,11 @@ def solve(
     ('global', True, 0.185)
     """
     recorder = Recorder(verbose)
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
+    require_problem(problem)
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
     if time_limit is not None:
         time_limit = as_number(time_limit, "time_limit", minimum=0.0)
-    limit = 200 if max_iter is None else _positive_int(max_iter, "max_iter")
+    limit = 200 if max_iter is None else as_count(max_iter, "max_iter")
     seed = 0 if random_state is None else _seed(random_state)
     if problem.beta == 0.0:
         raise ValueError(
@@ -149,7 +148,7 @@ def _listed_patterns(patterns: Any, problem: Problem, seed: int) -> ActivationPa
         return patterns
     if isinstance(patterns, (str, bool)) or not hasattr(patterns, "__index__"):
         raise ValueError(f'patterns must be "auto", a positive number or ActivationPatterns; got {patterns!r}.')
-    return sample_patterns(problem.X, _positive_int(patterns, "patterns"), random_state=seed)
+    return sample_patterns(problem.X, as_count(patterns, "patterns"), random_state=seed)
 
 
 def _relu_start(network: Any, problem: Problem) -> ReLUNetwork | None:
@@ -166,12 +165,6 @@ def _gated_start(network: Any, architecture: GatedReLU) -> GatedReLUNetwork | No
     if network is not None and not isinstance(network, GatedReLUNetwork):
         raise ValueError(f"warm_start must be a GatedReLUNetwork for {architecture!r}; got {network!r}.")
     return network
-
-
-def _positive_int(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"{name} must be a positive integer; got {value!r}.")
-    return int(value)
 
 
 def _seed(value: Any) -> int:

@@ -14,7 +14,7 @@ from contextlib import closing
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_number
+from cvxnn._validation import as_count, as_number
 from cvxnn.certificates._reduction import reduce_pricing
 from cvxnn.certificates._relaxation_result import RelaxationBound
 from cvxnn.certificates.cheap_bounds import cheap_bounds
@@ -130,8 +130,7 @@ def _validate(problem: Problem, warm_start: ReLUNetwork | None, method: str, max
         require_no_output_bias(problem, "The interior-point method")
     if method not in ("auto", "alternating directions", "interior point"):
         raise ValueError(f"method must be 'auto', 'alternating directions' or 'interior point'; got {method!r}.")
-    if isinstance(max_iter, bool) or not hasattr(max_iter, "__index__") or max_iter < 0:
-        raise ValueError(f"max_iter must be a non-negative integer; got {max_iter!r}.")
+    as_count(max_iter, "max_iter", minimum=0)
     if warm_start is not None and warm_start.n_features != problem.n_features:
         raise ValueError(f"warm_start takes {warm_start.n_features} features but the problem has {problem.n_features}.")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvxnn._validation import as_count
 from cvxnn.certificates._relaxation_conic import ConicAnswer, solve_pieces
 from cvxnn.certificates._relaxation_model import Piece, make_piece
 from cvxnn.certificates._relaxation_pieces import piece_bound
@@ -119,8 +120,7 @@ def _validated(problem: Problem, max_rows: int) -> RelaxationRows:
     require_no_output_bias(problem, "interior_point_bound")
     if problem.beta == 0.0:
         raise ValueError("beta is 0; interior_point_bound needs beta > 0.")
-    if isinstance(max_rows, bool) or not hasattr(max_rows, "__index__") or max_rows < 0:
-        raise ValueError(f"max_rows must be a non-negative integer; got {max_rows!r}.")
+    as_count(max_rows, "max_rows", minimum=0)
     # A sample of weight zero has no part in loss or dual.
     rows = reduce_rows(problem.X[problem.sample_weight > 0.0])
     if len(rows.rows) > _MOST_LINES:

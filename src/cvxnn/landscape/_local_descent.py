@@ -13,8 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq, linear_sum_assignment, minimize
 
 from cvxnn.landscape._moves import Atoms, Walker
-from cvxnn.landscape._pieces import row_norms
-from cvxnn.networks import merge_vectors
+from cvxnn.networks import merge_vectors, row_norms
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]

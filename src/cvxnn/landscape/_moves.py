@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.landscape._masses import contributions, mass_objective, minimize_masses
-from cvxnn.landscape._pieces import BalancePiece, MassPiece, Piece, TurnPiece, row_norms
-from cvxnn.networks import ReLUNetwork
-from cvxnn.problem import Problem
+from cvxnn.landscape._pieces import BalancePiece, MassPiece, Piece, TurnPiece
+from cvxnn.networks import ReLUNetwork, row_norms
+from cvxnn.problem import Problem, require_problem
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -47,8 +47,7 @@ class Atoms:
 
 def check_network(problem: Problem, network: ReLUNetwork, name: str) -> None:
     """Refuse networks that do not belong to the problem, or whose objective exceeds floating point."""
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
+    require_problem(problem)
     if not isinstance(network, ReLUNetwork):
         raise ValueError(f"{name} must be a cvxnn.ReLUNetwork; got {type(network).__name__}.")
     if network.n_features != problem.n_features or network.a.ndim != 1:

@@ -13,6 +13,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.networks import row_norms
+
 FloatArray = npt.NDArray[np.float64]
 
 _LENGTH_SAMPLES = 9
@@ -140,13 +142,6 @@ def _shares(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
     second = np.sin(0.5 * np.pi * theta) ** 2
     first = np.sin(0.5 * np.pi * (1.0 - theta)) ** 2
     return first, second
-
-
-def row_norms(rows: FloatArray) -> FloatArray:
-    """Euclidean norms of the rows, without overflow or underflow of the squares."""
-    scale = np.max(np.abs(rows), axis=1, initial=0.0)
-    safe = np.where(scale > 0.0, scale, 1.0)
-    return safe * np.sqrt(np.sum((rows / safe[:, None]) ** 2, axis=1)) * (scale > 0.0)
 
 
 def piece_length(piece: Piece) -> float:

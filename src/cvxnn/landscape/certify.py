@@ -19,7 +19,7 @@ from cvxnn.certificates.certificate import Certificate, certify_global, certify_
 from cvxnn.landscape._escape import Escape, best_escape, with_neuron
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import search
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, require_problem
 from cvxnn.programs.relu import is_exact
 from cvxnn.solution import Status
 from cvxnn.training import blas_threads, solve
@@ -206,8 +206,7 @@ def certify(
 
 
 def _validate(problem: Problem, network: ReLUNetwork, method: str) -> None:
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
+    require_problem(problem)
     if not isinstance(network, ReLUNetwork):
         raise ValueError(
             f"network must be a cvxnn.ReLUNetwork; got {type(network).__name__} "

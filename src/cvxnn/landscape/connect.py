@@ -9,13 +9,13 @@ from cvxnn.certificates.certificate import relative_gap
 from cvxnn.landscape._join import LOOSE_RANK_TOL, align, join_along, join_within, settle
 from cvxnn.landscape._masses import mass_objective, minimize_masses
 from cvxnn.landscape._moves import Atoms, Walker, check_network
-from cvxnn.landscape._pieces import Piece, row_norms
+from cvxnn.landscape._pieces import Piece
 from cvxnn.landscape._vertex_graph import vertex_path
 from cvxnn.landscape.descent_path import prove, standing_still
 from cvxnn.landscape.effective_dimension import effective_dimension
 from cvxnn.landscape.network_path import NetworkPath, PathError, assemble_path
 from cvxnn.landscape.optimal_set import OptimalSetError, optimal_set
-from cvxnn.networks import ReLUNetwork
+from cvxnn.networks import ReLUNetwork, row_norms
 from cvxnn.problem import Problem, require_no_output_bias
 
 __all__ = ["connect"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array
+from cvxnn._validation import as_count, as_float_array
 from cvxnn.landscape._pieces import piece_length
 from cvxnn.networks import ReLUNetwork
 
@@ -126,9 +126,7 @@ class NetworkPath:
 
     def objectives(self, num: int = 200) -> FloatArray:
         """Objective at ``num`` evenly spaced times from 0 to 1, from the weights there, ``(num,)``."""
-        if isinstance(num, bool) or not hasattr(num, "__index__") or num < 1:
-            raise ValueError(f"num must be a positive integer; got {num!r}.")
-        return self.objectives_at(np.linspace(0.0, 1.0, num))
+        return self.objectives_at(np.linspace(0.0, 1.0, as_count(num, "num")))
 
     def objectives_at(self, times: npt.ArrayLike) -> FloatArray:
         """Objective at the given times, from the weights there, ``(B,)``."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array, as_number
+from cvxnn._validation import as_count, as_float_array, as_number
 from cvxnn.landscape._members import (
     move_to_boundary,
     padded_network,
@@ -161,8 +161,7 @@ class OptimalSet:
             When there are more, or when rounding hides which masses are zero: the same supports have to come out
             wherever the level below which a mass is zero is set, and the masses have to be well above the noise.
         """
-        if isinstance(max_vertices, bool) or not hasattr(max_vertices, "__index__") or max_vertices < 1:
-            raise ValueError(f"max_vertices must be a positive integer; got {max_vertices!r}.")
+        as_count(max_vertices, "max_vertices")
         if "vertices" not in self._kept:
             try:
                 found = self.polytope.vertices(max_vertices=max_vertices, check=lambda: None)
@@ -393,8 +392,4 @@ def _generator(random_state: int | np.random.Generator | None) -> np.random.Gene
 
 
 def _width(width: int | None, default: int) -> int:
-    if width is None:
-        return default
-    if isinstance(width, bool) or not hasattr(width, "__index__") or width < 0:
-        raise ValueError(f"width must be a non-negative integer; got {width!r}.")
-    return int(width)
+    return default if width is None else as_count(width, "width", minimum=0)

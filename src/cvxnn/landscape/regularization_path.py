@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array, as_number
+from cvxnn._validation import as_count, as_float_array, as_number
 from cvxnn.certificates.certificate import Certificate, relative_gap
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.pricing import pricing_bound
@@ -415,8 +415,7 @@ def _few_patterns(problem: Problem) -> bool:
 
 
 def _default_betas(top: BetaMax, n_betas: int, ratio: float) -> FloatArray:
-    if isinstance(n_betas, bool) or not hasattr(n_betas, "__index__") or n_betas < 1:
-        raise ValueError(f"n_betas must be a positive integer; got {n_betas!r}.")
+    as_count(n_betas, "n_betas")
     share = as_number(ratio, "ratio", minimum=0.0, inclusive=False)
     if share > 1.0:
         raise ValueError(f"ratio must lie in (0, 1]; got {ratio!r}.")

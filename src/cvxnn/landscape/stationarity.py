@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_number
+from cvxnn._validation import as_count, as_number
 from cvxnn.landscape._adjacent_cells import KinkReading, adjacent_cells
 from cvxnn.landscape._cell_optimum import CellOptimum
 from cvxnn.landscape._neuron_stationarity import NeuronStationarity, judge_neuron, read_network
 from cvxnn.landscape._subsampled import subsampled_optimum
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_problem
 from cvxnn.solvers.cells import unique_cells
 
 FloatArray = npt.NDArray[np.float64]
@@ -291,8 +291,7 @@ def stationarity(
 
 
 def _check(problem: Problem, network: ReLUNetwork, max_cells: int) -> None:
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem must be a cvxnn.Problem; got {type(problem).__name__}.")
+    require_problem(problem)
     if not isinstance(network, ReLUNetwork):
         raise ValueError(f"network must be a cvxnn.ReLUNetwork; got {type(network).__name__}.")
     if problem.beta == 0.0:
@@ -301,8 +300,7 @@ def _check(problem: Problem, network: ReLUNetwork, max_cells: int) -> None:
         raise ValueError(
             f"network must be a ReLUNetwork with {problem.n_features} features and one output; got {network!r}."
         )
-    if isinstance(max_cells, bool) or not hasattr(max_cells, "__index__") or max_cells < 1:
-        raise ValueError(f"max_cells must be a positive integer; got {max_cells!r}.")
+    as_count(max_cells, "max_cells")
 
 
 def _verdict(residual: float, tol: float, *, exact: bool) -> bool | None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from cvxnn._validation import as_float_array, as_number
 from cvxnn.architectures import GatedReLU, gate_masks
 from cvxnn.certificates.gated_bound import certify_gated
-from cvxnn.networks import _norms, _safe_ratio
+from cvxnn.networks import _safe_ratio, row_norms
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
@@ -90,7 +90,7 @@ class GatedReLUNetwork:
         array([[0., 2.]])
         """
         g, u = np.asarray(gates, dtype=np.float64), np.asarray(vectors, dtype=np.float64)
-        norm = _norms(u)
+        norm = row_norms(u)
         keep = norm > 0
         root = np.sqrt(norm[keep])
         return cls(g[keep], u[keep] / root[:, None], root)
@@ -140,7 +140,7 @@ class GatedReLUNetwork:
         >>> GatedReLUNetwork([[1.0]], [[8.0]], [-2.0]).balanced().a
         array([-4.])
         """
-        size_w, size_a = _norms(self.W), np.abs(self.a)
+        size_w, size_a = row_norms(self.W), np.abs(self.a)
         root = np.sqrt(size_w) * np.sqrt(size_a)
         return GatedReLUNetwork(
             self.gates, self.W * _safe_ratio(root, size_w)[:, None], self.a * _safe_ratio(root, size_a)
