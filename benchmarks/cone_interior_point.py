@@ -1,110 +1,115 @@
-"""ReLU program on fixed patterns: the structured interior-point solver beside CLARABEL on the full conic program.
+"""ReLU program on listed patterns: ``cvxnn.solve`` beside pyscnn's AL and cvxpy with Clarabel and SCS, in one process.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/cone_interior_point.py``, adding ``--quick`` for diabetes only and
-``--no-clarabel`` to time the structured solver alone. Data are standardised with a bias column, ``beta = 1e-2 n``.
-Patterns come from Gaussian gates (signs alternate) or from the largest neurons of a short local search (with their
-signs). Both solvers get the same patterns in the same process and a tolerance of 1e-8; CLARABEL is called directly
-(no modelling layer, time for building its matrices included) and gives up after ``--limit`` seconds. Seconds are CPU
-seconds of one run; ``difference`` is relative, positive where the structured solver has the smaller objective once the
-vectors of CLARABEL are scored as they are (``violation`` says how far outside the cones they lie).
+Run ``python -m benchmarks.cone_interior_point diabetes:50:1e-2 cancer:100:1e-2:logistic`` with cases
+``table:P:lam[:loss]``, ``beta = lam * n``, patterns of P Gaussian gates; without cases the default list runs.
+``--limit`` is the time that a peer gets, ``--peers`` names some of them, ``--repeats`` is the number of runs of cvxnn,
+of which the fastest counts.
+
+cvxnn's seconds go from the data to the certificate. pyscnn is timed by its own clock and stopped by an ideal rule, at
+the first feasible point (violation 1e-4) within 1e-4 of the optimum; the conic solvers run to their own tolerance and
+are judged by the point that they return. ``interior point`` is the structured solver on all cones at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import datasets
 
-from cvxnn.problem import Problem
+from benchmarks.cases import Case
+from benchmarks.peers import cvxpy_conic, pyscnn_al
+from benchmarks.record import Job, Outcome
+from benchmarks.worker import make_job
+from cvxnn import Solution, patterns, solve
+from cvxnn.architectures import gate_masks
+from cvxnn.programs.reduction import reduce_problem
 from cvxnn.solvers.cone_interior_point import solve_cone_blocks
-from cvxnn.solvers.conic import solve_conic
-from cvxnn.solvers.local_search import local_search
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 CASES = [
-    ("diabetes", "squared", 25),
-    ("diabetes", "squared", 50),
-    ("diabetes", "squared", 100),
-    ("cancer", "squared", 25),
-    ("cancer", "squared", 50),
-    ("cancer", "logistic", 25),
-    ("digits", "squared", 25),
+    f"{table}:{P}:{lam}" for table in ("diabetes", "cancer") for P in (50, 100) for lam in ("1e-1", "1e-2", "1e-3")
 ]
+CASES += ["digits:50:1e-2", "cancer:100:1e-2:logistic"]
+PEERS = ("interior point", "pyscnn AL", "clarabel", "scs")
 
 
-def load(name: str) -> tuple[FloatArray, FloatArray]:
-    """Return standardised columns with a bias, and standardised targets or labels -1 and +1 (odd digits)."""
-    loaders = {"diabetes": "load_diabetes", "cancer": "load_breast_cancer", "digits": "load_digits"}
-    X, y = getattr(datasets, loaders[name])(return_X_y=True)
-    X = X[:, X.std(0) > 0]
-    X = np.column_stack([(X - X.mean(0)) / X.std(0), np.ones(len(X))])
-    if name == "diabetes":
-        return X, (y - y.mean()) / y.std()
-    return X, np.where(y % 2 == 1, 1.0, -1.0)
+def listed(job: Job) -> patterns.ActivationPatterns:
+    """Patterns of the job's gates, each once."""
+    gates = np.zeros((0, job.problem.n_features)) if job.gates is None else job.gates
+    masks = gate_masks(job.problem.X, gates)
+    _, first = np.unique(masks, axis=0, return_index=True)
+    first = np.sort(first)
+    return patterns.ActivationPatterns.from_masks(masks[first], gates[first])
 
 
-def patterns(problem: Problem, count: int, source: str) -> tuple[BoolArray, FloatArray, FloatArray]:
-    """Masks, signs and the vectors they come from."""
-    if source == "gates":
-        gates = np.random.default_rng(0).standard_normal((count, problem.n_features))
-        return gates @ problem.X.T >= 0, np.where(np.arange(count) % 2, 1.0, -1.0), gates
-    neurons = local_search(problem, time_limit=2.0, max_rounds=3)
-    largest = np.sort(np.argsort(-neurons.masses, kind="stable")[:count])
-    vectors = neurons.vectors[largest]
-    return vectors @ problem.X.T >= 0, neurons.signs[largest], vectors
+def ours(job: Job, tol: float, repeats: int) -> tuple[float, Solution]:
+    """Least seconds of a few runs, and the solution."""
+    seconds, solution = math.inf, None
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        solution = solve(job.problem, patterns=listed(job), tol=tol)
+        seconds = min(seconds, time.perf_counter() - begin)
+    if solution is None:
+        raise ValueError(f"repeats must be positive; got {repeats}.")
+    return seconds, solution
 
 
-def score(problem: Problem, masks: BoolArray, signs: FloatArray, vectors: FloatArray) -> tuple[float, float]:
-    """Objective of the block vectors and their largest violation relative to rows and vectors."""
-    inner = vectors @ problem.X.T
-    fit = np.sum(signs[:, None] * masks * inner, axis=0)
-    sizes = np.linalg.norm(vectors, axis=1)
-    scale = np.outer(np.maximum(sizes, 1e-6 * sizes.max()), np.linalg.norm(problem.X, axis=1))
-    violation = float(np.max(-np.where(masks, inner, -inner) / scale))
-    return problem.loss_value(fit) + problem.beta * float(sizes.sum()), max(violation, 0.0)
+def interior_point(job: Job, masks: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Seconds and objective of the structured interior-point method on all cones."""
+    begin = time.perf_counter()
+    reduction = reduce_problem(job.problem, keep_samples=True)
+    signs = np.repeat([1.0, -1.0], len(masks))
+    found = solve_cone_blocks(reduction.problem, np.concatenate([masks, masks]), signs, tol=1e-6, time_limit=job.limit)
+    return time.perf_counter() - begin, reduction.objective_scale * found.objective
 
 
-def run(name: str, loss: str, count: int, source: str, limit: float | None) -> str:
-    """One line of the table."""
-    X, y = load(name)
-    problem = Problem(X, y, 1e-2 * len(y), loss)
-    masks, signs, vectors = patterns(problem, count, source)
-    begin = time.process_time()
-    ours = solve_cone_blocks(problem, masks, signs, start=vectors, tol=1e-8)
-    seconds = time.process_time() - begin
-    line = f"{name:9} {loss:9} {source:8} {len(masks):4d} {seconds:8.2f} {ours.n_iter:5d} {ours.gap:8.0e}"
-    line += f" {ours.violation:9.0e} {ours.objective / len(y):14.9f}"
-    if limit is None:
-        return line
-    begin = time.process_time()
-    theirs = solve_conic(problem, masks, signs, tol=1e-8, time_limit=limit)
-    seconds = time.process_time() - begin
-    if theirs is None:
-        return f"{line} {seconds:9.2f}  no point"
-    objective, violation = score(problem, masks, signs, theirs)
-    return f"{line} {seconds:9.2f} {(objective - ours.objective) / ours.objective:11.1e} {violation:9.0e}"
+def told(outcome: Outcome, job: Job, optimum: float) -> str:
+    """Seconds to the target, or where the peer ended."""
+    reached = [p.seconds for p in outcome.trace if job.met(p.objective, p.violation)]
+    if reached:
+        return f"{min(reached):8.2f} s"
+    if not outcome.trace:
+        return outcome.status or "no point"
+    last = outcome.trace[-1]
+    excess = (last.objective - optimum) / optimum
+    return f"{last.seconds:8.2f} s, then {excess:+.0e} above the optimum, violation {last.violation:.0e}"
+
+
+def compare(name: str, options: argparse.Namespace) -> None:
+    """Lines of one case."""
+    table, count, lam, *loss = name.split(":")
+    case = Case("fixed", table, float(lam), int(count), loss[0] if loss else "squared")
+    job = make_job(case, options.limit, 0, {})
+    for tol in (1e-4, 1e-6):
+        seconds, solution = ours(job, tol, options.repeats)
+        print(
+            f"{case.key:40} cvxnn {tol:.0e}     {seconds:8.2f} s, gap {solution.gap:.0e}, {solution.status}", flush=True
+        )
+    optimum = solution.objective
+    target = optimum * (1.0 + 1e-4)
+    for peer in options.peers:
+        settings = {"solver": peer.upper()}
+        run = Job(case, job.table, job.problem, job.gates, options.limit, 0, settings, target)
+        if peer == "interior point":
+            seconds, objective = interior_point(job, listed(job).masks)
+            line = f"{seconds:8.2f} s, {(objective - optimum) / optimum:+.0e} above"
+        else:
+            line = told((pyscnn_al if peer == "pyscnn AL" else cvxpy_conic).run(run), run, optimum)
+        print(f"{'':40} {peer:15} {line}", flush=True)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--no-clarabel", action="store_true")
+    parser.add_argument("cases", nargs="*", default=CASES)
     parser.add_argument("--limit", type=float, default=120.0)
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    limit = None if options.no_clarabel else options.limit
-    head = "data      loss      patterns    K  seconds steps      gap violation    objective/n"
-    print(head if limit is None else f"{head}  CLARABEL  difference violation")
-    for name, loss, count in CASES:
-        if options.quick and name != "diabetes":
-            continue
-        for source in ("gates", "neurons"):
-            print(run(name, loss, count, source, limit), flush=True)
+    for name in options.cases:
+        compare(name, options)
 
 
 if __name__ == "__main__":

@@ -1,114 +1,104 @@
-"""Gated ReLU networks with fixed random gates: seconds to a certified relative gap, next to a conic solver where asked.
+"""Gated ReLU networks with fixed random gates: seconds to a certified relative gap, beside pyscnn's R-FISTA.
 
-Run with ``OMP_NUM_THREADS=1 python benchmarks/gated.py``, adding ``--quick`` for the small cases only. Data are
-standardised with a bias column, ``beta = lambda * n`` and gates are Gaussian with seed 0. Seconds are the median of the
-repetitions: wall clock and processor time, making of the patterns and final certificate included. With ``--conic`` the
-same program is given to CLARABEL through cvxpy in the same run (first 50 gates only, both solvers).
+Run with ``python -m benchmarks.gated``. Both are alternated in one process, each warmed up. Ours is the wall clock from
+the gates to the certificate; theirs is pyscnn's own clock, without its metrics, when its objective first is within the
+tolerance of the optimum: no rule could stop it earlier. Seconds are medians of the repetitions. ``--alone`` adds cases
+without the peer: larger ones, and losses that pyscnn does not have for gated networks. ``--memory`` runs each once more
+in a process of its own for the peak of its memory above imports and data.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import math
 import statistics
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from benchmarks.cases import Case
+from benchmarks.peers import cvxnn_solve, pyscnn_gated
+from benchmarks.record import Job
+from benchmarks.worker import make_job
 
-from cvxnn import HuberLoss, Problem
-from cvxnn.architectures import GatedReLU, gate_masks
-from cvxnn.programs.gated import solve_gated
-from cvxnn.solution import Solution
-
-Float = npt.NDArray[np.float64]
-
-QUICK = [
-    ("diabetes", 500, 1e-1, "squared"),
-    ("diabetes", 500, 1e-2, "squared"),
-    ("diabetes", 5000, 1e-2, "squared"),
-    ("diabetes", 500, 1e-2, "huber"),
-    ("cancer", 500, 1e-2, "squared"),
-    ("cancer", 500, 1e-2, "logistic"),
-    ("cancer", 500, 1e-2, "squared_hinge"),
-]
-FULL = [
-    *QUICK,
-    ("diabetes", 500, 1e-4, "squared"),
-    ("diabetes", 5000, 1e-4, "squared"),
-    ("cancer", 5000, 1e-4, "squared"),
-    ("digits", 500, 1e-1, "squared"),
-    ("digits", 500, 1e-2, "squared"),
-    ("digits", 500, 1e-3, "squared"),
-    ("digits", 500, 1e-2, "logistic"),
+TABLES = ("diabetes", "cancer", "digits", "synthetic-20000x30")
+COMPARED = [Case("gated", table, lam, 500) for table in TABLES for lam in (1e-1, 1e-2)]
+ALONE = [
+    *(Case("gated", table, lam, 500) for table in TABLES[:3] for lam in (1e-3, 1e-4)),
+    *(Case("gated", table, lam, 5000) for table in TABLES[:3] for lam in (1e-2, 1e-4)),
+    *(Case("gated", "diabetes", lam, 500, "huber") for lam in (1e-1, 1e-2)),
+    *(Case("gated", table, 1e-2, 500, loss) for table in TABLES[1:3] for loss in ("logistic", "squared_hinge")),
 ]
 
 
-def load(name: str) -> tuple[Float, Float]:
-    """Return standardised data with a bias column, and standardised targets or labels -1 and +1."""
-    loader = {"diabetes": load_diabetes, "cancer": load_breast_cancer, "digits": load_digits}[name]
-    X, y = loader(return_X_y=True)
-    X = X[:, X.std(axis=0) > 0]
-    X = np.column_stack([(X - X.mean(axis=0)) / X.std(axis=0), np.ones(len(X))])
-    if name == "diabetes":
-        return X, (y - y.mean()) / y.std()
-    return X, np.where(y % 2 == 0, 1.0, -1.0)
+def ours(job: Job) -> tuple[float, float]:
+    """Wall-clock seconds, and the objective, of a certified solve."""
+    run = cvxnn_solve.run(job)
+    return run.seconds, run.trace[-1].objective
 
 
-def timed(work: Callable[[], Solution], repeats: int) -> tuple[float, float, Solution]:
-    """Median wall and processor seconds, and the last result."""
-    wall, cpu = [], []
-    for _ in range(repeats):
-        begin_wall, begin_cpu = time.perf_counter(), time.process_time()
-        result = work()
-        wall.append(time.perf_counter() - begin_wall)
-        cpu.append(time.process_time() - begin_cpu)
-    return statistics.median(wall), statistics.median(cpu), result
+def theirs(job: Job, target: float) -> float:
+    """Seconds of pyscnn's clock until its objective is at the target; infinity where the limit came first."""
+    run = pyscnn_gated.run(dataclasses.replace(job, target=target))
+    return next((point.seconds for point in run.trace if point.objective <= target), math.inf)
 
 
-def conic(problem: Problem, gates: Float) -> tuple[float, float]:
-    """Seconds and optimal value of CLARABEL for the squared loss."""
-    import cvxpy as cp
-
-    masks = gate_masks(problem.X, gates)
-    columns = np.concatenate([mask[:, None] * problem.X for mask in masks], axis=1)
-    u, fit = cp.Variable(columns.shape[1]), cp.Variable(len(problem.y))
-    rows = cp.reshape(u, gates.shape, order="C")
-    objective = 0.5 * cp.sum_squares(fit - problem.y) + problem.beta * cp.sum(cp.norm(rows, axis=1))
-    program = cp.Problem(cp.Minimize(objective), [fit == columns @ u])
-    begin = time.perf_counter()
-    program.solve(solver=cp.CLARABEL)
-    return time.perf_counter() - begin, float(program.value)  # pyright: ignore[reportArgumentType]
+def peak(case: Case, method: str, limit: float, options: dict[str, Any], target: float | None) -> float:
+    """Peak memory in MB above imports and data, of one run in a process of its own."""
+    order = {"case": dataclasses.asdict(case), "method": method, "limit": limit, "seed": 0}
+    order |= {"options": options, "target": target}
+    with tempfile.TemporaryDirectory() as folder:
+        given, returned = Path(folder) / "order.json", Path(folder) / "line.json"
+        given.write_text(json.dumps(order), encoding="utf-8")
+        subprocess.run([sys.executable, "-m", "benchmarks.worker", str(given), str(returned)], check=True)
+        return float(json.loads(returned.read_text(encoding="utf-8"))["extra_mb"])
 
 
 def main() -> None:
-    """Print one row a case."""
+    """Print one row a case, and the geometric mean of the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small cases only")
-    parser.add_argument("--conic", action="store_true", help="compare with CLARABEL on the first 50 gates")
+    parser.add_argument(
+        "--tol", type=float, default=1e-4, help="relative gap, and distance from the optimum for pyscnn"
+    )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--tol", type=float, default=1e-6)
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds for a run of pyscnn")
+    parser.add_argument("--table", action="append", help="only this table; may be repeated")
+    parser.add_argument("--alone", action="store_true", help="our cases without a peer, too")
+    parser.add_argument("--memory", action="store_true", help="peak memory of each, in processes of their own")
     options = parser.parse_args()
-    print(f"{'data':<10}{'n x d':>10}{'P':>6}{'lambda':>8} {'loss':<14}{'wall s':>8}{'cpu s':>8}{'gap':>9}  width mean")
-    for name, P, strength, loss in QUICK if options.quick else FULL:
-        X, y = load(name)
-        gates = np.random.default_rng(0).standard_normal((P, X.shape[1]))
-        # A width of 0.3 leaves a good part of the residuals in the linear range.
-        problem = Problem(X, y, beta=strength * len(X), loss=HuberLoss(delta=0.3) if loss == "huber" else loss)
-        wall, cpu, s = timed(lambda p=problem, g=gates: solve_gated(p, GatedReLU(g), tol=options.tol), options.repeats)
-        print(
-            f"{name:<10}{f'{X.shape[0]}x{X.shape[1]}':>10}{P:>6}{strength:>8.0e} {loss:<14}{wall:>8.3f}{cpu:>8.3f}"
-            f"{s.gap:>9.1e}{s.network.width:>7}  {s.objective / len(X):.9f}"
-        )
-        if options.conic and loss == "squared":
-            few = gates[:50]
-            wall, _, s = timed(lambda p=problem, g=few: solve_gated(p, GatedReLU(g), tol=options.tol), options.repeats)
-            seconds, value = conic(problem, few)
-            print(
-                f"{'':<10}first 50 gates: {wall:.3f} s, {s.objective / len(X):.9f};"
-                f"  CLARABEL (once) {seconds:.3f} s, {value / len(X):.9f}"
-            )
+    warm = make_job(Case("gated", "planted-relu-24x6", 0.0, 4), 1.0, 0, {"tol": 1e-4})
+    cvxnn_solve.run(warm)
+    pyscnn_gated.run(warm)
+    print(f"{'data':<20}{'P':>6}{'lam':>8} {'loss':<14}{'ours s':>9}{'pyscnn s':>10}{'ratio':>8}   MB ours / pyscnn")
+    ratios = []
+    for case in COMPARED + (ALONE if options.alone else []):
+        if options.table and case.table not in options.table:
+            continue
+        job = make_job(case, options.limit, 0, {"tol": options.tol})
+        target = math.inf
+        if case in COMPARED:
+            # The optimum is known to a hundredth of the tolerance.
+            target = ours(dataclasses.replace(job, options={"tol": 1e-2 * options.tol}))[1] * (1.0 + options.tol)
+        mine, moments = [], []
+        for _ in range(options.repeats):
+            mine.append(ours(job)[0])
+            if case in COMPARED:
+                moments.append(theirs(job, target))
+        row = f"{case.table:<20}{case.P:>6}{case.lam:>8.0e} {case.loss:<14}{statistics.median(mine):>9.3f}"
+        if case in COMPARED:
+            ratios.append(statistics.median(moments) / statistics.median(mine))
+            row += f"{statistics.median(moments):>10.3f}{ratios[-1]:>8.1f}"
+            if options.memory:
+                memory = peak(case, "cvxnn", options.limit, {"tol": options.tol}, None)
+                row += f"   {memory:.0f} / {peak(case, 'pyscnn R-FISTA', options.limit, {}, target):.0f}"
+        print(row, flush=True)
+    finite = [ratio for ratio in ratios if math.isfinite(ratio)]
+    if finite:
+        print(f"geometric mean of {len(finite)} ratios: {statistics.geometric_mean(finite):.1f}")
 
 
 if __name__ == "__main__":

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_float_array
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.patterns._bits import pack, packed_width
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["GatedReLU", "ReLU", "gate_masks"]
+__all__ = ["GatedReLU", "ReLU", "gate_masks", "gate_patterns"]
 
-# Entries of a slab of products X g, so that it stays in the cache.
-_SLAB = 1 << 20
+# Entries of a slab of products X g, which stays in the cache, and gates of a piece.
+_SLAB = 1 << 18
+_PIECE = 4096
 
 
 @dataclass(frozen=True)
@@ -95,24 +99,65 @@ def gate_masks(X: npt.ArrayLike, gates: npt.ArrayLike) -> BoolArray:
     array([[ True,  True],
            [False, False]])
     """
+    data, rows = _checked(X, gates)
+    masks = np.empty((len(rows), len(data)), dtype=np.bool_)
+    for samples, piece, signs in _sign_slabs(data, rows):
+        masks[piece, samples] = signs
+    return masks
+
+
+def gate_patterns(X: npt.ArrayLike, gates: npt.ArrayLike) -> ActivationPatterns:
+    """Activation patterns of gates (P, d) on data (n, d), as :func:`gate_masks` but packed slab by slab.
+
+    The masks are never held as booleans: memory is that of the bits, ``n P / 8`` bytes.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not a finite matrix, or the numbers of columns differ.
+
+    Examples
+    --------
+    >>> gate_patterns([[1.0, -1.0], [2.0, 1.0]], [[1.0, 1.0], [-1.0, 0.0]]).masks
+    array([[ True,  True],
+           [False, False]])
+    """
+    data, rows = _checked(X, gates)
+    packed = np.empty((len(rows), packed_width(len(data))), dtype=np.uint8)
+    for samples, piece, signs in _sign_slabs(data, rows):
+        packed[piece, samples.start // 8 : (samples.stop + 7) // 8] = pack(signs)
+    return ActivationPatterns(packed, rows, len(data))
+
+
+def _checked(X: npt.ArrayLike, gates: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     data, rows = as_float_array(X, "X", ndim=2), as_float_array(gates, "gates", ndim=2)
     if data.shape[1] != rows.shape[1]:
         raise ValueError(f"X has {data.shape[1]} features but gates has {rows.shape[1]} columns; they must match.")
+    return data, rows
+
+
+def _sign_slabs(data: FloatArray, gates: FloatArray) -> Iterator[tuple[slice, slice, BoolArray]]:
+    """Samples (from a multiple of eight), gates, and the signs of their products."""
     # Rows of order one: the products neither overflow nor underflow, and signs do not change.
-    data, rows = _normalised(data), _normalised(rows)
-    d = data.shape[1]
-    limit = 4.0 * (d + 2) * float(np.finfo(np.float64).eps) * np.sqrt(np.sum(data * data, axis=1))
-    length = np.sqrt(np.sum(rows * rows, axis=1))
-    masks = np.empty((len(rows), len(data)), dtype=np.bool_)
-    step = max(1, _SLAB // len(data))
-    for start in range(0, len(rows), step):
-        piece = slice(start, start + step)
-        products = rows[piece] @ data.T
-        masks[piece] = products >= 0
-        i, j = np.nonzero(np.abs(products) <= length[piece, None] * limit)
-        if i.size:
-            masks[start + i, j] = _ordered_products(rows[start + i], data[j]) >= 0
-    return masks
+    gates = _normalised(gates)
+    length = np.sqrt(np.sum(gates * gates, axis=1))
+    factor = 4.0 * (gates.shape[1] + 2) * float(np.finfo(np.float64).eps)
+    for first in range(0, len(gates), _PIECE):
+        piece = slice(first, min(first + _PIECE, len(gates)))
+        rows, size = gates[piece], length[piece, None]
+        step = max(64, _SLAB // len(rows) // 8 * 8)
+        for start in range(0, len(data), step):
+            samples = slice(start, min(start + step, len(data)))
+            x = _normalised(data[samples])
+            products = rows @ x.T
+            signs = products >= 0
+            limit = factor * np.sqrt(np.sum(x * x, axis=1))
+            np.abs(products, out=products)
+            close = products <= size * limit
+            if close.any():
+                i, j = np.nonzero(close)
+                signs[i, j] = _ordered_products(rows[i], x[j]) >= 0
+            yield samples, piece, signs
 
 
 def _normalised(rows: FloatArray) -> FloatArray:

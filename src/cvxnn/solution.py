@@ -25,6 +25,7 @@ class Status(Enum):
     PATTERNS_OPTIMUM = "patterns optimum"
     MAX_ITER = "max_iter reached"
     TIME_LIMIT = "time_limit reached"
+    WIDTH_LIMIT = "width limit"
     INTERRUPTED = "interrupted"
     STALLED = "stalled"
 
@@ -49,6 +50,10 @@ _ADVICE = {
     Status.MAX_ITER: "Raise max_iter, loosen tol or increase beta; the network is the best found and its bound holds.",
     Status.TIME_LIMIT: (
         "Raise time_limit, loosen tol or increase beta; the network is the best found and its bound holds."
+    ),
+    Status.WIDTH_LIMIT: (
+        "max_width binds: the network is the best found of that width, and its bound holds for every width; "
+        "raise max_width to come closer to it."
     ),
     Status.INTERRUPTED: "The solve was interrupted; the network is the best found and its bound holds.",
     Status.STALLED: (

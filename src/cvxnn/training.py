@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from cvxnn._validation import as_count, as_number
 from cvxnn.architectures import GatedReLU, ReLU
@@ -21,6 +23,7 @@ from cvxnn.solution import Solution, SolveError
 __all__ = ["blas_threads", "solve"]
 
 _THREADED_ENTRIES = 50_000
+_THREADED_SAMPLES = 2_500
 
 
 def solve(
@@ -32,6 +35,7 @@ def solve(
     certify: bool = False,
     time_limit: float | None = None,
     max_iter: int | None = None,
+    max_width: int | None = None,
     warm_start: ReLUNetwork | GatedReLUNetwork | None = None,
     random_state: int | None = 0,
     verbose: bool | Callable[[Progress], None] = False,
@@ -61,6 +65,9 @@ def solve(
         Seconds; the best network so far is returned when they run out.
     max_iter : int, optional
         Outer iterations, 200 by default.
+    max_width : int, optional
+        Most neurons of the network. The best network of all widths is found first and then narrowed; the lower bound
+        stays that of all widths, so the gap may not close: the status is then "width limit".
     warm_start : ReLUNetwork or GatedReLUNetwork, optional
         Network of the architecture to start from.
     random_state : int or None, default 0
@@ -96,13 +103,16 @@ def solve(
     if time_limit is not None:
         time_limit = as_number(time_limit, "time_limit", minimum=0.0)
     limit = 200 if max_iter is None else as_count(max_iter, "max_iter")
+    width = None if max_width is None else as_count(max_width, "max_width")
+    if width is not None and (isinstance(architecture, GatedReLU) or not isinstance(patterns, str)):
+        raise ValueError('max_width needs architecture=ReLU() and patterns="auto": given patterns fix the neurons.')
     seed = 0 if random_state is None else _seed(random_state)
     if problem.beta == 0.0:
         raise ValueError(
             "beta is 0; solve needs beta > 0, since without weight decay the optimum may not be attained "
             "(a small value such as 1e-6 comes close)."
         )
-    with blas_threads(problem):
+    with blas_threads(problem, architecture):
         if isinstance(architecture, GatedReLU):
             require_no_output_bias(problem, "solve with GatedReLU")
             solution = solve_gated(
@@ -117,7 +127,7 @@ def solve(
         elif architecture is None or isinstance(architecture, ReLU):
             listed = _listed_patterns(patterns, problem, seed)
             start = _relu_start(warm_start, problem)
-            options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed)
+            options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed, width)
             if problem.output_bias_decay is None:
                 solution = solve_relu(problem, options, recorder)
             else:
@@ -129,9 +139,19 @@ def solve(
     return solution
 
 
-def blas_threads(problem: Problem) -> threadpool_limits:
+def blas_threads(problem: Problem, architecture: ReLU | GatedReLU | None = None) -> AbstractContextManager[object]:
     """Context with one thread where the matrices are so small that synchronisation costs more than it gains."""
-    return threadpool_limits(limits=1 if problem.X.size < _THREADED_ENTRIES else None, user_api="blas")
+    small = problem.X.size < _THREADED_ENTRIES
+    if isinstance(architecture, GatedReLU):
+        # The matrices that are factorised have the size of the samples.
+        small = problem.n_samples < _THREADED_SAMPLES
+    return _blas().limit(limits=1 if small else None)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """Handle of the BLAS libraries; finding them takes longer than a small solve."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _listed_patterns(patterns: Any, problem: Problem, seed: int) -> ActivationPatterns | None:

@@ -368,3 +368,11 @@ def test_target_is_needed_except_for_npz(cvxnn_here, diabetes, tmp_path):
     assert "--target COLUMN is needed; the columns of" in result.stderr
     np.savez(tmp_path / "t.npz", X=np.eye(3))
     assert "--target COLUMN is needed" in cvxnn_here("fit", tmp_path / "t.npz", "--out", tmp_path / "m").stderr
+
+
+def test_max_width_limits_the_neurons_and_says_so(cvxnn_here, cancer, tmp_path):
+    out = tmp_path / "m.safetensors"
+    result = cvxnn_here("fit", cancer, "--target", "diagnosis", "--alpha", 0.001, "--max-width", 2, "--out", out)
+    assert result.exit_code == 1
+    assert load_model(out).network.width <= 2
+    assert "width limit: --max-width binds" in result.stdout.replace("\n", " ")

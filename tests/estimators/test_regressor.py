@@ -277,3 +277,16 @@ def test_targets_of_text_are_one_sentence():
     X, _ = wave(n=20, d=2)
     with pytest.raises(ValueError, match=r"y holds values that are not numbers .*ReLUClassifier takes labels"):
         ReLURegressor().fit(X, np.array(["a", "b"] * 10))
+
+
+def test_width_limit_is_kept_bounded_and_told_without_a_warning():
+    X, y = wave(n=30, d=2)
+    free = ReLURegressor(alpha=1e-3).fit(X, y)
+    narrow = ReLURegressor(alpha=1e-3, max_width=2).fit(X, y)
+    assert narrow.network_.width <= 2 < free.network_.width
+    assert narrow.status_ is Status.WIDTH_LIMIT
+    assert narrow.objective_ == pytest.approx(mean_objective(narrow, X, y, np.ones(30)), rel=1e-12)
+    assert narrow.lower_bound_ <= free.objective_ < narrow.objective_
+    wide = ReLURegressor(alpha=1e-3, max_width=free.network_.width).fit(X, y)
+    assert wide.status_ is Status.GLOBAL_OPTIMUM
+    assert wide.objective_ == pytest.approx(free.objective_, rel=1e-12)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvxnn import Problem, solve
+from cvxnn.architectures import GatedReLU
 from cvxnn.landscape.regularization_path import beta_max, regularization_path
 from cvxnn.patterns import enumerate_patterns
 from tests.oracles.full_program import full_program_optimum
@@ -143,6 +144,41 @@ def test_progress_goes_to_standard_error(capsys):
     regularization_path(make_problem("squared", n=4), [1.0, 0.1], minimum_norm=False, verbose=True)
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("beta") == 2
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_path_of_gated_networks(loss):
+    problem = make_problem(loss, seed=2, n=30)
+    gates = np.random.default_rng(0).standard_normal((12, 3))
+    path = regularization_path(problem, architecture=GatedReLU(gates), n_betas=8, ratio=1e-2)
+    assert path.status == "complete" and set(path.scopes) == {"patterns"}
+    assert path.widths[0] == 0 and path.widths[-1] > 0
+    assert np.all(path.gaps <= 1e-6)
+    assert np.all(np.diff(path.losses) <= 1e-6 * path.objectives[0])
+    for point in path:
+        alone = solve(point.problem, architecture=GatedReLU(gates))
+        assert point.objective == pytest.approx(alone.objective, rel=2e-6)
+        assert point.network.objective(point.problem) == pytest.approx(point.objective, rel=1e-12)
+        assert point.lower_bound <= alone.objective * (1 + 1e-12)
+
+
+def test_gated_beta_max_separates_zero_from_nonzero_optima():
+    problem, gates = make_problem("squared", seed=3, n=20), np.random.default_rng(1).standard_normal((9, 3))
+    top = beta_max(problem, architecture=GatedReLU(gates))
+    nu = problem.dual_vector(np.zeros(20))
+    norms = [np.linalg.norm(problem.X.T @ (mask * nu)) for mask in GatedReLU(gates).masks(problem.X)]
+    assert top.exact and top.lower == pytest.approx(max(norms), rel=1e-12) and top.upper >= max(norms)
+    assert np.linalg.norm(top.direction) == pytest.approx(1.0)
+    path = regularization_path(problem, [1.001 * top.upper, 0.99 * top.upper], architecture=GatedReLU(gates))
+    assert path.widths[0] == 0 and path.widths[1] >= 1
+
+
+def test_gated_path_refuses_what_it_cannot_do():
+    problem = make_problem("squared")
+    with pytest.raises(ValueError, match="minimum_norm must be False"):
+        regularization_path(problem, [0.1], architecture=GatedReLU(np.eye(3)), minimum_norm=True)
+    with pytest.raises(ValueError, match="architecture must be"):
+        regularization_path(problem, [0.1], architecture="gated")
 
 
 def test_bad_input():

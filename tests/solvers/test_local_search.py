@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
 from cvxnn.solvers._ascent import ascend
-from cvxnn.solvers.lbfgs_start import _TwoLayer, lbfgs_start
+from cvxnn.solvers.lbfgs_start import _minimize, _TwoLayer, lbfgs_start
 from cvxnn.solvers.local_search import local_search, merge_neurons
+from cvxnn.solvers.mass_program import removal_costs
 from cvxnn.solvers.neurons import Neurons
 
 DATA = Path(__file__).parent.parent / "data"
@@ -176,7 +178,7 @@ def test_gradient_of_the_two_layer_objective(loss):
     function = _TwoLayer(problem, 5)
     point = function.random_point(np.random.default_rng(0))
     value, gradient = function(point)
-    W, a = function.split(point)
+    W, a = (layer.astype(np.float64) for layer in function.split(point))
     assert value == pytest.approx(ReLUNetwork(W, a).objective(problem), rel=1e-12)
     for i in range(0, len(point), 3):
         h = np.zeros_like(point)
@@ -213,3 +215,97 @@ def test_ascent_finds_the_exact_maximum_in_the_plane():
         found = sign * (nu @ np.maximum(X @ directions[signs == sign].T, 0.0))
         assert found.max() == pytest.approx(exact, rel=1e-3)
         assert np.all(np.diff(found) <= 1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("most", [1, 3, 6])
+def test_width_is_respected_and_neurons_are_used_well(loss, most):
+    problem = make(loss, n=60, beta=0.2)
+    seen = []
+    best = local_search(problem, max_width=most, max_rounds=12, callback=lambda z, v: seen.append(len(z)))
+    assert 1 <= len(best) <= most and max(seen) <= most
+    trained = [
+        lbfgs_start(problem, width=most, max_iter=500, rtol=1e-9, random_state=seed).objective(problem)
+        for seed in range(5)
+    ]
+    assert best.objective(problem) <= np.median(trained) * (1 + 1e-6)
+    free = local_search(problem, max_rounds=12)
+    assert best.objective(problem) >= free.objective(problem) * (1 - 1e-4)
+
+
+@pytest.mark.parametrize("name", ["max_width", "n_starts"])
+@pytest.mark.parametrize("value", [0, -2, 1.5, "3"])
+def test_wrong_counts_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a positive integer"):
+        local_search(make(), **{name: value})
+
+
+def test_pooling_a_second_start_never_hurts():
+    problem = make(n=80, beta=0.1)
+    values = [local_search(problem, n_starts=n, max_rounds=25).objective(problem) for n in (1, 2)]
+    assert values[1] <= values[0]
+
+
+def test_brute_force_costs_of_removal():
+    problem = make("squared", n=50)
+    neurons = local_search(problem, max_rounds=8)
+    costs = removal_costs(problem, neurons)
+    assert len(neurons) >= 4
+    for i in range(len(neurons)):
+        # With free signs of the others, the masses without neuron i solve a linear system.
+        kept = neurons.take(np.arange(len(neurons)) != i)
+        outputs = np.maximum(problem.X @ (kept.vectors / kept.masses[:, None]).T, 0.0) * kept.signs
+        gram, linear = outputs.T @ outputs, outputs.T @ problem.y - problem.beta
+        masses = np.linalg.solve(gram, linear)
+        value = problem.loss_value(outputs @ masses) + problem.beta * masses.sum()
+        assert costs[i] == pytest.approx(value - neurons.objective(problem), rel=1e-4, abs=1e-6)
+
+
+def test_memory_stays_below_a_multiple_of_the_data():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20_000, 6))
+    problem = Problem(X, np.tanh(X[:, 0]) + 0.1 * rng.standard_normal(len(X)), beta=200.0)
+    tracemalloc.start()
+    try:
+        best = local_search(problem, max_rounds=2, width=100)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert best.objective(problem) < 0.5 * Neurons.empty(6).objective(problem)
+    assert peak < 1.5 * X.nbytes + X.nbytes / 2 + 200e6
+
+
+def test_sampled_start_agrees_with_the_start_on_all_rows(monkeypatch):
+    import cvxnn.solvers.lbfgs_start as module
+
+    problem = make(n=600, beta=3.0)
+    whole = lbfgs_start(problem, width=30)
+    monkeypatch.setattr(module, "_SAMPLED_FROM", 100)
+    sampled = lbfgs_start(problem, width=30)
+    assert sampled.objective(problem) == pytest.approx(whole.objective(problem), rel=2e-2)
+
+
+def test_start_drops_dead_neurons_on_the_way(monkeypatch):
+    import cvxnn.solvers.lbfgs_start as module
+
+    monkeypatch.setattr(module, "_NEGLIGIBLE", 1e-2)
+    problem = make(n=100, beta=5.0)
+    function = _TwoLayer(problem, 60)
+    point = function.random_point(np.random.default_rng(0))
+    found = _minimize(function, point, max_iter=300, rtol=0.0, deadline=np.inf)
+    assert function.shape[0] < 60 and len(found) == function.shape[0] * 5
+    value, _ = function(found)
+    assert value == pytest.approx(function.neurons(found).objective(problem), rel=1e-3)
+
+
+def test_ascent_on_a_sample_of_the_rows_scores_with_all_of_them(monkeypatch):
+    import cvxnn.solvers._ascent as module
+
+    monkeypatch.setattr(module, "_MOST_ROWS", 50)
+    problem = make(n=400, d=3)
+    nu = problem.dual_vector(np.zeros(400))
+    rng = np.random.default_rng(0)
+    directions, signs = ascend(problem, nu, Neurons.empty(3), threshold=1.0, n_starts=40, rng=rng)
+    values = signs * (nu @ np.maximum(problem.X @ directions.T, 0.0))
+    assert np.all(values > 1.0) and np.all(np.diff(values) <= 1e-9)
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1.0, rtol=1e-12)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cvxnn.solvers.smoothed_kinks as module
 from cvxnn.problem import Problem
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.smoothed_kinks import SmoothedKinks
@@ -24,30 +25,63 @@ def make(loss: str, *, n: int = 25, d: int = 3, k: int = 6, seed: int = 0, beta:
 
 
 def state_of(steps: SmoothedKinks, neurons: Neurons, eps: float):
-    smooth = (eps * steps.row_norms[:, None] * neurons.masses) ** 2
-    return steps._state(neurons.vectors, neurons.signs, steps.problem.X @ neurons.vectors.T, smooth)
+    ordered = neurons.take(np.argsort(-neurons.signs, kind="stable"))
+    return steps._state(ordered.vectors, ordered.signs, (eps * ordered.masses) ** 2)
+
+
+def plain_smoothed_value(problem: Problem, neurons: Neurons, spread) -> float:
+    t = problem.X @ neurons.vectors.T
+    root = np.sqrt(t * t + np.outer(np.sum(problem.X**2, axis=1), spread))
+    return problem.loss_value(0.5 * (t + root) @ neurons.signs) + problem.beta * neurons.masses.sum()
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_gradient_of_the_smoothed_objective(loss):
+@pytest.mark.parametrize("limit", [0, 24])
+def test_values_and_gradient_of_the_smoothed_objective(loss, limit, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_FEATURES", limit)
     problem, neurons = make(loss)
     steps = SmoothedKinks(problem)
+    steps.precise = True
     state = state_of(steps, neurons, 0.1)
+    at = Neurons(state.vectors, state.signs)
+    assert state.value == pytest.approx(plain_smoothed_value(problem, at, state.spread), rel=1e-13)
+    assert state.true_value == pytest.approx(at.objective(problem), rel=1e-13)
     rng = np.random.default_rng(1)
     for _ in range(5):
         move = rng.standard_normal(neurons.vectors.shape)
-        change = problem.X @ move.T
         h = 1e-6
-        up, down = (steps._smoothed_value(state, move, t, state.products + t * change) for t in (h, -h))
-        assert (up - down) / (2 * h) == pytest.approx(float(np.vdot(state.gradient, move)), rel=1e-6, abs=1e-7)
+        values = steps._smoothed_values(state, move, (h, -h, 0.7))
+        moved = Neurons(state.vectors + 0.7 * move, state.signs)
+        assert values[2] == pytest.approx(plain_smoothed_value(problem, moved, state.spread), rel=1e-13)
+        slope = np.vdot(state.gradient, steps._rotated(state.signs[:, None] * move))
+        assert (values[0] - values[1]) / (2 * h) == pytest.approx(float(slope), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("limit", [0, 24])
+def test_single_precision_agrees_with_double(limit, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_FEATURES", limit)
+    problem, neurons = make("logistic", n=200, d=7)
+    steps = SmoothedKinks(problem)
+    single = state_of(steps, neurons, 1e-2)
+    steps.precise = True
+    double = state_of(steps, neurons, 1e-2)
+    assert single.single and not double.single
+    assert single.value == pytest.approx(double.value, rel=1e-6)
+    np.testing.assert_allclose(single.gradient, double.gradient, atol=1e-4 * np.abs(double.gradient).max())
+    np.testing.assert_allclose(single.convex, double.convex, rtol=1e-2, atol=1e-4)
+    move = np.random.default_rng(0).standard_normal(neurons.vectors.shape)
+    values = [steps._smoothed_values(state, move, (1.0, 0.25)) for state in (single, double)]
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_block_inverse_is_the_inverse_of_the_diagonal_of_the_operator(loss):
+@pytest.mark.parametrize("limit", [0, 24])
+def test_preconditioner_inverts_the_diagonal_of_the_operator(loss, limit, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_FEATURES", limit)
     problem, neurons = make(loss)
     steps = SmoothedKinks(problem)
     state = state_of(steps, neurons, 0.1)
-    inverse = steps._inverse_blocks(state)
+    inverse = steps._preconditioner(state)
     k, d = neurons.vectors.shape
     for i in range(k):
         block = np.zeros((d, d))
@@ -55,7 +89,10 @@ def test_block_inverse_is_the_inverse_of_the_diagonal_of_the_operator(loss):
             p = np.zeros((k, d), dtype=np.float32)
             p[i, j] = 1.0
             block[:, j] = steps._apply(state, p)[i]
-        np.testing.assert_allclose(inverse[i] @ block, np.eye(d), atol=2e-3)
+        if limit:
+            np.testing.assert_allclose(inverse[i] @ block, np.eye(d), atol=2e-3)
+        else:
+            np.testing.assert_allclose(inverse[i] * np.diagonal(block), np.ones(d), rtol=1e-3)
 
 
 def test_operator_is_the_hessian_where_all_kinks_are_concave():
@@ -63,29 +100,34 @@ def test_operator_is_the_hessian_where_all_kinks_are_concave():
     problem = Problem(problem.X, np.full(12, 100.0), beta=5.0)
     neurons = Neurons(neurons.vectors, np.ones(4))
     steps = SmoothedKinks(problem)
-    steps.damping = 0.0
+    steps.damping, steps.precise = 0.0, True
     state = state_of(steps, neurons, 1e-7)
     rng = np.random.default_rng(0)
     move = rng.standard_normal(neurons.vectors.shape)
     h = 1e-4
-    values = [steps._smoothed_value(state, move, t, state.products + t * (problem.X @ move.T)) for t in (-h, 0.0, h)]
+    values = steps._smoothed_values(state, move, (-h, 0.0, h))
     second = (values[0] - 2 * values[1] + values[2]) / h**2
     product = steps._apply(state, move.astype(np.float32))
     assert float(np.vdot(move, product)) == pytest.approx(second, rel=1e-4)
 
 
-def test_operator_in_row_blocks_equals_the_dense_formula(monkeypatch):
-    import cvxnn.solvers.smoothed_kinks as module
+@pytest.mark.parametrize("limit", [0, 24])
+def test_sweeps_over_many_slabs_equal_one_sweep(limit, monkeypatch):
+    import cvxnn.solvers._row_slabs as slabs
 
+    monkeypatch.setattr(module, "_BLOCK_FEATURES", limit)
     problem, neurons = make("logistic", n=300)
     steps = SmoothedKinks(problem)
-    state = state_of(steps, neurons, 0.05)
     p = np.random.default_rng(0).standard_normal(neurons.vectors.shape).astype(np.float32)
-    whole, blocks = steps._apply(state, p), steps._inverse_blocks(state)
-    monkeypatch.setattr(module, "_BLOCK_ENTRIES", 1)
-    steps._pairs = None
-    np.testing.assert_allclose(steps._apply(state, p), whole, rtol=2e-4, atol=1e-4)
-    np.testing.assert_allclose(steps._inverse_blocks(state), blocks, rtol=5e-3, atol=1e-5)
+    results = []
+    for entries in (1 << 16, 1):
+        monkeypatch.setattr(slabs, "_SLAB_ENTRIES", entries)
+        state = state_of(steps, neurons, 0.05)
+        values = steps._smoothed_values(state, p.astype(float), (1.0, 2.0))
+        results.append((state.gradient, values, steps._apply(state, p), steps._preconditioner(state)))
+        steps._pairs = None
+    for whole, parts in zip(*results, strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=5e-3, atol=1e-4)
 
 
 @settings(max_examples=40, deadline=None)

@@ -6,11 +6,9 @@ import time
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
+from cvxnn.certificates._cone_projection import ConeProjector
 from cvxnn.certificates._rounding import FloatArray, combination_norm_up
-
-_FIRST_ROWS = 64
 
 
 def cone_bounds(
@@ -30,8 +28,8 @@ def cone_bounds(
     .. math::
         \max_{u \in K_D, \|u\| \le 1} s\, \nu^T D X u = \min_{\rho \ge 0} \|X^T (s D \nu + (2 D - I) \rho)\| .
 
-    Every ``rho >= 0`` gives a valid bound; the minimiser is sought by non-negative least squares, with rows added as
-    the current residual violates them.
+    Every ``rho >= 0`` gives a valid bound; the minimiser is the multiplier of the projection of ``s X^T D nu`` on the
+    cone, which a dual active-set method finds for all cones at once.
 
     Parameters
     ----------
@@ -46,7 +44,7 @@ def cone_bounds(
     rho : array-like of shape (K, n), optional
         Multipliers to start from, for instance those of a solver; negative entries are clipped.
     time_limit : float, optional
-        Seconds after which the remaining patterns keep their crude bound.
+        Seconds after which the bounds stay as good as they are by then.
 
     Returns
     -------
@@ -92,15 +90,13 @@ def cone_bounds(
         other = combination_norm_up(rows, given)
         better = other < upper
         upper[better], coefficients[better] = other[better], given[better]
-    deadline = None if time_limit is None else time.monotonic() + time_limit
-    short = _short_rows(rows)
-    for k in np.flatnonzero(upper > goal):
-        if deadline is not None and time.monotonic() >= deadline:
-            break
-        found = _combine(base[k], masks[k], _multipliers(short, base[k], masks[k], deadline))
-        value = float(combination_norm_up(rows, found[None, :])[0])
-        if value < upper[k]:
-            upper[k], coefficients[k] = value, found
+    todo = np.flatnonzero(upper > goal)
+    if todo.size:
+        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+        found = _combine(base[todo], masks[todo], _multipliers(rows, base[todo], masks[todo], goal, deadline))
+        value = combination_norm_up(rows, found)
+        better = value < upper[todo]
+        upper[todo[better]], coefficients[todo[better]] = value[better], found[better]
     residual = coefficients @ rows
     norms = np.sqrt(np.sum(residual * residual, axis=1, keepdims=True))
     return upper * scale_x * scale_nu * (1.0 + 1e-15), residual / np.where(norms > 0.0, norms, 1.0)
@@ -132,35 +128,14 @@ def _combine(base: FloatArray, mask: npt.NDArray[np.bool_], rho: FloatArray) -> 
     return np.where(mask, base + rho, -rho)
 
 
-def _multipliers(rows: FloatArray, base: FloatArray, mask: npt.NDArray[np.bool_], deadline: float | None) -> FloatArray:
-    """Solve ``min_{rho >= 0} || rows^T (base + (2 D - I) rho) ||`` on a growing set of rows."""
-    n = len(rows)
-    oriented = np.where(mask, 1.0, -1.0)[:, None] * rows
-    target = base @ rows
-    lengths = np.sqrt(np.sum(rows * rows, axis=1))
-    unit = oriented / np.where(lengths > 0.0, lengths, 1.0)[:, None]
-    rho = np.zeros(n)
-    chosen = np.zeros(n, dtype=bool)
-    residual = target
-    first = n <= 4 * _FIRST_ROWS
-    while True:
-        if first:
-            new = ~chosen
-        else:
-            push = np.where(chosen, 0.0, unit @ residual)
-            worst = np.argsort(push, kind="stable")[:_FIRST_ROWS]
-            new = np.zeros(n, dtype=bool)
-            new[worst] = push[worst] < -1e-13 * float(np.sqrt(residual @ residual))
-        if not new.any():
-            return rho
-        chosen |= new
-        index = np.flatnonzero(chosen)
-        try:
-            solution, _ = nnls(unit[index].T, -target, maxiter=10 * len(index) + 100)
-        except RuntimeError:  # no convergence: the multipliers found so far stay valid
-            return rho
-        rho = np.zeros(n)
-        rho[index] = solution / np.where(lengths[index] > 0.0, lengths[index], 1.0)
-        residual = target + unit[index].T @ solution
-        if chosen.all() or (deadline is not None and time.monotonic() >= deadline):
-            return rho
+def _multipliers(
+    rows: FloatArray, base: FloatArray, masks: npt.NDArray[np.bool_], goal: float, deadline: float
+) -> FloatArray:
+    """Multipliers of the projections of ``rows^T base`` on the cones; work on a cone ends at the goal."""
+    short = _short_rows(rows)
+    lengths = np.sqrt(np.sum(short * short, axis=1))
+    lengths = np.where(lengths > 0.0, lengths, 1.0)
+    projector = ConeProjector(short / lengths[:, None], masks)
+    every = np.arange(len(masks))
+    projector.project(base @ short, every, enough=goal * (1.0 - 1e-12), deadline=deadline)
+    return projector.dense_multipliers(every) / lengths

@@ -22,8 +22,9 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["certify_gated", "gated_dual_norm"]
 
-# Floats of a slab of masks.
-_SLAB = 1 << 22
+# Floats of a slab of expanded masks, which stays in the cache, and patterns of a piece.
+_SLAB = 1 << 18
+_PIECE = 4096
 
 
 def gated_dual_norm(X: FloatArray, patterns: ActivationPatterns, nu: FloatArray) -> tuple[float, float]:
@@ -55,17 +56,26 @@ def gated_dual_norm(X: FloatArray, patterns: ActivationPatterns, nu: FloatArray)
         return 0.0, 0.0
     n, d = X.shape
     # Powers of two: an exact scaling, up to underflow, which TINY pads.
-    power_x = math.frexp(float(np.max(np.abs(X))))[1]
-    power_nu = math.frexp(float(np.max(np.abs(nu))))[1]
-    rows, weights = np.ldexp(X, -power_x), np.ldexp(nu, -power_nu)
-    # A mask only drops terms, so |X|^T |nu| bounds the absolute terms of every block at once.
-    magnitude = np.abs(rows).T @ np.abs(weights)
-    slack = float(norm_up(gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * magnitude)) + n * d * TINY
+    power_x = math.frexp(max(float(np.max(X)), -float(np.min(X))))[1]
+    power_nu = math.frexp(max(float(np.max(nu)), -float(np.min(nu))))[1]
+    weights = np.ldexp(nu, -power_nu)
+    magnitude = np.zeros(d)
     largest = 0.0
-    weighted = rows * weights[:, None]
-    for _, masks in patterns.chunks(max(1, _SLAB // n)):
-        blocks = masks.astype(np.float64) @ weighted
+    for first in range(0, len(patterns), _PIECE):
+        packed = patterns.packed[first : first + _PIECE]
+        blocks = np.zeros((len(packed), d))
+        step = max(64, _SLAB // len(packed) // 8 * 8)
+        for start in range(0, n, step):
+            rows = slice(start, min(n, start + step))
+            weighted = np.ldexp(X[rows], -power_x) * weights[rows, None]
+            if first == 0:
+                # A mask only drops terms, so |X|^T |nu| bounds the absolute terms of every block at once.
+                magnitude += np.sum(np.abs(weighted), axis=0)
+            bits = packed[:, start // 8 : (rows.stop + 7) // 8]
+            masks = np.unpackbits(bits, axis=1, count=rows.stop - start, bitorder="little")
+            blocks += masks.astype(np.float64) @ weighted
         largest = max(largest, float(np.max(np.sum(blocks * blocks, axis=1))))
+    slack = float(norm_up(gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * magnitude)) + n * d * TINY
     value = math.sqrt(largest)
     upper = (value * (1.0 + gamma(d + 4)) + slack) * (1.0 + 4e-16)
     return math.ldexp(upper, power_x + power_nu), math.ldexp(value, power_x + power_nu)

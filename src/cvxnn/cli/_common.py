@@ -45,6 +45,7 @@ _OPTIONS = {
     "certify=True": "--certify",
     "time_limit": "--time-limit",
     "max_iter": "--max-iter",
+    "max_width": "--max-width",
     "tol": "--tol",
     "beta": "--alpha",
 }

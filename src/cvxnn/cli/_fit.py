@@ -36,6 +36,7 @@ class FitOptions:
     tol: float
     time_limit: float | None
     max_iter: int | None
+    max_width: int | None
     certify: bool
     seed: int
     out: Path
@@ -128,6 +129,7 @@ def _solve(options: FitOptions, draft: Model, prepared: Prepared) -> Outcome:
             certify=options.certify,
             time_limit=options.time_limit,
             max_iter=options.max_iter,
+            max_width=options.max_width,
             seed=options.seed,
             watch=follow,
         )

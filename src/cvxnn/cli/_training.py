@@ -143,6 +143,7 @@ def solve_outputs(
     certify: bool,
     time_limit: float | None,
     max_iter: int | None,
+    max_width: int | None,
     seed: int,
     watch: Watch,
 ) -> Outcome:
@@ -164,6 +165,7 @@ def solve_outputs(
                 certify=certify,
                 time_limit=limit,
                 max_iter=max_iter,
+                max_width=max_width,
                 random_state=seed,
                 verbose=watch(label),
             )

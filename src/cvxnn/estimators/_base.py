@@ -36,6 +36,7 @@ class BaseReLUEstimator(BaseEstimator):
     tol: float
     max_iter: int | None
     time_limit: float | None
+    max_width: int | None
     patterns: str | int | ActivationPatterns
     certify: bool
     warm_start: bool
@@ -105,6 +106,7 @@ class BaseReLUEstimator(BaseEstimator):
             tol=self.tol,
             certify=self.certify,
             max_iter=self.max_iter,
+            max_width=self.max_width,
             random_state=self._seed(),
             verbose=self.verbose,
         )

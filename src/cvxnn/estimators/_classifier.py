@@ -64,6 +64,9 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
     time_limit : float, optional
         Seconds for the whole fit, shared by its problems; the best networks so far are kept when they run
         out.
+    max_width : int, optional
+        Largest number of neurons of the network of each one-vs-rest problem; networks of every width are searched without it. The lower bound
+        holds for every width all the same.
     patterns : "auto", int or ActivationPatterns, default "auto"
         Activation patterns of the convex program, as in :func:`cvxnn.solve`. An ``ActivationPatterns`` must
         belong to the rows of ``X`` as passed to ``fit``, with the column of ones.
@@ -153,6 +156,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         tol: float = 1e-4,
         max_iter: int | None = 100,
         time_limit: float | None = None,
+        max_width: int | None = None,
         patterns: str | int | ActivationPatterns = "auto",
         certify: bool = False,
         warm_start: bool = False,
@@ -166,6 +170,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         self.tol = tol
         self.max_iter = max_iter
         self.time_limit = time_limit
+        self.max_width = max_width
         self.patterns = patterns
         self.certify = certify
         self.warm_start = warm_start

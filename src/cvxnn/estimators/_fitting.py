@@ -21,6 +21,7 @@ _WORST_FIRST = (
     Status.STALLED,
     Status.TIME_LIMIT,
     Status.MAX_ITER,
+    Status.WIDTH_LIMIT,
     Status.PATTERNS_OPTIMUM,
     Status.GLOBAL_OPTIMUM,
 )
@@ -80,8 +81,12 @@ def stacked_network(networks: Sequence[ReLUNetwork]) -> ReLUNetwork:
 
 
 def warn_unless_converged(name: str, solutions: Sequence[Solution], tol: float) -> None:
-    """One ConvergenceWarning with the gap reached and what to change, if a problem missed the tolerance."""
-    missed = [solution for solution in solutions if not solution.status.converged]
+    """One ConvergenceWarning with the gap reached and what to change, if a problem missed the tolerance.
+
+    A width limit that binds is what was asked for; the status and the gap tell it without a warning.
+    """
+    ended = [*(status for status in Status if status.converged), Status.WIDTH_LIMIT]
+    missed = [solution for solution in solutions if solution.status not in ended]
     if not missed:
         return
     status = worst_status(missed)

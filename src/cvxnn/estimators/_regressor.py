@@ -54,6 +54,9 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         Limit of outer iterations of the solver.
     time_limit : float, optional
         Seconds for the whole fit; the best network so far is kept when they run out.
+    max_width : int, optional
+        Largest number of neurons; networks of every width are searched without it. The lower bound
+        holds for every width all the same.
     patterns : "auto", int or ActivationPatterns, default "auto"
         Activation patterns of the convex program, as in :func:`cvxnn.solve`. An ``ActivationPatterns`` must
         belong to the rows of ``X`` as passed to ``fit``, with the column of ones.
@@ -139,6 +142,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         tol: float = 1e-4,
         max_iter: int | None = 100,
         time_limit: float | None = None,
+        max_width: int | None = None,
         patterns: str | int | ActivationPatterns = "auto",
         certify: bool = False,
         warm_start: bool = False,
@@ -151,6 +155,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         self.tol = tol
         self.max_iter = max_iter
         self.time_limit = time_limit
+        self.max_width = max_width
         self.patterns = patterns
         self.certify = certify
         self.warm_start = warm_start

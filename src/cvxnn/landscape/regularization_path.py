@@ -2,6 +2,7 @@ r"""Optimal networks over a range of weight decays, from the zero network down, 
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_count, as_float_array, as_number
+from cvxnn.architectures import GatedReLU, ReLU
 from cvxnn.certificates.certificate import Certificate, relative_gap
 from cvxnn.certificates.dual import scaled_dual_bound
-from cvxnn.certificates.pricing import pricing_bound
-from cvxnn.networks import ReLUNetwork
+from cvxnn.landscape._beta_max import BetaMax, beta_max
+from cvxnn.networks import ReLUNetwork, row_norms
 from cvxnn.patterns import ActivationPatterns, count_patterns, reduce_rank
 from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
 from cvxnn.solution import Blocks, History, Solution, Status
-from cvxnn.training import solve
+from cvxnn.training import blas_threads, solve
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -33,75 +36,6 @@ _SAME = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class BetaMax:
-    r"""Smallest weight decay at which the zero network is optimal, bracketed.
-
-    Attributes
-    ----------
-    upper : float
-        Proved upper bound, rounding included: for ``beta >= upper`` the zero network is globally optimal.
-    lower : float
-        Value attained at ``direction``, evaluated in floating point: for ``beta`` below it the zero network is not.
-    direction : ndarray (d,)
-        Unit vector of the neuron that enters first.
-    sign : int
-        Its output sign.
-    exact : bool
-        Whether the two agree to 1e-8 relative.
-    """
-
-    upper: float
-    lower: float
-    direction: FloatArray
-    sign: int
-    exact: bool
-
-    def __float__(self) -> float:
-        """Return the upper bound."""
-        return self.upper
-
-
-def beta_max(problem: Problem, *, time_limit: float | None = None) -> BetaMax:
-    r"""Weight decay from which on the zero network is globally optimal.
-
-    .. math:: \beta_{\max} = \max_{\|u\| \le 1} |\nu_0^\top (Xu)_+|,\qquad \nu_0 = -\nabla\ell(0)
-
-    Parameters
-    ----------
-    problem : Problem
-        Its ``beta`` plays no part.
-    time_limit : float, optional
-        Seconds for the branch and bound; the bounds hold when they run out.
-
-    Returns
-    -------
-    BetaMax
-
-    Raises
-    ------
-    ValueError
-        For a problem with an output bias.
-
-    References
-    ----------
-    Pilanci and Ergen (2020), "Neural networks are convex regularizers", Theorem 1: the zero network is optimal exactly
-    when its dual vector is feasible.
-
-    Examples
-    --------
-    >>> from cvxnn import Problem
-    >>> found = beta_max(Problem([[1.0, 0.0], [0.0, 1.0]], [3.0, -4.0]))
-    >>> round(found.upper, 6), found.sign, found.exact
-    (4.0, -1, True)
-    """
-    require_no_output_bias(problem, "beta_max")
-    nu = problem.dual_vector(np.zeros(problem.n_samples))
-    bound = pricing_bound(problem.X, nu, time_limit=time_limit)
-    exact = bound.upper - bound.lower <= 1e-8 * bound.upper
-    return BetaMax(bound.upper, bound.lower, bound.direction, bound.sign, exact)
-
-
-@dataclass(frozen=True, eq=False)
 class PathPoint:
     """Optimal network at one weight decay.
 
@@ -111,7 +45,7 @@ class PathPoint:
         The problem at this ``beta``.
     solution : Solution
         Result of the solver, with the certificate.
-    network : ReLUNetwork
+    network : ReLUNetwork or GatedReLUNetwork
         The minimum-norm member of the optimal set where ``minimum_norm``, else the network of ``solution``.
     objective : float
         Objective of ``network``.
@@ -122,7 +56,7 @@ class PathPoint:
 
     problem: Problem
     solution: Solution
-    network: ReLUNetwork
+    network: ReLUNetwork | GatedReLUNetwork
     objective: float
     minimum_norm: bool
 
@@ -198,7 +132,7 @@ class RegularizationPath(Sequence[PathPoint]):
         return tuple(point.solution for point in self.points)
 
     @property
-    def networks(self) -> tuple[ReLUNetwork, ...]:
+    def networks(self) -> tuple[ReLUNetwork | GatedReLUNetwork, ...]:
         """Networks of the points."""
         return tuple(point.network for point in self.points)
 
@@ -256,6 +190,7 @@ def regularization_path(
     problem: Problem,
     betas: npt.ArrayLike | None = None,
     *,
+    architecture: ReLU | GatedReLU | None = None,
     n_betas: int = 20,
     ratio: float = 1e-3,
     tol: float = 1e-6,
@@ -273,6 +208,8 @@ def regularization_path(
     betas : array-like (k,), optional
         Positive weight decays in any order; equal ones count once. By default ``n_betas`` values in geometric
         progression from :func:`beta_max` down to ``ratio`` times it.
+    architecture : ReLU or GatedReLU, optional
+        ``ReLU()`` by default.
     n_betas : int, default 20
     ratio : float, default 1e-3
         Smallest default beta relative to the largest one, in (0, 1].
@@ -280,8 +217,8 @@ def regularization_path(
         Relative duality gap of each solve.
     minimum_norm : bool, optional
         List the optimal set at each beta and take the member whose masses have the least Euclidean norm. By default
-        where the data have at most 5000 activation patterns. Where the set cannot be listed the solver's member is
-        kept, and the point says so.
+        for ReLU networks on data with at most 5000 activation patterns. Where the set cannot be listed the solver's
+        member is kept, and the point says so.
     time_limit : float, optional
         Seconds for the whole path; what was finished is returned.
     random_state : int or None, default 0
@@ -296,7 +233,8 @@ def regularization_path(
     Raises
     ------
     ValueError
-        On betas that are empty or not positive, options out of range, or a problem with an output bias.
+        On betas that are empty or not positive, options out of range, ``minimum_norm`` with gates, or a problem with an
+        output bias.
 
     Notes
     -----
@@ -316,10 +254,15 @@ def regularization_path(
     require_no_output_bias(problem, "regularization_path")
     limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
     start = time.perf_counter()
-    top = beta_max(problem, time_limit=limit)
+    gated = isinstance(architecture, GatedReLU)
+    if not (gated or architecture is None or isinstance(architecture, ReLU)):
+        raise ValueError(f"architecture must be ReLU() or GatedReLU(gates); got {architecture!r}.")
+    if gated and minimum_norm:
+        raise ValueError("minimum_norm must be False or None for GatedReLU: its optimal sets are not listed.")
+    top = beta_max(problem, architecture=architecture, time_limit=limit)
     grid = _default_betas(top, n_betas, ratio) if betas is None else _given_betas(betas)
     if minimum_norm is None:
-        minimum_norm = _few_patterns(problem)
+        minimum_norm = not gated and _few_patterns(problem)
     points: list[PathPoint] = []
     status: Literal["complete", "interrupted", "time_limit"] = "complete"
     try:
@@ -328,7 +271,9 @@ def regularization_path(
             if left is not None and left <= 0.0:
                 status = "time_limit"
                 break
-            if beta >= top.upper:
+            if isinstance(architecture, GatedReLU):
+                point = _gated_point(problem, float(beta), points, architecture, tol, left)
+            elif beta >= top.upper:
                 point = _zero_point(problem, float(beta), top)
             else:
                 point = _solve_point(problem, float(beta), points, tol, left, random_state, list_set=minimum_norm)
@@ -392,6 +337,44 @@ def _solve_point(
     member = _minimum_norm_member(here, solution) if list_set and solution.scope == "global" else None
     network = solution.network if member is None else member
     return PathPoint(here, solution, network, network.objective(here), member is not None)
+
+
+def _gated_point(
+    problem: Problem,
+    beta: float,
+    points: list[PathPoint],
+    architecture: GatedReLU,
+    tol: float,
+    time_limit: float | None,
+) -> PathPoint:
+    here = _at(problem, beta)
+    patterns = points[-1].solution.patterns if points else None
+    with blas_threads(here, architecture):
+        solution = solve_gated(
+            here,
+            architecture,
+            tol=tol,
+            time_limit=time_limit,
+            warm_start=_extrapolated(points, beta, architecture),
+            patterns=patterns,
+        )
+    network = solution.network
+    return PathPoint(here, solution, network, solution.objective, network.width == 0)
+
+
+def _extrapolated(points: list[PathPoint], beta: float, architecture: GatedReLU) -> GatedReLUNetwork | None:
+    """Last network with its masses continued linearly in the logarithm of beta."""
+    if not points or points[-1].network.width == 0:
+        return None
+    u = points[-1].solution.blocks.u
+    mass = row_norms(u)
+    if len(points) > 1:
+        last, before = points[-1], points[-2]
+        step = math.log(beta / last.beta) / math.log(last.beta / before.beta)
+        change = step * (mass - row_norms(before.solution.blocks.u))
+        factor = np.divide(change, mass, out=np.zeros_like(mass), where=mass > 0)
+        u = u * np.clip(1.0 + factor, 0.1, 3.0)[:, None]
+    return GatedReLUNetwork.from_vectors(architecture.gates, u)
 
 
 def _minimum_norm_member(problem: Problem, solution: Solution) -> ReLUNetwork | None:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_float_array, as_number
-from cvxnn.architectures import GatedReLU, gate_masks
+from cvxnn.architectures import GatedReLU, gate_masks, gate_patterns
 from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.networks import _safe_ratio, row_norms
 from cvxnn.patterns import ActivationPatterns
@@ -185,6 +185,7 @@ def solve_gated(
     max_iter: int | None = None,
     warm_start: GatedReLUNetwork | None = None,
     recorder: Recorder | None = None,
+    patterns: ActivationPatterns | None = None,
 ) -> Solution:
     r"""Train a gated ReLU network with fixed gates to a certified optimum.
 
@@ -204,6 +205,8 @@ def solve_gated(
         Network whose gates are among those of the architecture.
     recorder : Recorder, optional
         Clock, history and callback; ``Recorder(callback)`` calls back after each working set.
+    patterns : ActivationPatterns, optional
+        Result of :func:`cvxnn.architectures.gate_patterns` for the data and the gates, if it is at hand.
 
     Returns
     -------
@@ -231,7 +234,8 @@ def solve_gated(
     """
     _check_options(problem, architecture, tol, time_limit, max_iter)
     gates = architecture.gates
-    patterns = ActivationPatterns.from_masks(gate_masks(problem.X, gates), gates)
+    if patterns is None:
+        patterns = gate_patterns(problem.X, gates)
     start = None
     if warm_start is not None:
         if warm_start.n_features != problem.n_features:

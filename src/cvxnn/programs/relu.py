@@ -14,25 +14,32 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates.certificate import Certificate, certify_global, certify_patterns, certify_relaxation
+from cvxnn.certificates.certificate import (
+    Certificate,
+    certify_global,
+    certify_patterns,
+    certify_relaxation,
+    relative_gap,
+)
 from cvxnn.certificates.dual import scaled_dual_bound
-from cvxnn.certificates.pricing import pricing_bound
+from cvxnn.certificates.norm_bound import norm_bound
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, count_patterns
 from cvxnn.problem import Problem
+from cvxnn.programs.blocks import cone_blocks, row_slabs, used_patterns
 from cvxnn.programs.reduction import Reduction, reduce_problem
 from cvxnn.progress import Recorder
-from cvxnn.solution import Blocks, Solution, Status
-from cvxnn.solvers.cells import adjacent_gates
+from cvxnn.solution import Solution, Status
 from cvxnn.solvers.column_generation import generate_columns
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.local_search import local_search
 from cvxnn.solvers.mass_program import solve_masses
+from cvxnn.solvers.narrowing import narrow
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.working_set import solve_listed
 
@@ -54,6 +61,18 @@ _CERTIFY_SECONDS = 60.0
 _PATIENCE = 2.0
 """Seconds for the bound among the patterns once the user or the clock has stopped the solve."""
 
+_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH = 0.15, 1.0, 5e-6
+"""Share of a time limit that is kept for the bound among the patterns; less where it takes fewer seconds than that."""
+
+_MASK_ENTRIES, _PART_ENTRIES = 1 << 22, 1 << 20
+"""Entries of masks that are bounded in one go, and of a part where they are more."""
+
+_START_ROUNDS, _EXACT_START_ROUNDS, _START_SHARE = 12, 200, 0.4
+"""Most rounds of the local search that makes a start, and its share of a time limit."""
+
+_NARROW_SHARE = 0.4
+"""Share of a time limit that is kept for the narrowing of the network to a limited width."""
+
 _START_SAMPLES = 40
 """Below this size column generation from the zero network is faster than a local search for a start."""
 
@@ -69,6 +88,7 @@ class ReLUOptions:
     max_iter: int
     warm_start: ReLUNetwork | None
     seed: int
+    max_width: int | None = None
 
 
 def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
@@ -87,7 +107,9 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
     exact = options.listed is None and is_exact(small, certify=options.certify)
     zero = Neurons.empty(small.n_features)
     state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
-    columns = ColumnOptions(options.tol, exact, options.max_iter, deadline, options.seed)
+    # The bound comes after the columns, and a narrowing: they need their share of the time.
+    reserve = _reserve(small, options, exact=exact)
+    columns = ColumnOptions(options.tol, exact, options.max_iter, deadline - reserve, options.seed)
 
     def report(current: ColumnState) -> None:
         _record(reduction, current, recorder)
@@ -99,13 +121,23 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
             gates = options.listed.gates @ reduction.basis
             solve_listed(small, options.listed.masks[:, reduction.samples], gates, state, columns, report)
         else:
-            _start(reduction, state, options, deadline)
+            _start(reduction, state, options, columns.deadline)
             generate_columns(small, state, columns, report)
             if exact:
                 proved = _prove(problem, reduction, state, columns, report)
     except KeyboardInterrupt:
         interrupted = True
     return _finish(problem, reduction, state, options, recorder, deadline, proved=proved, interrupted=interrupted)
+
+
+def _reserve(problem: Problem, options: ReLUOptions, *, exact: bool) -> float:
+    """Seconds of the time limit that the columns leave to what follows them."""
+    if options.time_limit is None:
+        return 0.0
+    seconds = 0.0 if options.max_width is None else _NARROW_SHARE * options.time_limit
+    if not exact:
+        seconds += min(_CERTIFY_SHARE * options.time_limit, _CERTIFY_FIRST + _CERTIFY_EACH * problem.X.size)
+    return seconds
 
 
 def _prove(
@@ -167,15 +199,17 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
         keep(massed, massed.objective(small))
     elif small.n_samples > _START_SAMPLES and not _zero_is_optimal(small):
         remaining = _remaining(deadline)
-        limit = None if remaining is None else 0.7 * remaining
-        found = local_search(small, time_limit=limit, random_state=options.seed, callback=keep)
+        limit = None if remaining is None else _START_SHARE * remaining
+        # The rounds that follow find better neurons than further cycles of the local search would.
+        rounds = _START_ROUNDS if not is_exact(small, certify=options.certify) else _EXACT_START_ROUNDS
+        found = local_search(small, time_limit=limit, max_rounds=rounds, random_state=options.seed, callback=keep)
         keep(found, found.objective(small))
 
 
 def _zero_is_optimal(problem: Problem) -> bool:
     """Whether a cheap bound proves the zero network optimal."""
     nu = problem.dual_vector(np.zeros(problem.n_samples))
-    return pricing_bound(problem.X, nu, target=problem.beta, method="cheap").upper <= problem.beta
+    return norm_bound(problem.X, nu)[0] <= problem.beta
 
 
 def _record(reduction: Reduction, state: ColumnState, recorder: Recorder) -> None:
@@ -205,13 +239,19 @@ def _finish(
     interrupted: bool,
 ) -> Solution:
     """Go back to the original problem, certify there, and tell how it ended."""
-    neurons = reduction.expand(state.neurons)
-    network, fit, objective = _network(problem, reduction, state)
+    free, fit, objective = _network(problem, reduction, state)
+    network, kept, free_objective = free, state.neurons, objective
+    if options.max_width is not None and network.width > options.max_width:
+        kept, interrupted = _narrowed(reduction, state, options, deadline, interrupted=interrupted)
+        network = reduction.expand(kept).network()
+        # The bound comes from the fit of the best network of all widths, the objective from the narrow one.
+        objective = network.objective(problem)
+    neurons = reduction.expand(kept)
     patterns = options.listed
     if patterns is None:
-        patterns = _used_patterns(reduction, problem.X, state.neurons, state.gates)
+        patterns = used_patterns(reduction, problem.X, state.neurons.joined(kept), state.gates)
     try:
-        certificate = proved
+        certificate = None if proved is None else replace(proved, objective=objective)
         if certificate is None:
             if options.certify:
                 limit = time.perf_counter() + _CERTIFY_SECONDS if math.isinf(deadline) else deadline
@@ -220,24 +260,21 @@ def _finish(
                 # Listed patterns may hold the best network of all, and then the bound is tight for all.
                 certificate = _global_bound(problem, reduction, state, options.tol, deadline)
             else:
-                certificate = _quick_bound(problem, fit, objective, None)
-        if certificate.gap > options.tol and (network.width or options.listed is not None):
-            among = certify_patterns(
-                problem,
-                fit,
-                objective,
-                patterns.masks,
-                global_lower_bound=certificate.global_lower_bound,
-                dual_norm_attained=certificate.dual_norm_attained,
-                time_limit=_PATIENCE if interrupted or state.outcome == "time_limit" else None,
-            )
+                certificate = _quick_bound(problem, free, fit, objective, None)
+        free_gap = relative_gap(free_objective, certificate.lower_bound)
+        if free_gap > options.tol and (network.width or options.listed is not None):
+            patience = _PATIENCE if interrupted or state.outcome == "time_limit" else None
+            among = _certify_among(problem, fit, objective, patterns.masks, certificate, patience)
             # A proof for all networks that is nearly closed says more than one among the patterns that misses, too.
-            if among.gap <= options.tol or certificate.gap > 10.0 * options.tol:
+            among_gap = relative_gap(free_objective, among.lower_bound)
+            if among_gap <= options.tol or free_gap > 10.0 * options.tol:
                 certificate = among
     except KeyboardInterrupt:
         interrupted = True
-        certificate = _quick_bound(problem, fit, objective, len(patterns))
+        certificate = _quick_bound(problem, free, fit, objective, len(patterns))
     status = _status(certificate, state, options.tol, interrupted=interrupted, listed=options.listed is not None)
+    if kept is not state.neurons and status is Status.STALLED:
+        status = Status.WIDTH_LIMIT
     # The result is complete: an interrupt in the last callback has nothing left to stop.
     with contextlib.suppress(KeyboardInterrupt):
         recorder.record(
@@ -249,8 +286,20 @@ def _finish(
             width=network.width,
             violation=state.violation,
         )
-    blocks = _blocks(problem.X, neurons, patterns)
+    blocks = cone_blocks(problem.X, neurons, patterns)
     return Solution(network, certificate, status, patterns, blocks, recorder.history(), max(state.iteration, 1))
+
+
+def _narrowed(
+    reduction: Reduction, state: ColumnState, options: ReLUOptions, deadline: float, *, interrupted: bool
+) -> tuple[Neurons, bool]:
+    """Neurons within the width limit, and whether the user has interrupted by now."""
+    width = options.max_width if options.max_width is not None else len(state.neurons)
+    small = reduction.problem
+    if not interrupted:
+        with contextlib.suppress(KeyboardInterrupt):
+            return narrow(small, state.neurons, width, deadline=deadline, seed=options.seed), False
+    return narrow(small, state.neurons, width, deadline=-math.inf), True
 
 
 def _network(problem: Problem, reduction: Reduction, state: ColumnState) -> tuple[ReLUNetwork, FloatArray, float]:
@@ -286,23 +335,53 @@ def _global_bound(
     return certificate
 
 
-def _quick_bound(problem: Problem, fit: FloatArray, objective: float, n_patterns: int | None) -> Certificate:
+def _certify_among(
+    problem: Problem,
+    fit: FloatArray,
+    objective: float,
+    masks: npt.NDArray[np.bool_],
+    everywhere: Certificate,
+    time_limit: float | None,
+) -> Certificate:
+    """Certificate among the patterns, some patterns at a time where all of them would take too much memory."""
+    step = max(8, _PART_ENTRIES // problem.n_samples)
+    parts = [masks] if masks.size <= _MASK_ENTRIES else [masks[k : k + step] for k in range(0, len(masks), step)]
+    certificates = [
+        certify_patterns(
+            problem,
+            fit,
+            objective,
+            part,
+            global_lower_bound=everywhere.global_lower_bound,
+            dual_norm_attained=everywhere.dual_norm_attained,
+            time_limit=None if time_limit is None else time_limit / len(parts),
+        )
+        for part in parts
+    ]
+    widest = max(certificates, key=lambda certificate: certificate.dual_norm_bound)
+    return replace(widest, n_patterns=len(masks))
+
+
+def _quick_bound(
+    problem: Problem, network: ReLUNetwork, fit: FloatArray, objective: float, n_patterns: int | None
+) -> Certificate:
     """Global bound without branching; reported in scope "patterns" where a number of patterns is given."""
     nu = problem.dual_vector(fit)
-    pricing = pricing_bound(problem.X, nu, target=problem.beta, method="cheap")
-    bound, scale = scaled_dual_bound(problem, nu, pricing.upper)
-    return Certificate(
-        objective,
-        bound,
-        "global" if n_patterns is None else "patterns",
-        bound,
-        nu,
-        scale,
-        pricing.upper,
-        pricing.lower,
-        n_patterns,
-        pricing.method,
-    )
+    upper, method = norm_bound(problem.X, nu)
+    bound, scale = scaled_dual_bound(problem, nu, upper)
+    attained = _attained(problem.X, nu, network)
+    scope = "global" if n_patterns is None else "patterns"
+    return Certificate(objective, bound, scope, bound, nu, scale, max(upper, attained), attained, n_patterns, method)
+
+
+def _attained(X: FloatArray, nu: FloatArray, network: ReLUNetwork) -> float:
+    """Largest ``|nu^T (X u)_+|`` over the directions u of the neurons."""
+    sizes = np.linalg.norm(network.W, axis=1)
+    units = network.W[sizes > 0] / sizes[sizes > 0, None]
+    total = np.zeros(len(units))
+    for rows in row_slabs(len(X), len(units)):
+        total += nu[rows] @ np.maximum(X[rows] @ units.T, 0.0)
+    return float(np.max(np.abs(total), initial=0.0))
 
 
 def _status(certificate: Certificate, state: ColumnState, tol: float, *, interrupted: bool, listed: bool) -> Status:
@@ -316,28 +395,3 @@ def _status(certificate: Certificate, state: ColumnState, tol: float, *, interru
     # A closed gap among listed patterns is a proof; elsewhere the search has to have ended, too.
     searched = state.outcome == "search" or listed
     return Status.PATTERNS_OPTIMUM if searched and certificate.gap <= tol else Status.STALLED
-
-
-def _used_patterns(reduction: Reduction, X: FloatArray, neurons: Neurons, gates: FloatArray) -> ActivationPatterns:
-    """Patterns on the full data of the cells of the last program and of the cells around the neurons, each once."""
-    own = adjacent_gates(reduction.problem.X, neurons.vectors)
-    lifted = np.vstack([own, gates]) @ reduction.basis.T
-    if len(lifted) == 0:
-        # The zero network uses no cell; any one keeps the record of patterns non-empty.
-        lifted = reduction.basis.T[:1]
-    masks = lifted @ X.T >= 0
-    _, first = np.unique(np.packbits(masks, axis=1), axis=0, return_index=True)
-    first = np.sort(first)
-    return ActivationPatterns.from_masks(masks[first], lifted[first])
-
-
-def _blocks(X: FloatArray, neurons: Neurons, patterns: ActivationPatterns) -> Blocks:
-    """Blocks ``(u, v)`` of the patterns: each neuron goes to the cone that it violates least."""
-    u = np.zeros((len(patterns), X.shape[1]))
-    v = np.zeros_like(u)
-    orientation = np.where(patterns.masks, 1.0, -1.0)
-    for vector, sign in zip(neurons.vectors, neurons.signs, strict=True):
-        violation = np.max(-orientation * (X @ vector), axis=1, initial=0.0)
-        block = u if sign > 0 else v
-        block[int(np.argmin(violation))] += vector
-    return Blocks(u, v)

@@ -11,13 +11,13 @@ into the minimisation over ``w >= 0`` of
 
 ``F`` is convex with derivative :math:`\tfrac\beta2 (1 - c_i^2),\ c_i = \|X^T D_i \alpha\|`. The outer method is a
 projected Newton method in ``w`` whose right-hand side is that of Hebden's secular equation ``1 / c_i = 1``; the inner
-one is Newton in ``alpha``, a single step for the squared loss.
+one is Newton in ``alpha`` (:mod:`cvxnn.solvers._ridge_newton`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from cvxnn.losses import Loss
 from cvxnn.solvers._ridge import Blocks, GramCache, GramRidge, KernelRidge, Ridge
+from cvxnn.solvers._ridge_newton import Imprecise, factorise, solve_ridge
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,10 +35,8 @@ _LEAST_DAMPING = 1e-10
 KERNEL_LIMIT = 8000
 # Columns beyond which the kd x kd route is not used.
 GRAM_LIMIT = 6000
-
-
-class OutOfTime(Exception):
-    """Raised between two factorisations when the deadline has passed."""
+# Relative change of the weights within which a factor is used again.
+_NEAR = 0.05
 
 
 @dataclass
@@ -51,6 +50,7 @@ class Model:
     beta: float
     expired: Callable[[], bool]
     accuracy: float = 1e-8
+    single: bool = True
 
     def __post_init__(self) -> None:
         """Prepare what every weight vector shares."""
@@ -58,7 +58,8 @@ class Model:
         self.cache = GramCache() if self.constant_curvature else None
         self.lengths = np.sqrt(np.sum(self.X * self.X, axis=1))
         self.zero_value = self.value(np.zeros(len(self.y)))
-        self._kernel: FloatArray | None = None
+        self._kernel: npt.NDArray[np.floating] | None = None
+        self._spare: list[npt.NDArray[np.floating]] = []
 
     def value(self, fit: FloatArray) -> float:
         return self.loss.value(fit, self.y, self.weight)
@@ -75,23 +76,32 @@ class Model:
         """Upper bound of the weights at the optimum."""
         return self.zero_value / self.beta
 
-    def fits(self, n_blocks: int) -> bool:
-        """Whether one of the factorisation routes can hold ``n_blocks`` active blocks."""
-        n, d = self.X.shape
-        return n <= KERNEL_LIMIT or n_blocks * d <= GRAM_LIMIT
-
     def ridge(self, blocks: Blocks, w: FloatArray) -> Ridge:
         """Cheaper of the two routes for the active blocks."""
         n, d = self.X.shape
         k = len(w)
         size = k * d
         gram_cost = size**3 / 3.0 + (n * size**2 if self.cache is None else 0.2 * n * size**2)
-        kernel_cost = n**3 / 3.0 + 2.0 * n * n * k
+        kernel_cost = (n**3 / 3.0 + n * n * k) * (0.5 if self.single else 1.0)
         if n > KERNEL_LIMIT or (size <= GRAM_LIMIT and gram_cost < kernel_cost):
             return GramRidge(blocks, w, self.beta, self.cache)
         if self._kernel is None:
-            self._kernel = self.X @ self.X.T
-        return KernelRidge(blocks, self._kernel, w, self.beta)
+            data = self.X.astype(np.float32) if self.single else self.X
+            self._kernel = (data @ data.T).T
+        return KernelRidge(blocks, self._kernel, w, self.beta, self._spare.pop() if self._spare else None)
+
+    def release(self, ridge: Ridge | None) -> None:
+        """Take the workspace back from a ridge problem that is no longer used."""
+        if not isinstance(ridge, KernelRidge) or ridge.shared or self._kernel is None:
+            return
+        space = ridge.workspace
+        if space is not None and space.dtype == self._kernel.dtype and len(self._spare) < 2:
+            self._spare.append(space)
+
+    def use_double(self) -> None:
+        """Give up single precision: the systems are too ill-conditioned for it."""
+        self.single, self._kernel = False, None
+        self._spare.clear()
 
 
 @dataclass
@@ -111,9 +121,22 @@ class State:
     objective: float
     ridge: Ridge | None
 
+    def take(self, keep: npt.NDArray[np.bool_]) -> State:
+        """State without some blocks of weight zero."""
+        return replace(self, w=self.w[keep], vectors=self.vectors[keep], norms=self.norms[keep])
 
-def evaluate(model: Model, blocks: Blocks, w: FloatArray, start: FloatArray) -> State:
-    """Solve the ridge problem at ``w``, from the starting point ``alpha = start``."""
+    def extend(self, fresh: Blocks) -> State:
+        """State with further blocks at weight zero."""
+        vectors = np.concatenate([self.vectors, fresh.correlate(self.alpha)])
+        w = np.concatenate([self.w, np.zeros(len(fresh.ids))])
+        return replace(self, w=w, vectors=vectors, norms=np.sqrt(np.sum(vectors * vectors, axis=1)))
+
+
+def evaluate(model: Model, blocks: Blocks, w: FloatArray, start: FloatArray, near: Ridge | None = None) -> State:
+    """Solve the ridge problem at ``w``, from the starting point ``alpha = start``.
+
+    The factor of the problem ``near``, if given, is tried before a new one is made.
+    """
     active = w > 0
     beta = model.beta
     if not np.any(active):
@@ -121,8 +144,17 @@ def evaluate(model: Model, blocks: Blocks, w: FloatArray, start: FloatArray) -> 
         alpha = -model.gradient(fit) / beta
         ridge, smooth = None, model.value(fit)
     else:
-        ridge = model.ridge(blocks.take(active), w[active])
-        alpha, fit = _inner_newton(model, ridge, start)
+        few, positive = blocks.take(active), w[active]
+        try:
+            ridge = model.ridge(few, positive)
+            if isinstance(ridge, KernelRidge) and isinstance(near, KernelRidge):
+                # One that was made in single precision serves one in double precision, too.
+                ridge.adopt(near)
+            alpha, fit = solve_ridge(model, ridge, start)
+        except Imprecise:
+            model.use_double()
+            ridge = model.ridge(few, positive)
+            alpha, fit = solve_ridge(model, ridge, start)
         smooth = model.value(fit) + 0.5 * beta * float(alpha @ fit)
     vectors = blocks.correlate(alpha)
     norms = np.sqrt(np.sum(vectors * vectors, axis=1))
@@ -131,87 +163,41 @@ def evaluate(model: Model, blocks: Blocks, w: FloatArray, start: FloatArray) -> 
     return State(w, alpha, fit, vectors, norms, value, objective, ridge)
 
 
-def _inner_newton(model: Model, ridge: Ridge, start: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Minimise ``l(G alpha) + beta/2 alpha^T G alpha``; Newton with backtracking, at most 60 steps."""
-    beta = model.beta
-    alpha, fit = start, ridge.apply(start)
-    value = model.value(fit) + 0.5 * beta * float(alpha @ fit)
-    # Refinement with a constant factor costs little and goes on until it stops to help.
-    accuracy = 1e-13 if model.constant_curvature else model.accuracy
-    previous, kept = np.inf, (alpha, fit)
-    for iteration in range(60):
-        gradient = model.gradient(fit)
-        residual = beta * alpha + gradient
-        # Error that the residual makes in the norms c_i, relative to the bound 1 that they are held against.
-        size = float(model.lengths @ np.abs(residual)) / beta
-        small = size <= accuracy or (size < 1e-4 and size > 0.5 * previous)
-        if model.constant_curvature and size > previous:
-            # The system is singular to rounding: the point before was better.
-            alpha, fit = kept
-            break
-        previous, kept = size, (alpha, fit)
-        # The first factorisation is also what the curvature in w is made of.
-        if iteration == 0 or not (small or model.constant_curvature):
-            if model.expired():
-                raise OutOfTime
-            ridge.factorise(model.hessian(fit))
-        if small:
-            break
-        step = -ridge.solve(residual)
-        step_fit = ridge.apply(step)
-        if model.constant_curvature:
-            alpha, fit = alpha + step, fit + step_fit
-            if iteration == 8:
-                break
-            continue
-        slope = float(residual @ step_fit)
-        t, accepted = 1.0, False
-        while t > 1e-10 and not accepted:
-            new_alpha, new_fit = alpha + t * step, fit + t * step_fit
-            new_value = model.value(new_fit) + 0.5 * beta * float(new_alpha @ new_fit)
-            accepted = new_value <= value + 1e-4 * t * slope + 8.0 * _EPS * abs(value)
-            t *= 0.5
-        if not accepted:
-            break
-        alpha, fit, value = new_alpha, new_fit, new_value
-    # The recurrence of the fit drifts by rounding; one product restores fit = G alpha.
-    return alpha, ridge.apply(alpha)
-
-
 def minimise_weights(
-    model: Model,
-    blocks: Blocks,
-    w: FloatArray,
-    start: FloatArray,
-    *,
-    done: Callable[[State], bool],
-    max_steps: int = 60,
+    model: Model, blocks: Blocks, state: State, *, done: Callable[[State], bool], max_steps: int = 60
 ) -> State:
-    """Projected Newton in ``w`` from the given point until ``done(state)``, or until no step lowers ``F``.
+    """Projected Newton in ``w`` from the given state until ``done(state)``, or until no step lowers ``F``.
 
     Raises
     ------
     OutOfTime
         When the deadline passes.
     """
-    state = evaluate(model, blocks, w, start)
     damping, floor = _LEAST_DAMPING, 0.0
     for _ in range(max_steps):
         if done(state):
             return state
         new = None
         curvature = _curvature(model, blocks, state, floor)
-        for attempt in range(12):
+        attempt = 0
+        while attempt < 12:
             # Hebden's right-hand side first, then the plain gradient, then with more and more damping.
             direction = _direction(curvature, state, damping, hebden=attempt != 1)
             # The optimum has beta * sum(w) <= F(0), which is the loss of the zero network.
             trial = np.clip(state.w + direction, 0.0, model.largest_weight())
             start = _predict(model, blocks, state, trial, floor)
-            candidate = evaluate(model, blocks, trial, start)
-            if _better(candidate, state):
+            candidate = evaluate(model, blocks, trial, start, _near(state, trial) if attempt == 0 else None)
+            if _better(model, candidate, state):
                 new = candidate
                 break
-            if attempt > 0:
+            model.release(candidate.ridge)
+            if state.ridge is not None and state.ridge.borrowed:
+                # The curvature was that of another point.
+                factorise(model, state.ridge, model.hessian(state.fit))
+                curvature = _curvature(model, blocks, state, floor)
+                continue
+            attempt += 1
+            if attempt > 1:
                 damping = max(damping, 1e-8) * 30.0
                 if not model.constant_curvature:
                     # Flat stretches of the loss have no curvature: the model needs some to know how far to go.
@@ -221,13 +207,21 @@ def minimise_weights(
             return state
         damping = max(damping / 10.0, _LEAST_DAMPING)
         floor = floor / 10.0 if floor > 1e-5 else 0.0
+        model.release(state.ridge)
         state = new
+    done(state)
     return state
 
 
-def _better(candidate: State, state: State) -> bool:
+def _near(state: State, trial: FloatArray) -> Ridge | None:
+    """Factor of the state where the new weights are so near that it serves them, too."""
+    change = float(np.sum(np.abs(trial - state.w)))
+    return state.ridge if change <= _NEAR * float(np.sum(trial)) else None
+
+
+def _better(model: Model, candidate: State, state: State) -> bool:
     """Whether a step lowers ``F``, or leaves it within rounding and is nearer to optimality."""
-    rounding = 1e-12 * abs(state.value)
+    rounding = (1e-12 + 10.0 * model.accuracy**2) * abs(state.value)
     if candidate.value <= state.value - rounding:
         return True
     return candidate.value <= state.value + rounding and _residual(candidate) < 0.9 * _residual(state)

@@ -1,4 +1,4 @@
-"""Convex quadratic programs over the non-negative orthant: interior point, then an active-set finish."""
+"""Convex quadratic programs over the non-negative orthant: block pivoting, interior point where that fails."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["minimize_nonnegative_quadratic"]
 
+_MAX_PIVOTS = 20
+_MAX_EXCHANGES = 3
 _MAX_INTERIOR = 60
 _MAX_ACTIVE = 60
 
@@ -17,8 +19,10 @@ _MAX_ACTIVE = 60
 def minimize_nonnegative_quadratic(gram: FloatArray, linear: FloatArray, *, gap: float = 0.0) -> FloatArray:
     r"""Minimise :math:`\tfrac12 c^\top G c - b^\top c` over :math:`c \ge 0` for a positive semidefinite G.
 
-    Mehrotra's predictor-corrector method down to a duality gap, then Newton steps on the support that it found, which
-    make the small masses exact zeros and the others exact solutions.
+    Block principal pivoting first: it solves on a support and exchanges all coordinates of wrong sign at once, and
+    needs a handful of factorisations where G is well conditioned. Where it does not settle, Mehrotra's
+    predictor-corrector method down to a duality gap, then Newton steps on the support that it found, which make the
+    small masses exact zeros and the others exact solutions.
 
     Parameters
     ----------
@@ -36,7 +40,9 @@ def minimize_nonnegative_quadratic(gram: FloatArray, linear: FloatArray, *, gap:
 
     References
     ----------
-    Mehrotra (1992); Nocedal and Wright (2006), "Numerical Optimization", section 16.6.
+    Portugal, Judice and Vicente (1994), "A comparison of block pivoting and interior-point algorithms for linear least
+    squares problems with nonnegative variables"; Mehrotra (1992); Nocedal and Wright (2006), "Numerical Optimization",
+    section 16.6.
 
     Examples
     --------
@@ -56,9 +62,43 @@ def minimize_nonnegative_quadratic(gram: FloatArray, linear: FloatArray, *, gap:
     if np.max(rhs) <= 0.0 or size == 0.0:
         return out
     rhs = rhs / size
-    point, slack = _interior_point(unit, rhs, gap / size**2)
-    out[used] = _finish(unit, rhs, point, slack) * scale * size
+    solved = _pivot(unit, rhs)
+    if solved is None:
+        point, slack = _interior_point(unit, rhs, gap / size**2)
+        solved = _finish(unit, rhs, point, slack)
+    out[used] = solved * scale * size
     return out
+
+
+def _pivot(gram: FloatArray, rhs: FloatArray) -> FloatArray | None:
+    """Block principal pivoting from full support; None where it does not end at a point that meets the conditions."""
+    k = len(rhs)
+    support = np.ones(k, dtype=bool)
+    fewest, exchanges = k + 1, _MAX_EXCHANGES
+    for _ in range(_MAX_PIVOTS):
+        index = np.flatnonzero(support)
+        point = np.zeros(k)
+        try:
+            factor = cho_factor(gram[np.ix_(index, index)], lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            return None
+        point[index] = cho_solve(factor, rhs[index], check_finite=False)
+        gradient = gram @ point - rhs
+        if not np.max(np.abs(gradient[index]), initial=0.0) <= 1e-10:
+            return None
+        gradient[index] = 0.0
+        wrong = (support & (point <= 0.0)) | (gradient < -1e-13)
+        count = int(np.count_nonzero(wrong))
+        if count == 0:
+            return point
+        if count < fewest:
+            fewest, exchanges = count, _MAX_EXCHANGES
+        elif exchanges == 0:
+            return None
+        else:
+            exchanges -= 1
+        support ^= wrong
+    return None
 
 
 def _interior_point(gram: FloatArray, rhs: FloatArray, gap: float) -> tuple[FloatArray, FloatArray]:

@@ -2,21 +2,25 @@ r"""Linear algebra of the weighted ridge problem behind the group lasso, in samp
 
 With fixed weights ``w`` the penalty :math:`\tfrac{\beta}{2}\sum_i \|u_i\|^2/w_i` makes the fit
 :math:`f = G\alpha,\ G = \sum_i w_i D_i X X^T D_i` (representer theorem). Both classes below apply ``G`` and solve
-:math:`(\beta I + H G) d = r` for a diagonal ``H >= 0``: :class:`KernelRidge` factorises an n x n matrix that is formed
+:math:`(\beta I + H G) d = r` for a diagonal ``H > 0``: :class:`KernelRidge` factorises an n x n matrix that is formed
 in n^2 k operations, because ``G`` is the Hadamard product of ``X X^T`` and ``D diag(w) D^T``; :class:`GramRidge`
-factorises a kd x kd matrix and is the better one where kd < n.
+factorises a kd x kd matrix and is the better one where kd < n. A kernel in single precision halves time and memory;
+its factor is then a preconditioner, and conjugate gradients with the blocks in double precision do the rest.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, get_blas_funcs, get_lapack_funcs, solve_triangular
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 # Bytes of a temporary slab of rows.
 _SLAB = 1 << 25
@@ -26,19 +30,34 @@ class Blocks:
     """Working set: data ``X (n, d)`` and float masks ``D (n, k)`` of the blocks with identifiers ``ids (k,)``."""
 
     def __init__(self, X: FloatArray, masks: FloatArray, ids: IntArray) -> None:
-        self.X, self.masks, self.ids = X, masks, ids
+        # One block a row in memory: blocks are added and taken away, samples are not.
+        self.X, self._rows, self.ids = X, np.ascontiguousarray(masks.T), ids
+
+    @property
+    def masks(self) -> FloatArray:
+        """Masks ``(n, k)``."""
+        return self._rows.T
 
     def correlate(self, x: FloatArray) -> FloatArray:
         """Rows ``X^T D_i x``, ``(k, d)``."""
-        return (self.masks * x[:, None]).T @ self.X
+        return (self._rows * x) @ self.X
 
     def columns(self, vectors: FloatArray) -> FloatArray:
         """Columns ``D_i X u_i``, ``(n, k)``."""
-        return self.masks * (self.X @ vectors.T)
+        return (self._rows * (vectors @ self.X.T)).T
 
-    def take(self, keep: npt.NDArray[np.bool_]) -> Blocks:
+    def fit(self, vectors: FloatArray) -> FloatArray:
+        """Sum of the columns, ``(n,)``."""
+        return np.einsum("kn,kn->n", self._rows, vectors @ self.X.T)
+
+    def take(self, keep: BoolArray) -> Blocks:
         """Blocks where ``keep`` holds."""
-        return self if keep.all() else Blocks(self.X, np.ascontiguousarray(self.masks[:, keep]), self.ids[keep])
+        return self if keep.all() else Blocks(self.X, self._rows[keep].T, self.ids[keep])
+
+    def join(self, other: Blocks) -> Blocks:
+        """These blocks followed by others."""
+        rows = np.concatenate([self._rows, other._rows])
+        return Blocks(self.X, rows.T, np.concatenate([self.ids, other.ids]))
 
 
 class Ridge(ABC):
@@ -46,18 +65,41 @@ class Ridge(ABC):
 
     def __init__(self, blocks: Blocks, w: FloatArray, beta: float) -> None:
         self._blocks, self._w, self._beta = blocks, w, beta
+        self._total = float(np.sum(w))
+        #: Whether the factor is that of another ridge problem.
+        self.borrowed = False
+        self._curvature: FloatArray | None = None
+
+    def distance(self, curvature: FloatArray) -> float:
+        """Relative change of the curvature since the factorisation, infinity before one."""
+        if self._curvature is None:
+            return math.inf
+        return float(np.sum(np.abs(curvature - self._curvature))) / max(float(np.sum(curvature)), 1e-290)
 
     def apply(self, x: FloatArray) -> FloatArray:
         """``G x``, through the blocks: far smaller rounding errors than a product with the matrix ``G`` itself."""
-        return np.sum(self._blocks.columns(self._w[:, None] * self._blocks.correlate(x)), axis=1)
+        return self._blocks.fit(self._w[:, None] * self._blocks.correlate(x))
+
+    def _factorised(self) -> FloatArray:
+        if self._curvature is None:
+            raise RuntimeError("factorise must come before solve.")
+        return self._curvature
+
+    def change(self, step: FloatArray, step_fit: FloatArray) -> float:
+        """Root mean square of the norms ``||X^T D_i step||``, weighted by ``w``; ``step_fit`` is ``G step``."""
+        return float(np.sqrt(max(0.0, float(step @ step_fit)) / self._total))
 
     @abstractmethod
     def factorise(self, curvature: FloatArray) -> None:
         """Factorise for ``H = diag(curvature)``; raises LinAlgError where it is not positive definite."""
 
     @abstractmethod
-    def solve(self, r: FloatArray) -> FloatArray:
-        """``(beta I + H G)^{-1} r``."""
+    def solve(self, r: FloatArray, root: FloatArray | None = None) -> FloatArray:
+        """``(beta I + H G)^{-1} r`` to the precision of the factor.
+
+        With ``root``, the square root of another ``H``, the result is an approximation for that one, self-adjoint for
+        the inner product with weights ``1 / H``.
+        """
 
     @abstractmethod
     def weight_hessian(self, columns: FloatArray) -> FloatArray:
@@ -65,34 +107,73 @@ class Ridge(ABC):
 
 
 class KernelRidge(Ridge):
-    """Route through the n x n matrix ``beta I + H^{1/2} G H^{1/2}``."""
+    """Route through the n x n matrix ``I + H^{1/2} G H^{1/2} / beta``, in the precision of the kernel.
 
-    def __init__(self, blocks: Blocks, kernel: FloatArray, w: FloatArray, beta: float) -> None:
+    ``workspace (n, n)``, if given, holds the factor: large arrays that are allocated anew cost more than their use.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        kernel: npt.NDArray[np.floating],
+        w: FloatArray,
+        beta: float,
+        workspace: npt.NDArray[np.floating] | None = None,
+    ) -> None:
         super().__init__(blocks, w, beta)
-        scaled = blocks.masks * np.sqrt(w)
-        self._gram = scaled @ scaled.T
-        self._gram *= kernel
+        self._kernel = kernel
+        self._workspace = self._factor = workspace
+        self.shared = False
+
+    def adopt(self, other: KernelRidge) -> None:
+        """Use the factor of another ridge problem on the same samples, which preconditions this one."""
+        self._factor, self._root, self._curvature = other._factor, other._root, other._curvature
+        self.shared = other.shared = self.borrowed = True
+
+    @property
+    def workspace(self) -> npt.NDArray[np.floating] | None:
+        """Array of the factor, for another ridge problem once this one is done."""
+        return self._factor
 
     def factorise(self, curvature: FloatArray) -> None:
-        self._root = np.sqrt(curvature)
-        if np.all(curvature == 1.0):
-            system = self._gram.copy()
-        else:
-            system = self._gram * self._root
-            system *= self._root[:, None]
-        system.flat[:: len(system) + 1] += self._beta
-        # The transpose of a C-ordered symmetric matrix is Fortran-ordered: LAPACK works in place.
-        self._factor = cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)
+        dtype = self._kernel.dtype
+        if self.shared or self._workspace is None:
+            self._workspace = np.zeros_like(self._kernel, order="F")
+        self.shared = self.borrowed = False
+        self._curvature = curvature
+        # Samples without curvature keep a trace of it, so that the system stays symmetric.
+        self._root = np.sqrt(np.maximum(curvature, 1e-16 * float(np.max(curvature, initial=0.0)) + 1e-290))
+        scaled = (self._blocks.masks.T * np.sqrt(self._w / self._beta)[:, None]).astype(dtype)
+        scaled *= self._root.astype(dtype)
+        syrk: Any = get_blas_funcs("syrk", dtype=dtype)
+        potrf: Any = get_lapack_funcs("potrf", dtype=dtype)
+        # One triangle only, and in place: C-ordered (k, n) is Fortran-ordered (n, k).
+        system = syrk(1.0, scaled.T, lower=1, beta=0.0, c=self._workspace, overwrite_c=1)
+        system *= self._kernel
+        system.T.reshape(-1)[:: len(system) + 1] += 1.0
+        self._factor, info = potrf(system, lower=1, clean=0, overwrite_a=1)
+        if info != 0:
+            raise LinAlgError("the ridge system is singular to rounding.")
 
-    def solve(self, r: FloatArray) -> FloatArray:
-        inner = cho_solve(self._factor, self._root * (self._gram @ r), check_finite=False)
-        return (r - self._root * inner) / self._beta
+    def solve(self, r: FloatArray, root: FloatArray | None = None) -> FloatArray:
+        potrs: Any = get_lapack_funcs("potrs", dtype=self._kernel.dtype)
+        root = self._root if root is None else root
+        half = r / root
+        size = float(np.max(np.abs(half), initial=0.0))
+        if size == 0.0:
+            return np.zeros_like(r)
+        inner, _ = potrs(self._factor, (half / size).astype(self._kernel.dtype), lower=1)
+        return root * inner.astype(np.float64) * (size / self._beta)
 
     def weight_hessian(self, columns: FloatArray) -> FloatArray:
-        half = solve_triangular(
-            self._factor[0], self._root[:, None] * columns, lower=True, overwrite_b=True, check_finite=False
-        )
-        return half.T @ half
+        dtype = self._kernel.dtype
+        trsm: Any = get_blas_funcs("trsm", dtype=dtype)
+        size = float(np.max(np.abs(columns), initial=0.0))
+        if size == 0.0:
+            return np.zeros((columns.shape[1],) * 2)
+        scaled = np.asfortranarray(columns * (self._root / size)[:, None], dtype=dtype)
+        half = trsm(1.0, self._factor, scaled, lower=1, overwrite_b=1)
+        return (half.T @ half).astype(np.float64) * (size * size / self._beta)
 
 
 class GramRidge(Ridge):
@@ -107,7 +188,7 @@ class GramRidge(Ridge):
         return (self._root * self._blocks.correlate(x)).ravel()
 
     def _up(self, p: FloatArray) -> FloatArray:
-        return np.sum(self._blocks.columns(self._root * p.reshape(-1, self._blocks.X.shape[1])), axis=1)
+        return self._blocks.fit(self._root * p.reshape(-1, self._blocks.X.shape[1]))
 
     def factorise(self, curvature: FloatArray) -> None:
         self._curvature = curvature
@@ -121,12 +202,13 @@ class GramRidge(Ridge):
         system.flat[:: len(system) + 1] += self._beta
         self._factor = cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)
 
-    def solve(self, r: FloatArray) -> FloatArray:
+    def solve(self, r: FloatArray, root: FloatArray | None = None) -> FloatArray:
+        curvature = self._factorised() if root is None else root * root
         inner = cho_solve(self._factor, self._down(r), check_finite=False)
-        return (r - self._curvature * self._up(inner)) / self._beta
+        return (r - curvature * self._up(inner)) / self._beta
 
     def weight_hessian(self, columns: FloatArray) -> FloatArray:
-        curved = self._curvature[:, None] * columns
+        curved = self._factorised()[:, None] * columns
         k, d = self._blocks.masks.shape[1], self._blocks.X.shape[1]
         down = np.empty((k, d, columns.shape[1]))
         for i in range(k):
@@ -188,4 +270,4 @@ class GramCache:
         cross = cross_gram(stored, fresh, curvature)
         corner = cross_gram(fresh, fresh, curvature)
         self._gram = np.block([[self._gram, cross], [cross.T, corner]])
-        self._stored = Blocks(fresh.X, np.hstack([stored.masks, fresh.masks]), np.concatenate([stored.ids, fresh.ids]))
+        self._stored = stored.join(fresh)

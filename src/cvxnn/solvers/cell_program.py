@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers.cone_interior_point import solve_cone_blocks
+from cvxnn.solvers.cone_proximal import ConeProximal
 from cvxnn.solvers.conic import solve_conic
 from cvxnn.solvers.face_newton import polish
 from cvxnn.solvers.mass_program import solve_masses
@@ -22,6 +23,9 @@ __all__ = ["refinements", "solve_cells"]
 
 _CONIC_ROWS = 4000
 """Up to so many cone rows the conic solver is as fast as the structured one, and reaches two digits more."""
+
+_CLOSED = 1e-7
+"""Gap at which the proximal method has done its work; a larger one goes to the interior-point method."""
 
 _POLISH_VARIABLES = 2500
 """Beyond so many variables the dense Newton steps of the polish cost more than the digits they add."""
@@ -51,9 +55,10 @@ def solve_cells(
     masks : ndarray (K, n) of bool
     signs : ndarray (K,)
     start : ndarray (K, r)
-        Hint for the interior-point method.
+        Vectors of an earlier solution, in or near their cones; zero where there is none. From them the proximal
+        method starts, which needs a few steps only where they are good.
     tol : float
-        Relative gap of the interior-point method.
+        Relative gap.
     time_limit : float, optional
         Seconds.
     """
@@ -61,7 +66,16 @@ def solve_cells(
         vectors = solve_conic(problem, masks, signs, time_limit=time_limit)
         if vectors is not None:
             return vectors
-    return solve_cone_blocks(problem, masks, signs, start=start, tol=tol, time_limit=time_limit).vectors
+    deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
+    if np.any(start):
+        solver = ConeProximal(problem, masks, signs, deadline=deadline)
+        solver.start(start)
+        gap = solver.descend(np.arange(len(masks)), problem.beta, tol=tol)
+        if gap <= max(_CLOSED, tol) or time.perf_counter() > deadline:
+            return solver.vectors
+        start = solver.vectors
+    remaining = None if math.isinf(deadline) else max(deadline - time.perf_counter(), 1e-3)
+    return solve_cone_blocks(problem, masks, signs, start=start, tol=tol, time_limit=remaining).vectors
 
 
 def refinements(

@@ -1,4 +1,8 @@
-"""Column generation: solve the ReLU program on the active cells, find neurons outside that violate the dual, repeat."""
+"""Column generation: solve the ReLU program on the active cells, find neurons outside that violate the dual, repeat.
+
+Where a proof follows, the programs on the cells are solved to the last digit; elsewhere cheaper rounds that move all
+neurons at once (:class:`ColumnRounds`) get further in less time.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,16 @@ from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
 from cvxnn.solvers.cell_program import refinements, solve_cells
 from cvxnn.solvers.cells import adjacent_gates, masks_of, unique_cells
+from cvxnn.solvers.column_rounds import ColumnRounds
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
-from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neurons import Neurons
 
 __all__ = ["generate_columns"]
 
-_FINEST, _COARSEST = 1e-9, 1e-7
-"""Relative gaps between which the programs on the cells are solved."""
+_FINEST = 1e-9
+"""Relative gap to which the programs on the cells are solved."""
 
 _STARTS = 200
-_LAST_STARTS = (1600, 1600, 1600, 1600)
-"""Starts of a search, and of the independent ones that must all find nothing before no violating neuron is reported."""
 
 
 def generate_columns(
@@ -46,6 +48,9 @@ def generate_columns(
     found : Neurons, optional
         Violating directions to begin with; the search looks for some otherwise.
     """
+    if not options.exact:
+        ColumnRounds(problem, options).run(state, report)
+        return
     effort = 1
     while state.outcome == "running":
         if state.stop_at_limits(options):
@@ -66,31 +71,23 @@ def generate_columns(
 def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort: int) -> Neurons | None:
     """Violating neurons at the current point; None (and the outcome set) where there are none."""
     nu = problem.dual_vector(state.neurons.fit(problem.X))
-    threshold = problem.beta * (1.0 + (1e-3 if options.exact else 0.3) * options.tol)
-    searches = [_STARTS * effort] if options.exact else [_STARTS * effort, *_LAST_STARTS]
-    for k, starts in enumerate(searches):
-        left = options.deadline - time.perf_counter()
-        result = search(
-            problem.X,
-            nu,
-            starts=state.neurons.vectors if len(state.neurons) else None,
-            n_starts=starts,
-            threshold=threshold,
-            random_state=options.seed + 7919 * state.iteration + 104729 * k,
-            time_limit=None if np.isinf(left) else max(left, 0.0),
-        )
-        if len(result.values):
-            state.violation = float(result.values[0]) / problem.beta - 1.0
-            keep = slice(0, max(10, len(state.neurons) // 3))
-            return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
-        # A search that the deadline cut short has shown nothing.
-        if not options.exact and time.perf_counter() > options.deadline - 0.01 * left - 1e-3:
-            state.outcome = "time_limit"
-            return None
+    left = options.deadline - time.perf_counter()
+    result = search(
+        problem.X,
+        nu,
+        starts=state.neurons.vectors if len(state.neurons) else None,
+        n_starts=_STARTS * effort,
+        threshold=problem.beta * (1.0 + 1e-3 * options.tol),
+        random_state=options.seed + 7919 * state.iteration,
+        time_limit=None if np.isinf(left) else max(left, 1e-3),
+    )
+    if len(result.values):
+        state.violation = float(result.values[0]) / problem.beta - 1.0
+        keep = slice(0, max(10, len(state.neurons) // 3))
+        return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
+    # A search that the deadline cut short has shown nothing, but then the proof has no time either.
     state.violation = 0.0
     state.outcome = "search"
-    if not options.exact:
-        state.offer(problem, refinements(problem, state.neurons, deadline=options.deadline))
     return None
 
 
@@ -107,13 +104,9 @@ def _solve_on_cells(problem: Problem, state: ColumnState, found: Neurons, option
         masks[index],
         joined.signs[index],
         start=start,
-        tol=_FINEST if options.exact else min(max(1e-3 * options.tol, _FINEST), _COARSEST),
+        tol=_FINEST,
         time_limit=None if np.isinf(remaining) else max(remaining, 1e-3),
     )
     state.gates = gates[index]
     candidate = Neurons(vectors, joined.signs[index])
-    if options.exact:
-        state.offer(problem, refinements(problem, candidate, deadline=options.deadline))
-    else:
-        # Digits beyond the next column are wasted: the polish waits until no column is left.
-        state.offer(problem, [solve_masses(problem, candidate)])
+    state.offer(problem, refinements(problem, candidate, deadline=options.deadline))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
+from cvxnn.solvers._row_slabs import row_slabs
 from cvxnn.solvers.neurons import Neurons
 
 AnyFloats = npt.NDArray[np.floating]
@@ -18,6 +19,13 @@ __all__ = ["lbfgs_start"]
 _HISTORY = 20
 _TRIALS = 14
 _WINDOW = 50
+_PRUNE_EVERY = 20
+_PRUNE_BELOW = 0.9
+_NEGLIGIBLE = 1e-5
+# Beyond this many rows the first iterations see one row in a few.
+_SAMPLED_FROM = 1 << 14
+_SAMPLED_SHARE = 6
+_SAMPLED_STEPS = 150
 # Below this many multiplications per product single precision saves nothing.
 _SINGLE_PRECISION_FROM = 200_000
 
@@ -33,7 +41,8 @@ def lbfgs_start(
 ) -> Neurons:
     r"""Train a network of given width from random weights by L-BFGS on :math:`(W, a)`.
 
-    The result is a good start, not an optimum: the objective has kinks on which a quasi-Newton method stalls.
+    The result is a good start, not an optimum: the objective has kinks on which a quasi-Newton method stalls. Neurons
+    that die on the way are dropped; with many rows the first iterations see a sample of them.
 
     Parameters
     ----------
@@ -66,10 +75,27 @@ def lbfgs_start(
     >>> bool(lbfgs_start(problem, width=4).objective(problem) < 0.11)
     True
     """
+    rng = np.random.default_rng(random_state)
     objective = _TwoLayer(problem, width)
-    point = objective.random_point(np.random.default_rng(random_state))
-    deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+    point = objective.random_point(rng)
+    begin = time.perf_counter()
+    deadline = np.inf if time_limit is None else begin + time_limit
+    if problem.n_samples > _SAMPLED_FROM:
+        early = np.inf if time_limit is None else begin + 0.3 * time_limit
+        sampled = _TwoLayer(_sample(problem, rng), width)
+        point = _minimize(sampled, point, max_iter=min(max_iter, _SAMPLED_STEPS), rtol=rtol, deadline=early)
+        objective.shape = sampled.shape
     return objective.neurons(_minimize(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
+
+
+def _sample(problem: Problem, rng: np.random.Generator) -> Problem:
+    """Problem on some of the rows, their weights raised to the same sum."""
+    positive = np.flatnonzero(problem.sample_weight > 0)
+    size = min(len(positive), max(_SAMPLED_FROM // _SAMPLED_SHARE, problem.n_samples // _SAMPLED_SHARE))
+    chosen = np.sort(rng.choice(positive, size, replace=False))
+    weight = problem.sample_weight[chosen]
+    weight = weight * (problem.sample_weight.sum() / weight.sum())
+    return Problem(problem.X[chosen], problem.y[chosen], problem.beta, problem.loss, sample_weight=weight)
 
 
 class _TwoLayer:
@@ -98,40 +124,60 @@ class _TwoLayer:
         return point[: -self.shape[0]].reshape(self.shape), point[-self.shape[0] :]
 
     def __call__(self, point: AnyFloats) -> tuple[float, AnyFloats]:
-        """Objective in double precision and its gradient."""
-        W, a = self.split(point)
-        beta = self.problem.beta
-        hidden = self.X @ W.T
-        np.maximum(hidden, 0.0, out=hidden)
-        fit = (hidden @ a).astype(np.float64)
-        value = self.problem.loss_value(fit) + 0.5 * beta * float(np.dot(point, point))
-        if not np.isfinite(value):
-            return np.inf, point
-        slope = self.problem.loss_gradient(fit).astype(self.X.dtype)
-        gradient = beta * point
+        """Objective in double precision and its gradient, both in one sweep over slabs of rows."""
+        problem, (W, a) = self.problem, self.split(point)
+        bits = np.int32 if point.dtype == np.float32 else np.int64
+        weights = np.ascontiguousarray(W.T)
+        outer = np.zeros(self.shape, point.dtype)
+        value = 0.5 * problem.beta * float(np.dot(point, point))
+        for rows in row_slabs(len(self.X), self.shape[0]):
+            X = self.X[rows]
+            hidden = X @ weights
+            np.maximum(hidden, 0.0, out=hidden)
+            fit = (hidden @ a).astype(np.float64)
+            y, weight = problem.y[rows], problem.sample_weight[rows]
+            value += problem.loss.value(fit, y, weight)
+            if not np.isfinite(value):
+                return np.inf, point
+            slope = problem.loss.gradient(fit, y, weight).astype(point.dtype)
+            # Where the hidden value is positive, and so are its bits as an integer, put the bits of the slope.
+            active = hidden.view(bits)
+            np.minimum(active, 1, out=active)
+            active *= slope.view(bits)[:, None]
+            outer += hidden.T @ X
+        gradient = point.dtype.type(problem.beta) * point
         grad_W, grad_a = self.split(gradient)
-        grad_a += slope @ hidden
-        np.multiply(hidden > 0.0, slope[:, None], out=hidden)
-        grad_W += a[:, None] * (hidden.T @ self.X)
+        grad_a += np.einsum("ij,ij->i", outer, W)
+        outer *= a[:, None]
+        grad_W += outer
         return value, gradient
+
+    def restrict(self, alive: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Drop the other neurons; return the mask of the coordinates that remain."""
+        mask = np.concatenate([np.repeat(alive, self.shape[1]), alive])
+        self.shape = (int(alive.sum()), self.shape[1])
+        return mask
+
+    def alive(self, point: AnyFloats) -> npt.NDArray[np.bool_]:
+        """Neurons of more than negligible mass."""
+        W, a = self.split(point)
+        masses = np.abs(a) * np.linalg.norm(W, axis=1)
+        return masses > _NEGLIGIBLE * np.max(masses, initial=0.0)
 
     def neurons(self, point: AnyFloats) -> Neurons:
         """Vectors of the convex program, without those of negligible mass."""
         W, a = (layer.astype(np.float64) for layer in self.split(point))
-        vectors = np.abs(a)[:, None] * W
-        masses = np.linalg.norm(vectors, axis=1)
-        keep = masses > 1e-5 * np.max(masses, initial=0.0)
-        return Neurons(vectors[keep], np.sign(a[keep]))
+        return Neurons(np.abs(a)[:, None] * W, np.sign(a)).take(self.alive(point))
 
 
 Function = Callable[[AnyFloats], tuple[float, AnyFloats]]
 
 
-def _minimize(function: Function, point: AnyFloats, *, max_iter: int, rtol: float, deadline: float) -> AnyFloats:
+def _minimize(function: _TwoLayer, point: AnyFloats, *, max_iter: int, rtol: float, deadline: float) -> AnyFloats:
     value, gradient = function(point)
     memory = _Memory(len(point), point.dtype)
     values = [value]
-    for _ in range(max_iter):
+    for step in range(1, max_iter + 1):
         direction = memory.direction(gradient)
         slope = float(np.dot(direction, gradient))
         if not slope < 0.0:
@@ -146,8 +192,8 @@ def _minimize(function: Function, point: AnyFloats, *, max_iter: int, rtol: floa
                 break
             memory.clear()
             continue
-        step, new_value, new_gradient = found
-        move = step * direction
+        length, new_value, new_gradient = found
+        move = length * direction
         memory.add(move, new_gradient - gradient)
         point, value, gradient = point + move, new_value, new_gradient
         values.append(value)
@@ -155,6 +201,13 @@ def _minimize(function: Function, point: AnyFloats, *, max_iter: int, rtol: floa
             break
         if time.perf_counter() >= deadline:
             break
+        if step % _PRUNE_EVERY == 0:
+            alive = function.alive(point)
+            if np.count_nonzero(alive) < _PRUNE_BELOW * len(alive) and np.any(alive):
+                mask = function.restrict(alive)
+                memory.restrict(mask)
+                point = point[mask]
+                value, gradient = function(point)
     return point
 
 
@@ -189,6 +242,15 @@ class _Memory:
 
     def clear(self) -> None:
         self.count = self.head = 0
+
+    def restrict(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Keep the coordinates of the mask, and the pairs that still have positive curvature there."""
+        self.moves, self.changes = self.moves[:, mask], self.changes[:, mask]
+        newest_last = [(self.head - self.count + i) % _HISTORY for i in range(self.count)]
+        moves, changes = self.moves[newest_last], self.changes[newest_last]
+        self.clear()
+        for move, change in zip(moves, changes, strict=True):
+            self.add(move, change)
 
     def add(self, move: AnyFloats, change: AnyFloats) -> None:
         product = float(np.dot(move, change))

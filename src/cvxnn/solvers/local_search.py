@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers._ascent import ascend
+from cvxnn.solvers._row_slabs import fitted, objective, row_slabs
 from cvxnn.solvers.lbfgs_start import lbfgs_start
-from cvxnn.solvers.mass_program import solve_masses
+from cvxnn.solvers.mass_program import removal_costs, solve_masses
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.smoothed_kinks import SmoothedKinks
 
@@ -25,8 +26,19 @@ _FIRST_SMOOTHING, _FIRST_FACTOR = 5e-3, 0.7
 _NEXT_SMOOTHING, _NEXT_FACTOR = 3e-3, 0.3
 _LAST_SMOOTHING = 1e-6
 _QUIET_CYCLES = 2
-_STEPS = 8
+_STEPS = 4
 _STARTS = 200
+# Several starts are pooled up to this many multiplications in a product with X.
+_POOLED_PRODUCTS = 1 << 23
+_POOL_ROUNDS = 16
+_POLISH_SMOOTHINGS = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6)
+_POLISH_STEPS = 8
+_ROUNDING = 1e-15
+_SWAPS = 4
+_NARROW_STARTS, _NARROW_POLISHED, _NARROW_PRODUCTS = 24, 3, 1 << 20
+_DROP_SHARE = 8
+# Share of the neurons that a round may add.
+_GROWTH = 1 / 3
 _LARGEST_WORK_ARRAY = 1 << 24
 
 
@@ -46,6 +58,8 @@ def local_search(
     *,
     start: Neurons | None = None,
     width: int | None = None,
+    max_width: int | None = None,
+    n_starts: int | None = None,
     time_limit: float | None = None,
     max_rounds: int = 200,
     random_state: int | np.random.Generator | None = 0,
@@ -69,6 +83,11 @@ def local_search(
         Neurons to begin with instead of the L-BFGS start.
     width : int, optional
         Neurons of the L-BFGS start; by default :func:`default_width`.
+    max_width : int, optional
+        Most neurons of the result. By default the number is free; at most twice :func:`default_width` are used.
+    n_starts : int, optional
+        Random starts whose neurons are pooled: when the search from the first one has settled, the neurons of a
+        short search from the next one join it. By default 2 for small problems and 1 for others.
     time_limit : float, optional
         Seconds of wall time; exceeded by no more than one step.
     max_rounds : int, default 200
@@ -88,6 +107,11 @@ def local_search(
     Neurons
         The best neurons met; none where the zero function was the best.
 
+    Raises
+    ------
+    ValueError
+        If ``max_width`` or ``n_starts`` is not a positive integer.
+
     Examples
     --------
     >>> problem = Problem([[1.0], [-1.0]], [2.0, 0.0], beta=0.5)
@@ -95,79 +119,183 @@ def local_search(
     >>> best.vectors.round(6), best.signs
     (array([[1.5]]), array([1.]))
     """
+    if n_starts is None:
+        n_starts = 2 if problem.X.size * default_width(problem.n_samples) <= _POOLED_PRODUCTS else 1
+    for name, value in (("max_width", max_width), ("n_starts", n_starts)):
+        if value is not None and not (isinstance(value, (int, np.integer)) and value >= 1):
+            raise ValueError(f"{name} must be a positive integer; got {value!r}.")
     rng = np.random.default_rng(random_state)
     deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
-    incumbent = _Incumbent(problem, callback)
+    incumbent = _Incumbent(problem, callback, max_width)
+    search = _Search(problem, incumbent, pricing, rng, deadline=deadline, tol=tol)
+    if max_width is not None:
+        search.narrow_starts(max_width)
     if start is None:
-        share = None if time_limit is None else 0.5 * time_limit
-        size = default_width(problem.n_samples) if width is None else width
-        start = lbfgs_start(problem, width=size, time_limit=share, random_state=rng)
+        start = search.start(width, 0.5)
     incumbent.offer(start)
-    pricer = _Pricer(problem, pricing, rng)
-    _rounds(problem, start, incumbent, max_rounds=max_rounds, deadline=deadline, pricer=pricer, tol=tol)
-    final = merge_neurons(problem.X, incumbent.neurons)
-    incumbent.offer(final)
-    if time.perf_counter() < deadline:
-        incumbent.offer(solve_masses(problem, final))
+    found = search.rounds(start, max_rounds)
+    for _ in range(n_starts - 1):
+        if time.perf_counter() >= deadline or len(found) == 0:
+            break
+        found = search.pool(found, width, max_rounds)
+    search.finish(found)
     return incumbent.neurons
 
 
-class _Incumbent:
-    """The best neurons met so far; the zero function is the first."""
+def _share(part: float, deadline: float) -> float | None:
+    """Seconds that are a part of the time left."""
+    return None if np.isinf(deadline) else max(part * (deadline - time.perf_counter()), 0.0)
 
-    def __init__(self, problem: Problem, callback: Callable[[Neurons, float], None] | None) -> None:
+
+class _Incumbent:
+    """The best neurons met so far that are not too many; the zero function is the first."""
+
+    def __init__(
+        self, problem: Problem, callback: Callable[[Neurons, float], None] | None, max_width: int | None
+    ) -> None:
         self.problem = problem
         self.callback = callback
+        self.max_width = max_width
         self.neurons = Neurons.empty(problem.n_features)
         self.value = self.neurons.objective(problem)
 
-    def offer(self, neurons: Neurons) -> None:
-        """Keep the neurons if they are strictly better, or as good and not more."""
-        value = neurons.objective(self.problem)
-        if value < self.value or (value == self.value and len(neurons) <= len(self.neurons)):
+    def offer(self, neurons: Neurons) -> float:
+        """Keep the neurons if they are better, or as good but for rounding and not more; return their objective."""
+        value = objective(self.problem, neurons)
+        if self.max_width is not None and len(neurons) > self.max_width:
+            return value
+        fewer = len(neurons) <= len(self.neurons) and value <= self.value * (1.0 + _ROUNDING)
+        if value < self.value or fewer:
             improved = value < self.value
-            self.neurons, self.value = neurons, value
+            self.neurons, self.value = neurons, min(value, self.value)
             if improved and self.callback is not None:
                 self.callback(neurons, value)
+        return value
 
 
-def _rounds(
-    problem: Problem,
-    neurons: Neurons,
-    incumbent: _Incumbent,
-    *,
-    max_rounds: int,
-    deadline: float,
-    pricer: _Pricer,
-    tol: float,
-) -> None:
-    """Cycles of rounds; the smoothing falls within a cycle and the next cycle begins at a large one again."""
-    steps = SmoothedKinks(problem)
-    eps, factor, quiet = _FIRST_SMOOTHING, _FIRST_FACTOR, 0
-    cycle_value = incumbent.value
-    for _ in range(max_rounds):
-        before = incumbent.value
-        neurons = solve_masses(problem, _clean(problem.X, neurons), tol=min(1e-8, 1e-2 * tol), max_iter=20)
-        incumbent.offer(neurons)
-        neurons = steps.minimize(neurons, eps=eps, max_steps=_STEPS, deadline=deadline)
-        incumbent.offer(neurons)
-        if time.perf_counter() >= deadline:
-            break
-        last = eps <= _LAST_SMOOTHING
-        if last:
-            quiet = quiet + 1 if cycle_value - incumbent.value <= tol * abs(incumbent.value) else 0
-            cycle_value = incumbent.value
-            if quiet >= _QUIET_CYCLES:
+class _Search:
+    """The stages of the search; all of them offer what they find to one incumbent."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        incumbent: _Incumbent,
+        pricing: Pricing | None,
+        rng: np.random.Generator,
+        *,
+        deadline: float,
+        tol: float,
+    ) -> None:
+        self.problem = problem
+        self.incumbent = incumbent
+        self.pricer = _Pricer(problem, pricing, rng)
+        self.steps = SmoothedKinks(problem)
+        self.rng = rng
+        self.deadline = deadline
+        self.tol = tol
+
+    def start(self, width: int | None, part: float) -> Neurons:
+        """L-BFGS from random weights."""
+        size = default_width(self.problem.n_samples) if width is None else width
+        limit = _share(part, self.deadline)
+        return lbfgs_start(self.problem, width=size, time_limit=limit, random_state=self.rng)
+
+    def rounds(self, neurons: Neurons, max_rounds: int) -> Neurons:
+        """Cycles of rounds; the smoothing falls within a cycle and the next cycle begins at a large one again."""
+        problem, tol = self.problem, self.tol
+        eps, factor, quiet = _FIRST_SMOOTHING, _FIRST_FACTOR, 0
+        best, best_value = neurons, objective(problem, neurons)
+        cycle_value = best_value
+        for _ in range(max_rounds):
+            before = best_value
+            for stage in ("masses", "vectors"):
+                if stage == "masses":
+                    neurons = solve_masses(problem, _clean(problem.X, neurons), tol=min(1e-8, 1e-2 * tol), max_iter=20)
+                else:
+                    neurons = self.steps.minimize(neurons, eps=eps, max_steps=_STEPS, deadline=self.deadline)
+                value = self.incumbent.offer(neurons)
+                if value <= best_value:
+                    best, best_value = neurons, value
+            if time.perf_counter() >= self.deadline:
                 break
-        grown = pricer.grow(neurons, margin=min(5e-4, max(2e-5, eps)), effort=4**quiet, thorough=last)
-        if len(grown) == 0:
-            break
-        if last:
-            eps, factor = _NEXT_SMOOTHING, _NEXT_FACTOR
-        else:
-            idle = len(grown) == len(neurons) and before - incumbent.value <= 0.1 * tol * abs(incumbent.value)
-            eps = max((_NEXT_FACTOR if idle else factor) * eps, _LAST_SMOOTHING)
-        neurons = grown
+            last = eps <= _LAST_SMOOTHING
+            if last:
+                quiet = quiet + 1 if cycle_value - best_value <= tol * abs(best_value) else 0
+                cycle_value = best_value
+                if quiet >= _QUIET_CYCLES:
+                    break
+            grown = self.pricer.grow(neurons, margin=min(5e-4, max(2e-5, eps)), effort=4**quiet, thorough=last)
+            if len(grown) == 0:
+                break
+            if last:
+                eps, factor = _NEXT_SMOOTHING, _NEXT_FACTOR
+            else:
+                idle = len(grown) == len(neurons) and before - best_value <= 0.1 * tol * abs(best_value)
+                eps = max((_NEXT_FACTOR if idle else factor) * eps, _LAST_SMOOTHING)
+            neurons = grown
+        return best
+
+    def pool(self, neurons: Neurons, width: int | None, max_rounds: int) -> Neurons:
+        """Search shortly from other random weights, join the neurons and go on from there."""
+        spare = _Incumbent(self.problem, None, None)
+        other = _Search(self.problem, spare, None, self.rng, deadline=self.deadline, tol=self.tol)
+        found = other.rounds(self.start(width, 0.3), min(_POOL_ROUNDS, max_rounds))
+        masses = _clean(self.problem.X, neurons.joined(found))
+        return self.rounds(masses, max_rounds)
+
+    def polish(self, neurons: Neurons) -> Neurons:
+        """Lower the objective with the neurons that are there."""
+        neurons = solve_masses(self.problem, _clean(self.problem.X, neurons), tol=1e-8, max_iter=20)
+        for eps in _POLISH_SMOOTHINGS:
+            self.incumbent.offer(neurons)
+            if time.perf_counter() >= self.deadline:
+                break
+            neurons = self.steps.minimize(neurons, eps=eps, max_steps=_POLISH_STEPS, deadline=self.deadline)
+            neurons = solve_masses(self.problem, _clean(self.problem.X, neurons), tol=1e-8, max_iter=20)
+        self.incumbent.offer(neurons)
+        return neurons
+
+    def finish(self, neurons: Neurons) -> None:
+        """Merge and weigh the result, and bring it down to the width that was asked for."""
+        most = self.incumbent.max_width
+        if most is not None and len(neurons) > most:
+            self.polish(self.narrow(neurons, most))
+            neurons = self.incumbent.neurons
+            for _ in range(_SWAPS):
+                if time.perf_counter() >= self.deadline:
+                    break
+                grown = self.pricer.grow(neurons, margin=1e-3, effort=1, thorough=False)
+                grown = self.steps.minimize(grown, eps=1e-3, max_steps=_STEPS, deadline=self.deadline)
+                neurons = self.polish(self.narrow(grown, most))
+        for _ in range(2):
+            final = merge_neurons(self.problem.X, self.incumbent.neurons)
+            self.incumbent.offer(final)
+            if time.perf_counter() >= self.deadline:
+                break
+            self.incumbent.offer(solve_masses(self.problem, final))
+
+    def narrow_starts(self, width: int) -> None:
+        """Train networks of that width, so that there is one whenever the search ends; polish the best of them."""
+        trained = []
+        for _ in range(int(np.clip(_NARROW_PRODUCTS // (self.problem.X.size * width), 2, _NARROW_STARTS))):
+            limit = _share(0.05, self.deadline)
+            found = lbfgs_start(self.problem, width=width, rtol=1e-4, time_limit=limit, random_state=self.rng)
+            trained.append((self.incumbent.offer(found), len(trained), found))
+        for _, _, found in sorted(trained)[:_NARROW_POLISHED]:
+            if time.perf_counter() >= self.deadline:
+                break
+            self.polish(found)
+
+    def narrow(self, neurons: Neurons, most: int) -> Neurons:
+        """Drop the neurons that cost least, some at a time, and move the others into their place."""
+        neurons = solve_masses(self.problem, _clean(self.problem.X, neurons), tol=1e-8, max_iter=20)
+        while len(neurons) > most:
+            target = max(most, len(neurons) - max(1, len(neurons) // _DROP_SHARE))
+            cost = removal_costs(self.problem, neurons)
+            neurons = neurons.take(np.sort(np.argsort(-cost, kind="stable")[:target]))
+            neurons = solve_masses(self.problem, neurons, tol=1e-8, max_iter=20)
+            neurons = self.steps.minimize(neurons, eps=1e-3, max_steps=2 * _STEPS, deadline=self.deadline)
+        return neurons
 
 
 class _Pricer:
@@ -177,11 +305,12 @@ class _Pricer:
         self.problem = problem
         self.outer = outer
         self.rng = rng
-        self.largest = max(64, 2 * default_width(problem.n_samples))
+        largest = 2 * default_width(problem.n_samples)
+        self.largest = max(64, min(largest, _LARGEST_WORK_ARRAY // problem.n_samples))
 
     def grow(self, neurons: Neurons, *, margin: float, effort: int, thorough: bool) -> Neurons:
         """Neurons with those found to violate dual feasibility by a relative margin, at a small mass."""
-        nu = self.problem.dual_vector(neurons.fit(self.problem.X))
+        nu = self.problem.dual_vector(fitted(self.problem, neurons))
         directions, signs = ascend(
             self.problem,
             nu,
@@ -194,7 +323,7 @@ class _Pricer:
             found = self.outer(nu)
             directions = np.vstack([np.reshape(found[0], (-1, directions.shape[1])), directions])
             signs = np.concatenate([np.ravel(found[1]), signs])
-        room = min(len(signs), max(10, len(neurons) // 3), max(0, self.largest - len(neurons)))
+        room = min(len(signs), max(10, int(_GROWTH * len(neurons))), max(0, self.largest - len(neurons)))
         if room == 0:
             return neurons
         mass = 0.01 * float(neurons.masses.mean()) if len(neurons) else 1.0
@@ -221,9 +350,10 @@ def merge_neurons(X: FloatArray, neurons: Neurons) -> Neurons:
     >>> merge_neurons(X, Neurons(np.eye(2), np.ones(2))).vectors
     array([[1., 1.]])
     """
-    products = X @ neurons.vectors.T
-    up, down = (products > 0).astype(np.float32), (products < 0).astype(np.float32)
-    separated = up.T @ down
+    separated = np.zeros((len(neurons), len(neurons)), np.float32)
+    for rows in row_slabs(len(X), len(neurons)):
+        products = X[rows] @ neurons.vectors.T
+        separated += (products > 0).astype(np.float32).T @ (products < 0).astype(np.float32)
     return _merge_where(neurons, (separated + separated.T) > 0)
 
 

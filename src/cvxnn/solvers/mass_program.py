@@ -11,11 +11,17 @@ from scipy.linalg import qr, solve_triangular
 from cvxnn.losses import SquaredLoss
 from cvxnn.problem import Problem
 from cvxnn.solvers._nonnegative_qp import minimize_nonnegative_quadratic
+from cvxnn.solvers._row_slabs import objective, row_slabs
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
+AnyFloats = npt.NDArray[np.floating]
 
-__all__ = ["solve_masses"]
+__all__ = ["removal_costs", "solve_masses"]
+
+_DOUBLE_ENTRIES = 1 << 23
+_INDEPENDENT = 1e-5
+"""Least distance of a unit column from the span of others that the Gram matrix resolves safely."""
 
 
 def solve_masses(problem: Problem, neurons: Neurons, *, tol: float = 1e-12, max_iter: int = 100) -> Neurons:
@@ -59,10 +65,11 @@ def solve_masses(problem: Problem, neurons: Neurons, *, tol: float = 1e-12, max_
     alive = masses > 0
     live, masses = neurons.take(alive), masses[alive]
     directions = live.vectors / masses[:, None]
-    outputs = np.maximum(problem.X @ directions.T, 0.0) * live.signs
+    outputs = _outputs(problem.X, directions, live.signs)
     useful = np.any(outputs != 0.0, axis=0)
-    live, directions, masses = live.take(useful), directions[useful], masses[useful]
-    outputs = np.ascontiguousarray(outputs[:, useful])
+    if not np.all(useful):
+        live, directions, masses = live.take(useful), directions[useful], masses[useful]
+        outputs = np.ascontiguousarray(outputs[:, useful])
     if len(live) == 0:
         return live
     program = _MassProgram(problem, outputs)
@@ -70,20 +77,61 @@ def solve_masses(problem: Problem, neurons: Neurons, *, tol: float = 1e-12, max_
     keep = best > 0
     result = Neurons(directions[keep] * best[keep, None], live.signs[keep])
     # Rounding of the norms may cost a last digit: the promise is about the objective as the caller computes it.
-    return result if result.objective(problem) <= neurons.objective(problem) else neurons.take(alive)
+    return result if objective(problem, result) <= objective(problem, neurons) else neurons.take(alive)
+
+
+def removal_costs(problem: Problem, neurons: Neurons) -> FloatArray:
+    r"""Rise of the objective when a neuron is dropped and the masses of the others adapt, to second order.
+
+    .. math:: \tfrac12 c_i^2 / (G^{-1})_{ii}, \qquad G = \Phi^\top \mathrm{diag}(l'') \Phi
+
+    with masses c and outputs :math:`\Phi` of unit mass. The masses must be optimal.
+
+    References
+    ----------
+    Hassibi and Stork (1993), "Second order derivatives for network pruning: optimal brain surgeon".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> removal_costs(Problem(np.eye(2), [2.0, 1.0], beta=0.0), Neurons(np.diag([2.0, 1.0]), np.ones(2))).round(6)
+    array([2. , 0.5])
+    """
+    masses = neurons.masses
+    outputs = _outputs(problem.X, neurons.vectors / masses[:, None], neurons.signs)
+    program = _MassProgram(problem, outputs)
+    gram = program._curvature(program._fit(masses))
+    diagonal = np.diag_indices_from(gram)
+    gram[diagonal] += 1e-10 * np.maximum(gram[diagonal], 1e-300)
+    return 0.5 * masses**2 / np.maximum(np.diagonal(np.linalg.pinv(gram, hermitian=True)), 1e-300)
+
+
+def _outputs(X: FloatArray, directions: FloatArray, signs: FloatArray) -> AnyFloats:
+    """Signed outputs ``(n, k)`` of the neurons of mass one, in single precision where they are many."""
+    n, k = len(X), len(signs)
+    outputs = np.empty((n, k), np.float64 if n * k <= _DOUBLE_ENTRIES else np.float32)
+    for rows in row_slabs(n, k):
+        hidden = X[rows] @ directions.T
+        np.maximum(hidden, 0.0, out=hidden)
+        np.multiply(hidden, signs, out=outputs[rows], casting="same_kind")
+    return outputs
 
 
 class _MassProgram:
     """``min loss(outputs c) + beta sum(c)`` over ``c >= 0``."""
 
-    def __init__(self, problem: Problem, outputs: FloatArray) -> None:
+    def __init__(self, problem: Problem, outputs: AnyFloats) -> None:
         self.problem = problem
         self.outputs = outputs
         self.quadratic = isinstance(problem.loss, SquaredLoss)
+        self._gram: FloatArray | None = None
 
     def value(self, masses: FloatArray) -> float:
         """Objective."""
-        return self.problem.loss_value(self.outputs @ masses) + self.problem.beta * float(masses.sum())
+        return self.problem.loss_value(self._fit(masses)) + self.problem.beta * float(masses.sum())
+
+    def _fit(self, masses: FloatArray) -> FloatArray:
+        return (self.outputs @ masses.astype(self.outputs.dtype)).astype(np.float64)
 
     def minimize(self, masses: FloatArray, *, tol: float, max_iter: int) -> FloatArray:
         """Newton's method with a line search and a damping that vanishes where full steps are taken."""
@@ -106,16 +154,28 @@ class _MassProgram:
 
     def _newton_target(self, masses: FloatArray, damping: float, gap: float) -> tuple[FloatArray, float]:
         """Minimiser of the (damped) quadratic model and the decrease that the model promises."""
-        fit = self.outputs @ masses
-        curvature = self.problem.loss_hessian(fit)
-        gram = self.outputs.T @ (curvature[:, None] * self.outputs)
-        slope = self.outputs.T @ self.problem.loss_gradient(fit) + self.problem.beta
+        fit = self._fit(masses)
+        gram = self._curvature(fit)
+        slope = self.problem.beta + self.outputs.T @ self.problem.loss_gradient(fit).astype(self.outputs.dtype)
         if damping > 0.0:
-            size = np.einsum("ij,ij->j", self.outputs, self.outputs)
+            size = np.einsum("ij,ij->j", self.outputs, self.outputs, dtype=np.float64)
             gram[np.diag_indices_from(gram)] += damping * self.problem.loss.curvature * size
         target = minimize_nonnegative_quadratic(gram, gram @ masses - slope, gap=0.1 * gap)
         move = target - masses
         return target, -float(slope @ move + 0.5 * move @ (gram @ move))
+
+    def _curvature(self, fit: FloatArray) -> FloatArray:
+        """Hessian of the loss in the masses; that of the squared loss is formed once."""
+        if self._gram is not None:
+            return self._gram
+        curvature = self.problem.loss_hessian(fit)
+        gram = np.zeros((self.outputs.shape[1],) * 2)
+        for rows in row_slabs(len(fit), self.outputs.shape[1]):
+            part = self.outputs[rows].astype(np.float64)
+            gram += part.T @ (curvature[rows, None] * part)
+        if self.quadratic:
+            self._gram = gram
+        return gram
 
     def _line_search(
         self, masses: FloatArray, target: FloatArray, value: float, decrease: float
@@ -134,6 +194,8 @@ class _MassProgram:
     def _without_dependent(self, masses: FloatArray, value: float) -> FloatArray:
         """Empty neurons whose outputs depend on those of others, along directions that keep the fit."""
         support = np.flatnonzero(masses > 0)
+        if _independent(self.outputs[:, support]):
+            return masses
         null = _null_space(self.outputs[:, support])
         if null.shape[1] == 0:
             return masses
@@ -142,13 +204,31 @@ class _MassProgram:
         return pruned if self.value(pruned) <= value else masses
 
 
-def _null_space(columns: FloatArray) -> FloatArray:
+def _independent(columns: AnyFloats) -> bool:
+    """Whether a cheap test proves that no column depends on the others; False says nothing."""
+    gram = np.zeros((columns.shape[1],) * 2)
+    for rows in row_slabs(*columns.shape):
+        part = columns[rows].astype(np.float64)
+        gram += part.T @ part
+    scale = np.sqrt(np.diagonal(gram))
+    if not np.all(scale > 0.0):
+        return False
+    gram /= scale[:, None] * scale
+    try:
+        factor = np.linalg.cholesky(gram)
+    except np.linalg.LinAlgError:
+        return False
+    # The square of a pivot is the squared distance of a unit column from the span of those before it.
+    return bool(np.min(np.diagonal(factor), initial=1.0) > _INDEPENDENT)
+
+
+def _null_space(columns: AnyFloats) -> FloatArray:
     """Basis ``(k, q)`` of the linear dependencies between columns."""
     k = columns.shape[1]
     if k == 0:
         return np.zeros((0, 0))
     scale = np.linalg.norm(columns, axis=0)
-    factored: Any = qr(columns / scale, mode="r", pivoting=True)
+    factored: Any = qr((columns / scale).astype(np.float64), mode="r", pivoting=True)
     triangle, pivots = factored
     diagonal = np.abs(np.diagonal(triangle))
     rank = int(np.sum(diagonal > 1e-11 * diagonal[0]))

@@ -9,26 +9,36 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
+from cvxnn.solvers._row_slabs import objective, row_slabs
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
+AnyFloats = npt.NDArray[np.floating]
 
 __all__ = ["SmoothedKinks"]
 
 _CG_TOL = 0.1
+_CG_MAX = 40
 _LARGEST_MOVE = 1e30
 """Where the curvature vanishes, the direction grows without limit; single precision ends at 3e38."""
 
-_CG_MAX = 40
 _FLATTEST = 1e-15
-"""Least curvature of a block in the preconditioner: the squares of its inverse still fit in single precision."""
+"""Least curvature in the preconditioner: the squares of its inverse still fit in single precision."""
+_LEAST_ROOT = 1e-36
+"""Least square of a smoothed modulus: a normal number in single precision."""
 _KEEP_SMOOTHING = 4
 _KEEP_BLOCKS = 2
-# Entries of the work arrays of one row block: few enough to stay in a core's cache.
-_BLOCK_ENTRIES = 1 << 17
-# Entries of the cached products of features; beyond, they are formed block by block.
-_PAIR_ENTRIES = 1 << 24
+_BLOCK_FEATURES = 24
+"""Up to this many features a whole block for each neuron preconditions; beyond, a diagonal in the basis of X'X."""
+_PAIR_ENTRIES = 1 << 23
+"""Entries of the cached products of features; beyond, they are formed slab by slab."""
+_PRECISE_BELOW = 1e-5
+"""Relative decrease of a step below which values and gradients are computed in double precision."""
+_LARGEST_START, _LARGEST_DAMPING = 1.0, 1e6
+"""Damping with which a call may begin, and that at which it gives up."""
+_LENGTHS = ((1.0, 2.0), (4.0, 8.0))
+_SHORT_LENGTHS = ((0.5, 0.25, 0.125), (2.0**-5, 2.0**-7, 2.0**-9))
 
 
 class SmoothedKinks:
@@ -37,7 +47,11 @@ class SmoothedKinks:
     Each ReLU of a preactivation t becomes :math:`(t + R)/2` with :math:`R = \sqrt{t^2 + E^2}` and
     :math:`E_{ji} = \epsilon \|x_j\| \|z_i\|`. A step solves a Newton system in which a convex kink has the curvature
     :math:`1/(2R)` of a majorising parabola and a concave kink none, with the Gauss-Newton term of the loss that couples
-    the neurons; conjugate gradients apply it through X, preconditioned with the block of each neuron.
+    the neurons; conjugate gradients apply it through X. The preconditioner is the diagonal block of each neuron, or,
+    with many features, the diagonal of that block in the eigenvectors of :math:`X^\top X`.
+
+    All passes go over slabs of rows that fit in a core's cache. Two arrays of the size of the hidden layer are kept,
+    in single precision; values and gradients are computed in double precision as soon as steps gain little.
 
     Parameters
     ----------
@@ -60,83 +74,132 @@ class SmoothedKinks:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.single: SingleArray = problem.X.astype(np.float32)
-        self.row_norms = np.linalg.norm(problem.X, axis=1)
+        self.row_squares = np.einsum("ij,ij->i", problem.X, problem.X)
         self.damping = 0.1
-        self._upper = np.triu_indices(problem.n_features)
-        cached = problem.n_samples * len(self._upper[0]) <= _PAIR_ENTRIES
-        self._pairs = self._feature_products(slice(None)) if cached else None
+        self.precise = False
+        self.single: SingleArray = problem.X.astype(np.float32)
+        self.rotation: FloatArray | None = None
+        self._upper = np.triu_indices(problem.n_features if problem.n_features <= _BLOCK_FEATURES else 0)
+        self._pairs: SingleArray | None = None
+        self._work: tuple[SingleArray, SingleArray] | None = None
+        if problem.n_features > _BLOCK_FEATURES:
+            self.rotation = np.linalg.eigh(problem.X.T @ problem.X)[1]
+            self.single = self.single @ self.rotation.astype(np.float32)
+        elif problem.n_samples * len(self._upper[0]) <= _PAIR_ENTRIES:
+            self._pairs = self._feature_products(slice(None))
 
     def minimize(self, neurons: Neurons, *, eps: float, max_steps: int, deadline: float = np.inf) -> Neurons:
         """Take steps at smoothing ``eps``; return the best neurons met by the true objective.
 
         The start counts as met, so the objective never rises. ``deadline`` is a time of ``time.perf_counter``.
         """
-        best = neurons.take(neurons.masses > 0)
-        best_value = best.objective(self.problem)
-        if len(best) == 0:
-            return best
-        vectors, signs = best.vectors, best.signs
-        state, blocks = None, None
+        start = neurons.take(neurons.masses > 0)
+        if len(start) == 0:
+            return start
+        # Neurons of one sign lie together: the curvature of a kink depends on the sign.
+        start = start.take(np.argsort(-start.signs, kind="stable"))
+        vectors, signs = start.vectors, start.signs
+        best, best_value = vectors, np.inf
+        state, inverse, spread = None, None, np.zeros(len(signs))
+        self.damping = min(self.damping, _LARGEST_START)
         for step in range(max_steps):
             if time.perf_counter() >= deadline:
                 break
             if state is None or step % _KEEP_SMOOTHING == 0:
-                size = np.linalg.norm(vectors, axis=1)
-                smooth = (eps * self.row_norms[:, None] * np.maximum(size, 1e-150)) ** 2 + 1e-300
-                state = self._state(vectors, signs, self.problem.X @ vectors.T, smooth)
-            if blocks is None or step % _KEEP_BLOCKS == 0:
-                blocks = self._inverse_blocks(state)
-            move = self._solve(state, blocks, deadline)
-            found = self._line_search(state, move)
-            if found is None:
-                blocks = None
-                if self.damping > 1e6:
+                spread = (eps * np.maximum(np.linalg.norm(vectors, axis=1), 1e-150)) ** 2
+                state = self._state(vectors, signs, spread)
+            if state.true_value < best_value:
+                best, best_value = vectors, state.true_value
+            if inverse is None or step % _KEEP_BLOCKS == 0:
+                inverse = self._preconditioner(state)
+            move = self._solve(state, inverse, deadline)
+            length, value = self._line_search(state, move)
+            if length == 0.0:
+                inverse = None
+                if self.damping > _LARGEST_DAMPING:
                     break
                 continue
-            length, products, true_value = found
+            self.precise = not state.value - value > _PRECISE_BELOW * abs(value)
             vectors = vectors + length * move
-            if true_value < best_value:
-                best, best_value = Neurons(vectors, signs), true_value
-            state = self._state(vectors, signs, products, smooth)
-        return best
+            state = self._state(vectors, signs, spread)
+        if state is not None and state.true_value < best_value:
+            best = vectors
+        self._work = None
+        found = Neurons(best, signs)
+        return found if objective(self.problem, found) < objective(self.problem, start) else start
 
-    def _state(self, vectors: FloatArray, signs: FloatArray, products: FloatArray, smooth: FloatArray) -> _State:
-        """Compute the derivatives of the smoothed objective at ``vectors`` with ``products = X vectors'``."""
-        root = np.sqrt(products * products + smooth)
-        fit = 0.5 * ((products + root) @ signs)
-        nu = self.problem.dual_vector(fit)
-        slopes = products / root
-        slopes += 1.0
-        slopes *= 0.5 * signs
-        convex = np.maximum(-nu[:, None] * signs, 0.0)
-        convex /= 2.0 * root
+    def _rotated(self, vectors: FloatArray) -> FloatArray:
+        return vectors if self.rotation is None else vectors @ self.rotation
+
+    def _arrays(self, single: bool, vectors: FloatArray) -> tuple[AnyFloats, AnyFloats, AnyFloats]:
+        """Rows, row norms squared and vectors, in single precision in the basis of the products or in double."""
+        if single:
+            return self.single, self.row_squares.astype(np.float32), self._rotated(vectors).astype(np.float32)
+        return self.problem.X, self.row_squares, vectors
+
+    def _work_arrays(self, shape: tuple[int, int]) -> tuple[SingleArray, SingleArray]:
+        """Slopes and curvatures of the kinks; those of the last state, which is dead, are written over."""
+        if self._work is None or self._work[0].shape != shape:
+            self._work = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        return self._work
+
+    def _state(self, vectors: FloatArray, signs: FloatArray, spread: FloatArray) -> _State:
+        """Compute the derivatives of the smoothed objective at ``vectors``, in one sweep over the rows."""
+        problem = self.problem
+        X, squares, at = self._arrays(not self.precise, vectors)
+        dtype = at.dtype
+        n, k = problem.n_samples, len(signs)
+        weights, sign, widths = np.ascontiguousarray(at.T), signs.astype(dtype), spread.astype(dtype)
+        positive = int(np.sum(signs > 0))
+        slopes, convex = self._work_arrays((n, k))
+        curvature, gradient = np.empty(n, np.float32), np.zeros(at.shape, dtype)
+        value = true_value = 0.0
+        for rows in row_slabs(n, k):
+            y, weight = problem.y[rows], problem.sample_weight[rows]
+            products = X[rows] @ weights
+            root = _roots(products, squares[rows], widths)
+            linear = products @ sign
+            fit = 0.5 * (linear + root @ sign).astype(np.float64)
+            true_fit = 0.5 * (linear + np.abs(products) @ sign).astype(np.float64)
+            value += problem.loss.value(fit, y, weight)
+            true_value += problem.loss.value(true_fit, y, weight)
+            curvature[rows] = problem.loss.hessian(fit, y, weight)
+            pull = problem.loss.gradient(fit, y, weight).astype(dtype)[:, None]
+            slope = np.divide(products, root, out=products)
+            slope += 1.0
+            slope *= 0.5
+            slopes[rows] = slope
+            slope *= pull
+            gradient += slope.T @ X[rows]
+            up, down = np.maximum(0.5 * pull, 0.0), np.maximum(-0.5 * pull, 0.0)
+            np.divide(up, root[:, :positive], out=convex[rows, :positive], casting="same_kind")
+            np.divide(down, root[:, positive:], out=convex[rows, positive:], casting="same_kind")
         norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-150)
-        gradient = (self.problem.beta / norms)[:, None] * vectors - (slopes * nu[:, None]).T @ self.problem.X
+        signed = self._rotated(signs[:, None] * vectors)
+        slope_of_loss = gradient.astype(np.float64)
+        if self.precise:
+            slope_of_loss = self._rotated(slope_of_loss)
+        mass = problem.beta * float(norms.sum())
         return _State(
             vectors=vectors,
             signs=signs,
-            products=products,
-            smooth=smooth,
-            value=self.problem.loss_value(fit) + self.problem.beta * float(norms.sum()),
-            gradient=gradient,
-            slopes=slopes.astype(np.float32),
-            convex=convex.astype(np.float32),
-            curvature=self.problem.loss_hessian(fit).astype(np.float32),
-            pull=(self.problem.beta / norms).astype(np.float32),
-            directions=(vectors / norms[:, None]).astype(np.float32),
+            spread=spread,
+            single=dtype == np.float32,
+            value=value + mass,
+            true_value=true_value + mass,
+            gradient=slope_of_loss + (problem.beta / norms)[:, None] * signed,
+            slopes=slopes,
+            convex=convex,
+            curvature=curvature,
+            pull=(problem.beta / norms).astype(np.float32),
+            directions=(signed / norms[:, None]).astype(np.float32),
         )
 
-    def _row_blocks(self, entries_per_row: int) -> list[slice]:
-        n = self.problem.n_samples
-        rows = max(64, _BLOCK_ENTRIES // max(entries_per_row, 1))
-        return [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
-
     def _apply(self, state: _State, p: SingleArray) -> SingleArray:
-        """Product of the Newton matrix with one vector per neuron, ``(k, d)``."""
+        """Product of the Newton matrix with one signed vector per neuron, ``(k, d)``."""
         radial = np.einsum("ij,ij->i", state.directions, p)
         out = state.pull[:, None] * ((1.0 + np.float32(self.damping)) * p - radial[:, None] * state.directions)
-        for rows in self._row_blocks(len(p)):
+        for rows in row_slabs(len(self.single), len(p)):
             change = self.single[rows] @ p.T
             slopes = state.slopes[rows]
             coupled = state.curvature[rows] * np.einsum("ij,ij->i", slopes, change)
@@ -148,37 +211,46 @@ class SmoothedKinks:
     def _feature_products(self, rows: slice) -> SingleArray:
         return self.single[rows][:, self._upper[0]] * self.single[rows][:, self._upper[1]]
 
-    def _inverse_blocks(self, state: _State) -> SingleArray:
-        """Inverse of the diagonal block of each neuron, ``(k, d, d)``."""
-        k, d = state.vectors.shape
-        packed = np.zeros((k, len(self._upper[0])), dtype=np.float32)
-        for rows in self._row_blocks(max(k, len(self._upper[0]) // 4)):
+    def _preconditioner(self, state: _State) -> SingleArray:
+        """Inverse blocks ``(k, d, d)``, or the inverse of their diagonals ``(k, d)``."""
+        k, d = state.directions.shape
+        size = d if self.rotation is not None else len(self._upper[0])
+        packed = np.zeros((k, size), dtype=np.float32)
+        for rows in row_slabs(len(self.single), max(k, size // 4)):
             weight = state.slopes[rows] ** 2
             weight *= state.curvature[rows, None]
             weight += state.convex[rows]
-            pairs = self._pairs[rows] if self._pairs is not None else self._feature_products(rows)
+            if self.rotation is not None:
+                pairs = self.single[rows] ** 2
+            else:
+                pairs = self._pairs[rows] if self._pairs is not None else self._feature_products(rows)
             packed += weight.T @ pairs
+        damping = np.float32(1.0 + self.damping)
+        if self.rotation is not None:
+            packed += state.pull[:, None] * (damping - state.directions**2)
+            shift = np.float32(1e-6) * np.maximum(packed.sum(axis=1), 0.0)
+            return 1.0 / np.maximum(packed + shift[:, None], np.float32(_FLATTEST))
         blocks = np.empty((k, d, d), dtype=np.float32)
         blocks[:, self._upper[0], self._upper[1]] = packed
         blocks[:, self._upper[1], self._upper[0]] = packed
         blocks -= state.pull[:, None, None] * state.directions[:, :, None] * state.directions[:, None, :]
         diagonal = np.arange(d)
         trace = blocks[:, diagonal, diagonal].sum(axis=1) + d * state.pull
-        shift = (1.0 + np.float32(self.damping)) * state.pull + np.float32(1e-6) * np.maximum(trace, 0.0)
+        shift = damping * state.pull + np.float32(1e-6) * np.maximum(trace, 0.0)
         blocks[:, diagonal, diagonal] += np.maximum(shift, np.float32(_FLATTEST))[:, None]
         return np.linalg.inv(blocks)
 
-    def _solve(self, state: _State, blocks: SingleArray, deadline: float) -> FloatArray:
+    def _solve(self, state: _State, inverse: SingleArray, deadline: float) -> FloatArray:
         """Inexact Newton direction by preconditioned conjugate gradients in single precision."""
         scale = float(np.max(np.abs(state.gradient)))
         if scale == 0.0:
-            return np.zeros_like(state.gradient)
+            return np.zeros_like(state.vectors)
         residual = (-state.gradient / scale).astype(np.float32)
         move = np.zeros_like(residual)
         goal = _CG_TOL * float(np.linalg.norm(residual))
         p, last = None, 1.0
         for _ in range(_CG_MAX):
-            z = np.matmul(blocks, residual[:, :, None])[:, :, 0]
+            z = inverse * residual if inverse.ndim == 2 else np.matmul(inverse, residual[:, :, None])[:, :, 0]
             now = float(np.vdot(residual, z))
             p = z if p is None else z + np.float32(now / last) * p
             product = self._apply(state, p)
@@ -193,57 +265,77 @@ class SmoothedKinks:
             last = now
             if np.linalg.norm(residual) <= goal or time.perf_counter() >= deadline:
                 break
-        if not np.any(move):
-            return -state.gradient / (1.0 + self.damping)
-        return move.astype(np.float64) * scale
+        found = move.astype(np.float64) * (scale * state.signs[:, None])
+        return found if self.rotation is None else found @ self.rotation.T
 
-    def _line_search(self, state: _State, move: FloatArray) -> tuple[float, FloatArray, float] | None:
-        """Double the step while the smoothed objective falls, or halve it until it does; adapt the damping."""
-        change = self.problem.X @ move.T
-        length, value, products = 1.0, np.inf, state.products
-        slope = float(np.vdot(state.gradient, move))
-        for _ in range(10):
-            trial = state.products + length * change
-            trial_value = self._smoothed_value(state, move, length, trial)
-            if value < state.value and trial_value >= value:
-                length *= 0.5
-                break
-            improved = trial_value < state.value + 1e-4 * length * slope
-            if improved:
-                value, products = trial_value, trial
-                if length < 1.0 or length >= 8.0:
+    def _line_search(self, state: _State, move: FloatArray) -> tuple[float, float]:
+        """Length and value: doubled while the smoothed objective falls, or cut until it does; adapts the damping."""
+        slope = float(np.vdot(state.gradient, self._rotated(state.signs[:, None] * move)))
+        length, value = 0.0, state.value
+        for lengths in _LENGTHS:
+            for trial, trial_value in zip(lengths, self._smoothed_values(state, move, lengths), strict=True):
+                least = value + (1e-4 * trial * slope if length == 0.0 else 0.0)
+                if not trial_value < least:
                     break
-                length *= 2.0
-            else:
-                length *= 0.5
-        if not value < state.value:
+                length, value = trial, trial_value
+            if length < lengths[-1]:
+                break
+        if length == 0.0:
+            for lengths in _SHORT_LENGTHS:
+                values = np.nan_to_num(self._smoothed_values(state, move, lengths), nan=np.inf)
+                i = int(np.argmin(values))
+                if values[i] < state.value + 1e-4 * lengths[i] * slope:
+                    length, value = lengths[i], float(values[i])
+                    break
+        if length == 0.0:
             self.damping = max(10.0 * self.damping, 1e-3)
-            return None
-        self.damping = (
-            max(0.5 * self.damping, 1e-3) if length >= 1.0 else (3.0 * self.damping if length < 0.5 else self.damping)
-        )
-        masses = np.linalg.norm(state.vectors + length * move, axis=1)
-        fit = np.maximum(products, 0.0) @ state.signs
-        return length, products, self.problem.loss_value(fit) + self.problem.beta * float(masses.sum())
+        elif length >= 1.0:
+            self.damping = max(0.5 * self.damping, 1e-3)
+        elif length < 0.5:
+            self.damping *= 3.0
+        return length, value
 
-    def _smoothed_value(self, state: _State, move: FloatArray, length: float, products: FloatArray) -> float:
-        work = products * products
-        work += state.smooth
-        np.sqrt(work, out=work)
-        work += products
-        masses = np.linalg.norm(state.vectors + length * move, axis=1)
-        return self.problem.loss_value(0.5 * (work @ state.signs)) + self.problem.beta * float(masses.sum())
+    def _smoothed_values(self, state: _State, move: FloatArray, lengths: tuple[float, ...]) -> list[float]:
+        """Smoothed objective at several lengths along a move, in one sweep and the precision of the state."""
+        problem = self.problem
+        X, squares, at = self._arrays(state.single, state.vectors)
+        by = np.ascontiguousarray(self._arrays(state.single, move)[2].T)
+        weights, sign, widths = np.ascontiguousarray(at.T), state.signs.astype(at.dtype), state.spread.astype(at.dtype)
+        fits = np.empty((len(lengths), problem.n_samples))
+        for rows in row_slabs(len(X), len(sign)):
+            products, change = X[rows] @ weights, X[rows] @ by
+            # Too long a move overflows to values that no comparison accepts.
+            with np.errstate(over="ignore", invalid="ignore"):
+                for fit, length in zip(fits, lengths, strict=True):
+                    trial = at.dtype.type(length) * change
+                    trial += products
+                    fit[rows] = 0.5 * (trial @ sign + _roots(trial, squares[rows], widths) @ sign)
+        masses = [float(np.linalg.norm(state.vectors + length * move, axis=1).sum()) for length in lengths]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return [problem.loss_value(fit) + problem.beta * mass for fit, mass in zip(fits, masses, strict=True)]
+
+
+def _roots(products: AnyFloats, squares: AnyFloats, widths: AnyFloats) -> AnyFloats:
+    """Smoothed moduli ``sqrt(t^2 + E^2)`` of a slab, with ``E^2`` the outer product of two factors."""
+    root = np.multiply.outer(squares, widths)
+    root += root.dtype.type(_LEAST_ROOT)
+    root += products * products
+    return np.sqrt(root, out=root)
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """One iterate and the derivatives of the smoothed objective there (those for the solve in single precision)."""
+    """One iterate and the derivatives there, those for the solve in single precision.
+
+    Gradient and directions are in terms of the signed vectors ``s_i z_i`` and in the basis of the solve.
+    """
 
     vectors: FloatArray
     signs: FloatArray
-    products: FloatArray
-    smooth: FloatArray
+    spread: FloatArray
+    single: bool
     value: float
+    true_value: float
     gradient: FloatArray
     slopes: SingleArray
     convex: SingleArray

@@ -1,0 +1,160 @@
+"""PyTorch on the weights: Adam, gradient descent with momentum and L-BFGS, from the usual Gaussian start.
+
+The objective is the same as cvxnn's over n. Adam and gradient descent follow a cosine schedule that ends with the time
+limit; single precision, all rows in every step unless ``batch`` is set. Copies of the weights are scored afterwards,
+balanced and in double precision.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import Job, NetworkTrace, Outcome, TimeUpError
+
+
+def adam(job: Job) -> Outcome:
+    """Adam with betas (0.9, 0.999)."""
+    import torch
+
+    return _scheduled(job, lambda parameters: torch.optim.Adam(parameters, lr=job.options["lr"]))
+
+
+def sgd(job: Job) -> Outcome:
+    """Gradient descent with Nesterov momentum 0.9."""
+    import torch
+
+    return _scheduled(
+        job, lambda parameters: torch.optim.SGD(parameters, lr=job.options["lr"], momentum=0.9, nesterov=True)
+    )
+
+
+def lbfgs(job: Job) -> Outcome:
+    """L-BFGS with history 20 and a strong Wolfe line search; restarted where its line search fails."""
+    import torch
+
+    network = _Network(job, getattr(torch, job.options.get("dtype", "float32")))
+    threads = _choose_threads(network, None)
+    trace = NetworkTrace(job)
+    best, steps = math.inf, 0
+
+    def closure() -> Any:
+        nonlocal best, steps
+        loss = network.loss()
+        loss.backward()
+        steps += 1
+        if trace.due() and (value := float(loss.detach())) < best:
+            best = value
+            trace.keep(*network.weights())
+        return loss
+
+    def step() -> float:
+        optimiser = torch.optim.LBFGS(
+            [network.W, network.a],
+            max_iter=10**6,
+            max_eval=10**7,
+            history_size=20,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+        )
+
+        def zeroed() -> Any:
+            optimiser.zero_grad()
+            return closure()
+
+        return float(optimiser.step(zeroed).detach())
+
+    status, before = "time limit", math.inf
+    try:
+        while (value := step()) < before * (1.0 - 1e-9):
+            before = value
+        status = "no further descent"
+    except TimeUpError:
+        pass
+    trace.keep(*network.weights())
+    return trace.outcome(status, evaluations=steps, threads=threads)
+
+
+def _scheduled(job: Job, make: Callable[[Any], Any]) -> Outcome:
+    """Steps of a first-order method until the time is over, the rate following a cosine of the time."""
+    import torch
+
+    network = _Network(job, torch.float32)
+    optimiser = make([network.W, network.a])
+    generator, n, size = torch.Generator().manual_seed(job.seed), job.problem.n_samples, job.options.get("batch")
+    threads = _choose_threads(network, size)
+    trace, steps = NetworkTrace(job), 0
+    try:
+        while True:
+            if trace.due():
+                trace.keep(*network.weights())
+            share = min(trace.seconds / job.limit, 1.0)
+            optimiser.param_groups[0]["lr"] = 0.5 * job.options["lr"] * (1.0 + math.cos(math.pi * share))
+            rows = None if size is None or size >= n else torch.randint(n, (size,), generator=generator)
+            optimiser.zero_grad()
+            network.loss(rows).backward()
+            optimiser.step()
+            steps += 1
+    except TimeUpError:
+        trace.keep(*network.weights())
+    return trace.outcome("time limit", steps=steps, threads=threads)
+
+
+def _choose_threads(network: _Network, batch: int | None) -> int:
+    """Set the number of threads, one or the default, with which a few gradients are faster; the clock does not run."""
+    import torch
+
+    rows = None if batch is None else torch.arange(min(batch, network.n_samples))
+    seconds: dict[int, float] = {}
+    for threads in (torch.get_num_threads(), 1):
+        torch.set_num_threads(threads)
+        moments = [time.perf_counter()]
+        for _ in range(8):
+            network.loss(rows).backward()
+            moments.append(time.perf_counter())
+        seconds[threads] = float(np.min(np.diff(moments)))
+    chosen = min(seconds, key=lambda threads: seconds[threads])
+    torch.set_num_threads(chosen)
+    network.W.grad = network.a.grad = None
+    return chosen
+
+
+class _Network:
+    """Parameters, data and objective / n."""
+
+    def __init__(self, job: Job, dtype: Any) -> None:
+        import torch
+
+        rng, (m, d) = np.random.default_rng(job.seed), (job.options["width"], job.problem.n_features)
+        self.W = torch.tensor(rng.standard_normal((m, d)) / np.sqrt(d), dtype=dtype, requires_grad=True)
+        self.a = torch.tensor(rng.standard_normal(m) / np.sqrt(m), dtype=dtype, requires_grad=True)
+        self._X, self._y = (torch.tensor(array, dtype=dtype) for array in (job.problem.X, job.problem.y))
+        self.n_samples = job.problem.n_samples
+        self._decay = 0.5 * job.problem.beta / job.problem.n_samples
+        self._loss = _losses()[job.problem.loss.name]
+
+    def loss(self, rows: Any = None) -> Any:
+        """Mean loss over the rows (all by default) and half of beta / n times the squared weights."""
+        X, y = (self._X, self._y) if rows is None else (self._X[rows], self._y[rows])
+        fit = (X @ self.W.T).relu_() @ self.a
+        return self._loss(fit, y) + self._decay * (self.W.square().sum() + self.a.square().sum())
+
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """First and second layer in double precision."""
+        return self.W.detach().double().numpy(), self.a.detach().double().numpy()
+
+
+def _losses() -> dict[str, Callable[[Any, Any], Any]]:
+    from torch.nn import functional
+
+    return {
+        "squared": lambda fit, y: 0.5 * (fit - y).square().mean(),
+        "logistic": lambda fit, y: functional.softplus(-y * fit).mean(),
+        "huber": lambda fit, y: functional.huber_loss(fit, y, delta=1.0),
+        "squared_hinge": lambda fit, y: 0.5 * (1.0 - y * fit).relu().square().mean(),
+    }

@@ -1,0 +1,39 @@
+"""Upper bound of the dual norm at the cost of a few passes over the data, without any search."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.certificates._reduction import reduce_pricing
+from cvxnn.certificates.cheap_bounds import cheap_bounds
+
+__all__ = ["norm_bound"]
+
+
+def norm_bound(X: npt.NDArray[np.float64], nu: npt.NDArray[np.float64]) -> tuple[float, str]:
+    """Bound ``max_{||u|| <= 1} |nu^T (X u)_+|`` from above; rounding is added.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+    nu : ndarray (n,)
+
+    Returns
+    -------
+    upper : float
+    method : str
+        Name of the bound, see :func:`cvxnn.certificates.cheap_bounds.cheap_bounds`.
+
+    Examples
+    --------
+    >>> upper, _ = norm_bound(np.eye(2), np.array([3.0, 4.0]))
+    >>> 5.0 <= upper <= 6.0
+    True
+    """
+    reduced = reduce_pricing(X, nu)
+    if reduced is None:
+        return 0.0, "zero"
+    bounds = cheap_bounds(reduced)
+    name = min(bounds, key=lambda key: bounds[key])
+    return reduced.upper(bounds[name]), name

@@ -1,0 +1,61 @@
+"""Patterns of the cells around neurons, and the neurons as blocks of the program over these patterns."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.programs.reduction import Reduction
+from cvxnn.solution import Blocks
+from cvxnn.solvers.cells import adjacent_gates
+from cvxnn.solvers.neurons import Neurons
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["cone_blocks", "row_slabs", "used_patterns"]
+
+_SLAB_ENTRIES, _MASK_ENTRIES = 1 << 20, 1 << 22
+"""Entries of the work arrays of a slab of rows, and of the gates of a part of the neurons."""
+
+
+def row_slabs(n: int, columns: int) -> list[slice]:
+    """Slabs of n rows for work arrays of so many columns."""
+    step = max(64, _SLAB_ENTRIES // max(columns, 1))
+    return [slice(low, low + step) for low in range(0, n, step)]
+
+
+def used_patterns(reduction: Reduction, X: FloatArray, neurons: Neurons, gates: FloatArray) -> ActivationPatterns:
+    """Patterns on the full data of the cells of the last program and of the cells around the neurons, each once."""
+    step = max(1, _MASK_ENTRIES // reduction.problem.n_samples)
+    own = np.vstack(
+        [
+            adjacent_gates(reduction.problem.X, neurons.vectors[k : k + step])
+            for k in range(0, max(len(neurons), 1), step)
+        ]
+    )
+    lifted = np.vstack([own, gates]) @ reduction.basis.T
+    if len(lifted) == 0:
+        # The zero network uses no cell; any one keeps the record of patterns non-empty.
+        lifted = reduction.basis.T[:1]
+    masks = np.empty((len(lifted), len(X)), dtype=bool)
+    for rows in row_slabs(len(X), len(lifted)):
+        masks[:, rows] = lifted @ X[rows].T >= 0
+    _, first = np.unique(np.packbits(masks, axis=1), axis=0, return_index=True)
+    first = np.sort(first)
+    return ActivationPatterns.from_masks(masks[first], lifted[first])
+
+
+def cone_blocks(X: FloatArray, neurons: Neurons, patterns: ActivationPatterns) -> Blocks:
+    """Blocks ``(u, v)`` of the patterns: each neuron goes to the cone that it violates least."""
+    u = np.zeros((len(patterns), X.shape[1]))
+    v = np.zeros_like(u)
+    for vector, sign in zip(neurons.vectors, neurons.signs, strict=True):
+        z = X @ vector
+        violation = np.zeros(len(patterns))
+        for rows in row_slabs(len(X), len(patterns)):
+            outside = np.where(patterns.masks[:, rows], -z[rows], z[rows])
+            np.maximum(violation, np.max(outside, axis=1, initial=0.0), out=violation)
+        block = u if sign > 0 else v
+        block[int(np.argmin(violation))] += vector
+    return Blocks(u, v)

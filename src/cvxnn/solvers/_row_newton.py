@@ -1,0 +1,186 @@
+r"""Newton step on the nonzero blocks of a group lasso with many samples.
+
+Away from zero the objective is smooth, with Hessian :math:`A^T H A + \beta\,\mathrm{diag}((I - \hat u_i \hat u_i^T) /
+\|u_i\|)`. Conjugate gradients apply it through two matrix products. Their preconditioner is the same matrix with
+:math:`A^T H A` replaced by its estimate from a subsample of the rows plus a multiple of the identity for the directions
+that the subsample does not see; its inverse costs one factorisation of the size of the subsample (Woodbury), whatever n
+and the number of blocks are. Blocks that the step would carry through zero are set to zero and the others solved again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from cvxnn.solvers._row_products import ByteArray, FloatArray, IntArray, Rows, row_norms
+
+BoolArray = npt.NDArray[np.bool_]
+
+# Rows of the subsample behind the preconditioner.
+SAMPLE = 800
+# Part of the mean eigenvalue that stands for the directions that the subsample does not see.
+_UNSEEN = 0.1
+_LEAST_UNSEEN = 1e-2
+# Fraction of its length below which a step counts as carrying a block through zero.
+_CROSSING = 1e-3
+_CROSSING_ROUNDS = 5
+MAX_PRODUCTS = 40
+
+
+class Preconditioner:
+    """Inverse of the Hessian estimated from the rows ``sample``."""
+
+    def __init__(
+        self, rows: Rows, sample: Rows, bits: ByteArray, U: FloatArray, h: FloatArray, beta: float, unseen: FloatArray
+    ) -> None:
+        lengths = row_norms(U)
+        unit, across = U / lengths[:, None], (beta / lengths)[:, None]
+        # What the subsample does not see is T = across (I - u u^T) + diag(unseen). Its inverse is E + q q^T with
+        # E = 1 / (across + unseen), here as a product of factors a_i b_j so that the kernel below is one Hadamard
+        # product; they are exact where all features have the same scale.
+        inverse = 1.0 / (across + unseen)
+        rest = np.sum(unit * unit * unseen * inverse, axis=1)
+        self._along = inverse * unit * np.sqrt(across / rest[:, None])
+        logs = np.log(inverse)
+        self._blocks = np.exp(np.mean(logs, axis=1))[:, None]
+        self._features = np.exp(np.mean(logs, axis=0) - np.mean(logs))
+        self._X = sample.single
+        self._masks = np.unpackbits(bits, axis=1, count=len(sample), bitorder="little").astype(np.float32)
+        # Curvatures of order one: single precision has a small range.
+        scale = float(np.max(h)) * len(rows) / len(sample)
+        scale = scale if scale > 0.0 else 1.0
+        root = np.sqrt(h * (len(rows) / len(sample)) / scale).astype(np.float32)
+        # Kernel of the rows in the metric of T: a Hadamard product, and the columns along the directions.
+        weighted = self._masks * np.sqrt(scale * self._blocks).astype(np.float32)
+        kernel = weighted.T @ weighted
+        kernel *= (self._X * self._features.astype(np.float32)) @ self._X.T
+        columns = (math.sqrt(scale) * self._along).astype(np.float32) @ self._X.T
+        columns *= self._masks
+        kernel += columns.T @ columns
+        kernel *= root
+        kernel *= root[:, None]
+        self._root, self._factor, self._scale = root, _factorise(kernel), scale
+
+    def __call__(self, R: FloatArray) -> FloatArray:
+        """Approximate solution of ``Hessian V = R``, rows ``(k, d)``."""
+        outer = self._rest(R)
+        size = max(float(np.max(np.abs(outer), initial=0.0)), float(np.finfo(np.float64).tiny))
+        z = np.einsum("sd,sd->s", self._masks.T @ (outer / size).astype(np.float32), self._X)
+        z = self._root * cho_solve(self._factor, self._root * z, check_finite=False)
+        back = (self._masks @ (self._X * z[:, None])).astype(np.float64)
+        return outer - (self._scale * size) * self._rest(back)
+
+    def _rest(self, R: FloatArray) -> FloatArray:
+        along = np.einsum("kd,kd->k", R, self._along)
+        return self._blocks * self._features * R + along[:, None] * self._along
+
+
+def _factorise(kernel: npt.NDArray[np.float32]):
+    """Cholesky factor of ``I + kernel``; a larger shift where rounding needs it, as only the speed depends on it."""
+    kernel.flat[:: len(kernel) + 1] += np.float32(1.0)
+    shift = np.float32(1e-6) * np.max(np.diag(kernel), initial=np.float32(1.0))
+    while True:
+        try:
+            return cho_factor(kernel.T, lower=True, check_finite=False)
+        except LinAlgError:
+            kernel.flat[:: len(kernel) + 1] += shift
+            shift *= np.float32(10.0)
+
+
+@dataclass
+class Step:
+    """Direction of the blocks ``(k, d)``, those that it sets to zero, and the products with the Hessian it took."""
+
+    direction: FloatArray
+    zero: BoolArray
+    products: int
+
+
+def newton_step(
+    rows: Rows,
+    sample: Rows,
+    ids: IntArray,
+    U: FloatArray,
+    gradient: FloatArray,
+    h: FloatArray,
+    beta: float,
+    *,
+    sample_h: FloatArray,
+    forcing: float,
+    damping: float = 0.0,
+) -> Step:
+    """Minimise the quadratic model over the blocks; ``gradient`` is that of the loss in them.
+
+    ``damping`` times the mean curvature of each feature is added to the Hessian, which is singular where there are more
+    blocks than samples.
+    """
+    lengths = row_norms(U)
+    unit = U / lengths[:, None]
+    bits, curvature = rows.bits(ids), h.astype(np.float32)
+    across = (beta / lengths)[:, None]
+    squares = sample_h @ np.square(sample.single.astype(np.float64)) * (0.5 * len(rows) / len(sample))
+    mean = np.maximum(squares, max(1e-12 * float(np.max(squares)), 1e-6 * float(np.min(across))))
+    unseen = max(_UNSEEN * (1.0 - len(sample) / len(rows)), damping, _LEAST_UNSEEN) * mean
+    precondition = Preconditioner(rows, sample, sample.bits(ids), U, sample_h, beta, unseen)
+
+    def hessian(V: FloatArray) -> FloatArray:
+        flat = V - np.einsum("kd,kd->k", V, unit)[:, None] * unit
+        return rows.curved(bits, V, curvature) + across * flat + (damping * mean) * V
+
+    residual = -(gradient + beta * unit)
+    free = np.ones(len(ids), dtype=bool)
+    x, residual, target, products = _solve(hessian, precondition, residual, free, forcing, None)
+    for _ in range(_CROSSING_ROUNDS):
+        crossing = free & (np.einsum("kd,kd->k", U + x, unit) <= _CROSSING * lengths)
+        if not crossing.any():
+            break
+        free &= ~crossing
+        change = np.zeros_like(x)
+        change[crossing] = -U[crossing] - x[crossing]
+        x[crossing] = -U[crossing]
+        residual -= hessian(change)
+        more, residual, _, count = _solve(hessian, precondition, residual, free, forcing, target)
+        x += more
+        products += count + 1
+    return Step(x, ~free, products)
+
+
+def _solve(
+    hessian: Callable[[FloatArray], FloatArray],
+    precondition: Callable[[FloatArray], FloatArray],
+    residual: FloatArray,
+    free: BoolArray,
+    forcing: float,
+    target: float | None,
+) -> tuple[FloatArray, FloatArray, float, int]:
+    """Conjugate gradients on the free blocks until the residual in the metric of the preconditioner is ``target``.
+
+    Returns the solution, the full residual, the target (``forcing`` times the first residual where none was given) and
+    the number of products.
+    """
+    mask = free[:, None]
+    x, residual = np.zeros_like(residual), residual.copy()
+    inner = residual * mask
+    z = precondition(inner) * mask
+    p, size = z.copy(), float(np.sum(inner * z))
+    goal = forcing * math.sqrt(max(size, 0.0)) if target is None else target
+    for count in range(MAX_PRODUCTS):
+        if size <= goal * goal:
+            return x, residual, goal, count
+        image = hessian(p)
+        curvature = float(np.sum(p * image))
+        if curvature <= 0.0:
+            return x, residual, goal, count + 1
+        length = size / curvature
+        x += length * p
+        residual -= length * image
+        inner = residual * mask
+        z = precondition(inner) * mask
+        previous, size = size, float(np.sum(inner * z))
+        p = z + (size / previous) * p
+    return x, residual, goal, MAX_PRODUCTS

@@ -1,0 +1,147 @@
+r"""Matrix products with the columns ``A = [D_1 X, ..., D_k X]`` of gated blocks, for many samples and little memory.
+
+With masks ``M (k, n)`` both directions are plain matrix products that stream over the masks,
+
+.. math:: A u = \mathrm{rowsum}\big(X \circ M^T U\big),\qquad A^T r = M\,\mathrm{diag}(r) X,
+
+so that nothing of size n k is ever formed: the masks stay bits and are expanded slab by slab inside the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.losses import Loss
+
+FloatArray = npt.NDArray[np.float64]
+SingleArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.intp]
+ByteArray = npt.NDArray[np.uint8]
+
+# Entries of a slab of expanded masks: it stays in the cache between its two products.
+_SLAB = 1 << 18
+_LEAST_ROWS = 256
+
+
+def row_norms(blocks: FloatArray) -> FloatArray:
+    """Lengths of the rows ``(k, d)``."""
+    return np.sqrt(np.einsum("kd,kd->k", blocks, blocks))
+
+
+def _exponent(values: npt.NDArray[np.floating]) -> int:
+    """Power of two that brings the largest entry to order one."""
+    largest = float(np.max(np.abs(values), initial=0.0))
+    return int(np.frexp(largest)[1]) if largest > 0 else 0
+
+
+class Rows:
+    """Samples, targets and packed masks of all patterns; ``X`` is divided by ``2**exponent``.
+
+    ``check`` is called once a product and may raise to end the work.
+    """
+
+    def __init__(
+        self,
+        X: FloatArray,
+        y: FloatArray,
+        weight: FloatArray,
+        loss: Loss,
+        packed: ByteArray,
+        exponent: int,
+        check: Callable[[], None],
+    ) -> None:
+        self.X, self.y, self.weight, self.loss = X, y, weight, loss
+        self.packed, self.exponent, self.check = packed, exponent, check
+        # Columns of order one keep their own relative accuracy in single precision; the powers of two go to the blocks.
+        largest = np.maximum(np.max(X, axis=0), -np.min(X, axis=0))
+        self._powers = np.where(largest > 0, np.frexp(largest)[1], exponent)
+        self._columns = self._powers - exponent
+        self._single = np.empty(X.shape, dtype=np.float32)
+        for start in range(0, len(X), _SLAB):
+            piece = slice(start, start + _SLAB)
+            self._single[piece] = np.ldexp(X[piece], -self._powers)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def value(self, fit: FloatArray) -> float:
+        return self.loss.value(fit, self.y, self.weight)
+
+    def gradient(self, fit: FloatArray) -> FloatArray:
+        return self.loss.gradient(fit, self.y, self.weight)
+
+    def curvature(self, fit: FloatArray, floor: float) -> FloatArray:
+        """Curvature of the loss, at least ``floor`` times its upper bound."""
+        curvature = self.loss.hessian(fit, self.y, self.weight)
+        return np.maximum(curvature, floor * self.loss.curvature * self.weight)
+
+    @property
+    def single(self) -> SingleArray:
+        """Data divided by ``2**exponent``, a new array ``(n, d)``."""
+        return np.ldexp(self._single, self._columns)
+
+    def sample(self, index: IntArray) -> Rows:
+        """Rows of some samples."""
+        packed = np.empty((len(self.packed), (len(index) + 7) // 8), dtype=np.uint8)
+        byte, bit = index >> 3, (index & 7).astype(np.uint8)
+        step = max(1, _SLAB // len(index))
+        for start in range(0, len(packed), step):
+            bits = (self.packed[start : start + step, byte] >> bit) & 1
+            packed[start : start + step] = np.packbits(bits, axis=1, bitorder="little")
+        return Rows(self.X[index], self.y[index], self.weight[index], self.loss, packed, self.exponent, self.check)
+
+    def bits(self, ids: IntArray | None) -> ByteArray:
+        """Packed masks of some patterns, or of all."""
+        return self.packed if ids is None else self.packed[ids]
+
+    def forward(self, bits: ByteArray, U: FloatArray, *, exact: bool = False) -> FloatArray:
+        """``A u`` for blocks ``U (k, d)``, in single precision unless ``exact``; ``(n,)``."""
+        self.check()
+        out = np.zeros(len(self))
+        if len(U) == 0:
+            return out
+        shift = _exponent(U)
+        V = np.ldexp(U, self._columns - shift).astype(np.float64 if exact else np.float32)
+        for rows, masks in self._slabs(bits, exact):
+            out[rows] = np.einsum("sd,sd->s", masks.T @ V, self._data(rows, exact))
+        return np.ldexp(out, shift)
+
+    def backward(self, bits: ByteArray, r: FloatArray, *, exact: bool = False) -> FloatArray:
+        """``A^T r`` as rows ``(k, d)``; single precision is summed up in double from slab to slab."""
+        self.check()
+        shift = _exponent(r)
+        weights = np.ldexp(r, -shift).astype(np.float64 if exact else np.float32)
+        out = np.zeros((len(bits), self.X.shape[1]))
+        for rows, masks in self._slabs(bits, exact):
+            out += masks @ (self._data(rows, exact) * weights[rows, None])
+        return np.ldexp(out, self._columns + shift)
+
+    def curved(self, bits: ByteArray, U: FloatArray, h: SingleArray) -> FloatArray:
+        """``A^T diag(h) A u`` in single precision, each slab expanded once."""
+        self.check()
+        shift = _exponent(U)
+        V = np.ldexp(U, self._columns - shift).astype(np.float32)
+        out = np.zeros(U.shape)
+        for rows, masks in self._slabs(bits, False):
+            x = self._single[rows]
+            z = np.einsum("sd,sd->s", masks.T @ V, x)
+            z *= h[rows]
+            out += masks @ (x * z[:, None])
+        return np.ldexp(out, self._columns + shift)
+
+    def _data(self, rows: slice, exact: bool) -> FloatArray | SingleArray:
+        return np.ldexp(self.X[rows], -self._powers) if exact else self._single[rows]
+
+    def _slabs(self, bits: ByteArray, exact: bool) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+        """Slabs of samples, eight to a byte, with their masks as floats ``(k, s)``."""
+        n = len(self)
+        step = max(_LEAST_ROWS, _SLAB // max(1, len(bits)) // 8 * 8)
+        for start in range(0, n, step):
+            stop = min(n, start + step)
+            piece = bits[:, start // 8 : (stop + 7) // 8]
+            masks = np.unpackbits(piece, axis=1, count=stop - start, bitorder="little")
+            yield slice(start, stop), masks.astype(np.float64 if exact else np.float32)

@@ -1,0 +1,168 @@
+"""Rounds of search, masses and joint Newton steps: column generation without programs on cells."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.patterns.search import search
+from cvxnn.problem import Problem
+from cvxnn.solvers.cell_program import refinements
+from cvxnn.solvers.column_state import ColumnOptions, ColumnState
+from cvxnn.solvers.joint_moves import JointMoves
+from cvxnn.solvers.mass_program import solve_masses
+from cvxnn.solvers.neuron_search import NeuronSearch
+from cvxnn.solvers.neurons import Neurons
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["ColumnRounds"]
+
+_STARTS = 800
+_LARGEST_SEARCH = 6e10
+"""Multiplications of a search that the number of its starts is cut down to, by no more than a factor of eight."""
+
+_CONFIRMING = 4
+"""Independent searches with twice the starts that must all find nothing before none is reported."""
+
+_THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
+"""Up to this n d^2 the search with exact concave steps has a say, too."""
+
+_SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
+    ((1e-2, 1), (3e-3, 1), (1e-3, 1), (3e-4, 1), (1e-4, 1)),
+    ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
+    ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
+)
+_FINISH = ((1e-5, 6), (1e-6, 6), (1e-7, 8), (1e-8, 8))
+_LEVEL_GAINS = (1e-5, 1e-7)
+"""Relative gains of a round below which the next schedule takes over."""
+
+_MOST_EFFORT = 8
+_FEWEST_NEW, _NEW_SHARE = 20, 1.0
+_NEW_MASS = 1e-2
+_FINISH_SHARE = 0.15
+
+
+class ColumnRounds:
+    """Improves a point by rounds of column generation in which all neurons move.
+
+    A round finds neurons that violate the dual (:class:`NeuronSearch`), gives the best of them a small mass, solves for
+    all masses, moves all neurons jointly (:class:`JointMoves`), and merges those that no sample separates. Where little
+    is gained, more starts and a finer smoothing follow.
+
+    Parameters
+    ----------
+    problem : Problem
+        Reduced problem.
+    options : ColumnOptions
+    """
+
+    def __init__(self, problem: Problem, options: ColumnOptions) -> None:
+        self.problem, self.options = problem, options
+        self.search = NeuronSearch(problem)
+        self.moves = JointMoves(problem, self.search.products)
+        left = options.deadline - time.perf_counter()
+        self.last_round = options.deadline if math.isinf(left) else options.deadline - _FINISH_SHARE * max(left, 0.0)
+        n, d = problem.X.shape
+        # The ascent takes 40 steps of two products for either sign; the refinement about as much again.
+        self.most_starts = int(np.clip(_LARGEST_SEARCH / (320.0 * n * d), _STARTS // 8, _STARTS))
+        self.starts = self.most_starts
+
+    def run(self, state: ColumnState, report: Callable[[ColumnState], None]) -> None:
+        """Improve ``state`` until no violating neuron is found, a limit is met, or progress ends."""
+        effort, level = 1, 0
+        while state.outcome == "running":
+            if state.stop_at_limits(self.options):
+                break
+            if time.perf_counter() >= self.last_round:
+                state.outcome = "time_limit"
+                break
+            before = state.objective
+            found = self._find(state, effort)
+            state.iteration += 1
+            if found is not None:
+                self._round(state, found, _SCHEDULES[level])
+                gain = (before - state.objective) / max(abs(before), 1e-300)
+                while level < len(_LEVEL_GAINS) and gain < _LEVEL_GAINS[level]:
+                    level += 1
+                effort = 1 if gain > max(0.1 * self.options.tol, 1e-12) else 2 * effort
+                if effort > _MOST_EFFORT:
+                    state.outcome = "stalled"
+            report(state)
+        self._finish(state)
+
+    def _find(self, state: ColumnState, effort: int) -> Neurons | None:
+        """Violating neurons; None, and the outcome set, where the searches find none or the time is over."""
+        nu = self.problem.dual_vector(state.neurons.fit(self.problem.X))
+        threshold = 1.0 + 0.3 * self.options.tol
+        for k, starts in enumerate([self.starts * effort] + [2 * self.most_starts] * _CONFIRMING):
+            found, values = self.search.find(
+                nu,
+                state.neurons,
+                n_starts=starts,
+                threshold=threshold,
+                random_state=np.random.default_rng([self.options.seed, state.iteration, k]),
+                deadline=self.last_round,
+            )
+            if len(found) == 0 and k == _CONFIRMING:
+                found, values = self._thorough(nu, state, threshold)
+            # A search that the deadline cut short has shown nothing.
+            if len(found) == 0 and time.perf_counter() >= self.last_round:
+                state.outcome = "time_limit"
+                return None
+            if len(found):
+                state.violation = float(values[0]) - 1.0
+                return self._most_useful(found, len(state.neurons))
+        state.violation = 0.0
+        state.outcome = "search"
+        return None
+
+    def _most_useful(self, found: Neurons, width: int) -> Neurons:
+        """The best of the neurons found; where most are left over, the next search takes fewer starts."""
+        most = max(_FEWEST_NEW, int(_NEW_SHARE * width))
+        if len(found) > most:
+            self.starts = max(self.starts // 2, self.most_starts // 4)
+        elif 4 * len(found) < most:
+            self.starts = min(2 * self.starts, self.most_starts)
+        return found.take(np.arange(min(len(found), most)))
+
+    def _thorough(self, nu: FloatArray, state: ColumnState, threshold: float) -> tuple[Neurons, FloatArray]:
+        """Search with exact concave steps where it is cheap."""
+        n, d = self.problem.X.shape
+        beta = self.problem.beta
+        left = self.last_round - time.perf_counter()
+        if n * d * d > _THOROUGH_WORK or left <= 0.0:
+            return Neurons.empty(d), np.zeros(0)
+        result = search(
+            self.problem.X,
+            nu,
+            starts=state.neurons.vectors if len(state.neurons) else None,
+            n_starts=_THOROUGH_STARTS,
+            threshold=threshold * beta,
+            random_state=self.options.seed + 7919 * state.iteration,
+            time_limit=None if math.isinf(left) else left,
+        )
+        return Neurons(result.directions, result.signs.astype(np.float64)), result.values / beta
+
+    def _round(self, state: ColumnState, found: Neurons, schedule: Sequence[tuple[float, int]]) -> None:
+        """Give the new neurons a small mass, then optimise all masses and vectors; keep what is better."""
+        mass = _NEW_MASS * float(state.neurons.masses.mean()) if len(state.neurons) else 1.0
+        joined = state.neurons.joined(Neurons(mass * found.vectors, found.signs))
+        massed = solve_masses(self.problem, joined, tol=1e-8)
+        state.offer(self.problem, [massed])
+        moved = self.moves.cleaned(self.moves.minimize(massed, schedule, deadline=self.options.deadline))
+        state.offer(self.problem, [moved, solve_masses(self.problem, moved, tol=1e-10)])
+
+    def _finish(self, state: ColumnState) -> None:
+        """Settle all neurons on their kinks, and polish where that is affordable."""
+        deadline = self.options.deadline
+        if len(state.neurons) == 0 or time.perf_counter() >= deadline:
+            return
+        moved = self.moves.minimize(state.neurons, _FINISH, deadline=deadline)
+        state.offer(self.problem, [moved])
+        if time.perf_counter() < deadline:
+            state.offer(self.problem, refinements(self.problem, state.neurons, deadline=deadline))

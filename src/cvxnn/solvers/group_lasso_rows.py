@@ -1,0 +1,298 @@
+r"""Group lasso over activation patterns for many samples: time linear in n, masks kept as bits.
+
+.. math:: \min_u\ \ell\Big(\sum_i D_i X u_i\Big) + \beta \sum_i \|u_i\|
+
+A subsample of the rows gives the first blocks, along a path of penalties. All rows then take Newton steps on the blocks
+that are nonzero (:mod:`cvxnn.solvers._row_descent`); between two of them all patterns are priced and those with
+:math:`\|X^T D_i \nu\| > \beta` enter. Products are in single precision until the duality gap is small; the blocks and
+the bound that end the solve are evaluated in double precision.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.patterns._bits import first_occurrences
+from cvxnn.problem import Problem
+from cvxnn.progress import Recorder
+from cvxnn.solution import Status
+from cvxnn.solvers._row_descent import Level, Point, Price
+from cvxnn.solvers._row_products import FloatArray, IntArray, Rows, row_norms
+from cvxnn.solvers.group_lasso import GroupLassoResult
+
+__all__ = ["solve_group_lasso_rows"]
+
+# Rows of the smallest subsample, and the part of the rows that a subsample takes.
+_LEAST_SAMPLE = 2500
+_SAMPLE_PART = 8
+# Relative gap at which a subsample has said what it knows.
+_SAMPLE_GAP = 0.1
+# Factor between two penalties of the path, and the relative gap at which a penalty is left.
+_PATH_FACTOR = 4.0
+_PATH_GAP = 0.2
+# Relative gap below which products are in double precision.
+_EXACT_GAP = 3e-6
+# Iterations without progress before the solve ends.
+_PATIENCE = 6
+_MAX_ITER = 200
+_EPS = float(np.finfo(np.float64).eps)
+
+
+class _OutOfTime(Exception):
+    """Raised between two products when the deadline has passed."""
+
+
+def solve_group_lasso_rows(
+    problem: Problem,
+    patterns: ActivationPatterns,
+    *,
+    tol: float = 1e-6,
+    time_limit: float | None = None,
+    max_iter: int | None = None,
+    warm_start: FloatArray | None = None,
+    recorder: Recorder | None = None,
+) -> GroupLassoResult:
+    """Solve the group lasso to a relative duality gap, by products with the data only.
+
+    Parameters
+    ----------
+    problem : Problem
+        Data, loss and a positive ``beta``.
+    patterns : ActivationPatterns
+        One block for each pattern; of equal patterns only the first carries weight.
+    tol : float, default 1e-6
+        Relative duality gap.
+    time_limit : float, optional
+        Seconds; checked between products.
+    max_iter : int, optional
+        Newton steps on all rows, 200 by default.
+    warm_start : ndarray (P, d), optional
+        Blocks to start from; the subsample is skipped.
+    recorder : Recorder, optional
+        Keeps the history, one row a step, and calls back.
+
+    Returns
+    -------
+    GroupLassoResult
+
+    Examples
+    --------
+    >>> problem = Problem([[1.0]], [2.0], beta=0.5)
+    >>> result = solve_group_lasso_rows(problem, ActivationPatterns.from_masks([[True]], [[1.0]]))
+    >>> result.vectors.round(6)
+    array([[1.5]])
+    """
+    run = _Run(problem, patterns, tol, time_limit, Recorder(False) if recorder is None else recorder)
+    try:
+        status = run.solve(_MAX_ITER if max_iter is None else max_iter, warm_start)
+    except _OutOfTime:
+        status = Status.TIME_LIMIT
+    except KeyboardInterrupt:
+        status = Status.INTERRUPTED
+    return run.result(status)
+
+
+class _Run:
+    """One solve: the scaled problem, the best primal and dual points, and the record."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        patterns: ActivationPatterns,
+        tol: float,
+        time_limit: float | None,
+        recorder: Recorder,
+    ) -> None:
+        self.deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
+        self.problem, self.tol, self.recorder = problem, tol, recorder
+        self.origin = first_occurrences(patterns.packed)
+        packed = patterns.packed
+        if len(self.origin) < len(packed):
+            packed = packed[self.origin]
+        # A power of two brings X to order one exactly; u and beta change by the inverse.
+        largest = max(float(np.max(problem.X)), -float(np.min(problem.X)))
+        self.exponent = math.frexp(largest)[1] if largest > 0 else 0
+        self.beta = math.ldexp(problem.beta, -self.exponent)
+        self.rows = Rows(
+            problem.X, problem.y, problem.sample_weight, problem.loss, packed, self.exponent, self.check_time
+        )
+        self.best = self.zero(self.rows)
+        self.objective = problem.loss_value(self.best.fit)
+        self.dual = problem.dual_vector(self.best.fit)
+        self.bound = 0.0
+        self.n_iter = 0
+        # Where the descent stands, so that nothing is lost when it is cut short.
+        self.level: Level | None = None
+
+    def zero(self, rows: Rows) -> Point:
+        return Point(np.zeros(0, dtype=np.intp), np.zeros((0, rows.X.shape[1])), np.zeros(len(rows)))
+
+    def check_time(self) -> None:
+        if time.perf_counter() > self.deadline:
+            raise _OutOfTime
+
+    # -- course --------------------------------------------------------------------------------------------------------
+
+    def solve(self, max_iter: int, warm_start: FloatArray | None) -> Status:
+        level = Level(self.rows, self.beta, self.zero(self.rows))
+        level.exact = True
+        price = level.price()
+        self.update_bound(price)
+        self.record(price.top, self.bound)
+        if price.top <= self.beta or self.gap() <= self.tol:
+            return Status.PATTERNS_OPTIMUM
+        level.exact = False
+        path = warm_start is None
+        if warm_start is not None:
+            self.place(level, *self.warm_blocks(warm_start))
+        elif len(self.rows) >= 2 * _LEAST_SAMPLE:
+            self.place(level, *self.sampled(self.rows, self.beta))
+            path = False
+        self.level = level
+        return self.descend(level, max_iter, path)
+
+    def sampled(self, rows: Rows, beta: float) -> tuple[IntArray, FloatArray]:
+        """Blocks of a coarse solution on a subsample, itself started from a smaller one."""
+        n = len(rows)
+        size = max(_LEAST_SAMPLE, n // _SAMPLE_PART)
+        index = np.sort(np.random.default_rng(1).choice(n, size, replace=False))
+        share = float(np.sum(rows.weight[index])) / float(np.sum(rows.weight))
+        few = rows.sample(index)
+        # Noise grows as the root of the number of rows falls: with the plain share the blocks would fit it.
+        penalty = max(share, 1e-3 * size / n) * math.sqrt(n / size) * beta
+        level = Level(few, penalty, self.zero(few))
+        path = size < 2 * _LEAST_SAMPLE
+        if not path:
+            self.place(level, *self.sampled(few, level.beta))
+        self.level = level
+        self.coarse(level, path)
+        return level.point.ids, level.point.U
+
+    def coarse(self, level: Level, path: bool) -> None:
+        """Descend on a subsample until its gap is small or no longer falls."""
+        target, stuck, least = level.beta, 0, math.inf
+        price = level.price()
+        if path:
+            level.beta = max(target, price.top / _PATH_FACTOR)
+        for _ in range(_MAX_ITER):
+            gap = level.gap(price)
+            while level.beta > target and (gap <= _PATH_GAP or stuck >= _PATIENCE):
+                level.beta = max(target, level.beta / _PATH_FACTOR)
+                gap, least, stuck = level.gap(price), math.inf, 0
+            stuck = 0 if gap < 0.9 * least else stuck + 1
+            least = min(gap, least)
+            if level.beta <= target and (gap <= _SAMPLE_GAP or stuck >= _PATIENCE):
+                return
+            level.advance(price, 0.1 * gap)
+            price = level.price()
+
+    def descend(self, level: Level, max_iter: int, path: bool) -> Status:
+        """Newton steps on all rows until the gap is proved, or until neither gap nor objective falls."""
+        target, stuck, least = level.beta, 0, math.inf
+        price = level.price()
+        if path:
+            level.beta = max(target, price.top / _PATH_FACTOR)
+        while True:
+            gap = level.gap(price)
+            while level.beta > target and (gap <= _PATH_GAP or stuck >= _PATIENCE):
+                level.beta = max(target, level.beta / _PATH_FACTOR)
+                gap, least, stuck = level.gap(price), math.inf, 0
+            if level.beta <= target:
+                if gap <= max(_EXACT_GAP, self.tol) and not level.exact:
+                    # Single precision has no more to say: evaluate the blocks, and go on in double.
+                    level.exact = True
+                    level.refit()
+                    price = level.price()
+                    gap = level.gap(price)
+                if level.exact:
+                    self.update(level, price)
+            self.record(price.top, (1.0 - gap) * level.objective() if level.beta <= target else 0.0)
+            if self.gap() <= self.tol:
+                return Status.PATTERNS_OPTIMUM
+            if self.n_iter >= max_iter:
+                return Status.MAX_ITER
+            if stuck >= _PATIENCE:
+                if level.exact:
+                    return Status.STALLED
+                level.exact, stuck = True, 0
+                level.refit()
+                price = level.price()
+            self.n_iter += 1
+            fell = level.advance(price, 0.1 * min(gap, 1.0))
+            price = level.price()
+            stuck = 0 if fell or gap < 0.9 * least else stuck + 1
+            least = min(gap, least)
+
+    def place(self, level: Level, ids: IntArray, U: FloatArray) -> None:
+        """Start a level from blocks, scaled down where that lowers its objective."""
+        fit = level.rows.forward(level.rows.bits(ids), U)
+        cost = level.beta * float(np.sum(row_norms(U)))
+        values = [(level.rows.value(t * fit) + t * cost, t) for t in 0.5 ** np.arange(6)]
+        best = min(values)[1]
+        level.point = Point(ids, best * U, best * fit)
+
+    def warm_blocks(self, warm_start: FloatArray) -> tuple[IntArray, FloatArray]:
+        U = np.ldexp(warm_start[self.origin], self.exponent)
+        ids = np.flatnonzero(row_norms(U) > 0)
+        return ids, U[ids]
+
+    # -- bounds and record ---------------------------------------------------------------------------------------------
+
+    def update(self, level: Level, price: Price) -> None:
+        """Keep the point and the bound of an exact evaluation if they are the best so far."""
+        objective = level.objective()
+        if objective < self.objective:
+            self.objective, self.best = objective, level.point
+        self.update_bound(price)
+
+    def update_bound(self, price: Price) -> None:
+        # The certificate adds rounding to the norms; twice that here, so that it will agree.
+        nu = self.problem.loss.project_dual(price.nu, self.problem.y, self.problem.sample_weight)
+        magnitude = np.zeros(self.rows.X.shape[1])
+        for start in range(0, len(nu), 1 << 13):
+            magnitude += np.abs(nu[start : start + (1 << 13)]) @ np.abs(self.rows.X[start : start + (1 << 13)])
+        slack = 4.0 * (len(nu) + 8) * _EPS * float(np.linalg.norm(magnitude))
+        tau = math.ldexp(price.top, self.exponent) + slack
+        bound, _ = scaled_dual_bound(self.problem, nu, tau)
+        if bound > self.bound:
+            self.bound, self.dual = bound, nu
+
+    def gap(self) -> float:
+        return (self.objective - self.bound) / max(abs(self.objective), float(np.finfo(np.float64).tiny))
+
+    def record(self, largest: float, estimate: float) -> None:
+        """Write a row of the history; ``largest`` is the largest norm over all blocks."""
+        objective, width = self.objective, len(self.best.ids)
+        if self.level is not None and self.level.rows is self.rows:
+            current = self.rows.value(self.level.point.fit) + self.beta * float(np.sum(row_norms(self.level.point.U)))
+            if current < objective:
+                objective, width = current, len(self.level.point.ids)
+        self.recorder.record(
+            "start" if self.n_iter == 0 else "blocks",
+            self.n_iter,
+            objective=objective,
+            lower_bound=self.bound,
+            estimate=max(self.bound, estimate),
+            width=width,
+            violation=max(0.0, largest / self.beta - 1.0),
+        )
+
+    def result(self, status: Status) -> GroupLassoResult:
+        if status is not Status.PATTERNS_OPTIMUM and self.level is not None:
+            self.salvage(self.level)
+        index = self.origin[self.best.ids]
+        vectors = np.ldexp(self.best.U, -self.exponent)
+        return GroupLassoResult(index, vectors, self.dual, status, self.recorder.history(), self.n_iter)
+
+    def salvage(self, level: Level) -> None:
+        """Evaluate the blocks of a descent that was cut short, on all rows and in double precision."""
+        self.deadline = math.inf
+        rest = Level(self.rows, self.beta, level.point)
+        rest.exact = True
+        rest.refit()
+        self.update(rest, rest.price())

@@ -1,0 +1,314 @@
+r"""Primal-dual Newton steps on all neurons jointly, with the kinks smoothed: from a good point to a local optimum."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.problem import Problem
+from cvxnn.solvers._pair_products import PairProducts
+from cvxnn.solvers.neurons import Neurons
+
+FloatArray = npt.NDArray[np.float64]
+SingleArray = npt.NDArray[np.float32]
+
+__all__ = ["KinkNewton"]
+
+_CG_TOL, _CG_MOST = 0.05, 40
+_CG_FINE_MOST = 80
+_FINE_SMOOTHING = 5e-6
+"""Smoothing below which single precision no longer tells the stiff directions from the others."""
+
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-6, 1e6
+_STIFFEST = 1e25
+_BLOCK_ENTRIES = 1 << 17
+_MOST_ENTRIES = 1 << 23
+_MOST_BLOCK_ENTRIES = 3 << 23
+_MOST_FLOPS = 3e10
+
+
+class KinkNewton:
+    r"""Lowers :math:`\mathrm{loss}(\sum_i s_i (t_i + R_i)/2) + \beta \sum_i \|z_i\|`, :math:`t_i = X z_i`.
+
+    Here :math:`R_{ji} = \sqrt{t_{ji}^2 + E_{ji}^2}` with :math:`E_{ji} = \epsilon \|x_j\| \|z_i\|`. The slope
+    :math:`w = t/R` of a kink is a variable of its own, with the equation :math:`w R = t` instead of :math:`w = t/R`:
+    a convex kink then has the curvature :math:`(1 - w t/R)/(2R)`, which lies between that of the smoothed kink and that
+    of a majorising parabola, and Newton's method converges from afar and fast at the end, however small the smoothing.
+    Concave kinks are linearised. Conjugate gradients solve the systems, preconditioned with the block of each neuron.
+
+    Parameters
+    ----------
+    problem : Problem
+        Reduced problem.
+    products : PairProducts, optional
+        Those of X in single precision; formed otherwise.
+
+    References
+    ----------
+    Chan, Golub and Mulet (1999), "A nonlinear primal-dual method for total variation-based image restoration".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> problem = Problem([[1.0], [-1.0]], [2.0, 0.0], beta=0.1)
+    >>> newton = KinkNewton(problem)
+    >>> round(newton.minimize(Neurons(np.array([[1.0]]), np.ones(1)), [(1e-4, 8)]).objective(problem), 6)
+    0.195
+    """
+
+    def __init__(self, problem: Problem, products: PairProducts | None = None) -> None:
+        self.problem = problem
+        self.single: SingleArray = problem.X.astype(np.float32)
+        self.row_norms = np.linalg.norm(problem.X, axis=1)
+        self.products = products or PairProducts(self.single)
+
+    @staticmethod
+    def affords(problem: Problem, width: int) -> bool:
+        """Whether the steps for so many neurons fit in memory and in the time of a few matrix products."""
+        n, d = problem.X.shape
+        return n * width <= _MOST_ENTRIES and width * d * d <= _MOST_BLOCK_ENTRIES and n * d * d * width <= _MOST_FLOPS
+
+    def minimize(
+        self, neurons: Neurons, schedule: Sequence[tuple[float, int]], *, tol: float = 1e-9, deadline: float = math.inf
+    ) -> Neurons:
+        """Take steps; return the best neurons met by the true objective, the start among them.
+
+        Parameters
+        ----------
+        neurons : Neurons
+        schedule : sequence of (float, int)
+            Smoothings, decreasing, and the most steps at each.
+        tol : float
+            A smoothing is left when a step promises less than this share of the objective.
+        deadline : float
+            Time of ``time.perf_counter``.
+        """
+        best = neurons.take(neurons.masses > 0)
+        if len(best) == 0:
+            return best
+        best_value = best.objective(self.problem)
+        run = _Run(self, best)
+        for eps, steps in schedule:
+            run.begin(eps)
+            for _ in range(steps):
+                if time.perf_counter() >= deadline:
+                    return best
+                promised = run.step(deadline)
+                value = run.true_value()
+                if value < best_value:
+                    best, best_value = run.neurons(), value
+                if promised <= tol * abs(best_value) or run.damping > _MOST_DAMPING:
+                    break
+        return best
+
+
+@dataclass(eq=False)
+class _System:
+    """Newton system at one iterate; ``slopes`` and ``convex`` are ``(n, k)`` in the precision of the solve."""
+
+    value: float
+    gradient: FloatArray
+    slopes: npt.NDArray
+    convex: npt.NDArray
+    curvature: npt.NDArray
+    pull: npt.NDArray
+    directions: npt.NDArray
+    blocks: npt.NDArray
+
+
+class _Run:
+    """Iterate of :class:`KinkNewton`: vectors, their pre-activations and the slopes of the kinks."""
+
+    def __init__(self, owner: KinkNewton, neurons: Neurons) -> None:
+        self.owner, self.problem = owner, owner.problem
+        self.vectors, self.signs = neurons.vectors.copy(), neurons.signs
+        self.z = self.problem.X @ self.vectors.T
+        self.slopes: SingleArray = np.zeros(self.z.shape, dtype=np.float32)
+        self.damping = _FIRST_DAMPING
+        self.sizes = np.zeros(len(neurons))
+        self.fine = False
+
+    def begin(self, eps: float) -> None:
+        """Set the smoothing."""
+        self.sizes = eps * np.maximum(np.linalg.norm(self.vectors, axis=1), 1e-150)
+        self.fine = eps < _FINE_SMOOTHING
+
+    def neurons(self) -> Neurons:
+        """Neurons of the iterate."""
+        keep = np.any(self.vectors != 0.0, axis=1)
+        return Neurons(self.vectors[keep].copy(), self.signs[keep])
+
+    def true_value(self) -> float:
+        """Objective with the kinks as they are."""
+        fit = np.empty(len(self.z))
+        for rows in self._row_blocks():
+            fit[rows] = np.maximum(self.z[rows], 0.0) @ self.signs
+        return self.problem.loss_value(fit) + self._penalty(self.vectors)
+
+    def step(self, deadline: float) -> float:
+        """Take one step; return the decrease that its model promised."""
+        system = self._system()
+        move = self._solve(system, deadline)
+        promised = -float(np.vdot(system.gradient, move))
+        change = self.problem.X @ move.T
+        length = self._line_search(system.value, move, change, -promised)
+        if length == 0.0:
+            self.damping = max(10.0 * self.damping, 1e-3)
+            self.slopes[:] = 0.0
+            return math.inf
+        self._update_slopes(change, length)
+        self.vectors = self.vectors + length * move
+        self.z += length * change
+        if length >= 1.0:
+            self.damping = max(0.5 * self.damping, _LEAST_DAMPING)
+        elif length < 0.5:
+            self.damping *= 3.0
+        return promised
+
+    def _penalty(self, vectors: FloatArray) -> float:
+        return self.problem.beta * float(np.linalg.norm(vectors, axis=1).sum())
+
+    def _row_blocks(self) -> list[slice]:
+        n, k = self.z.shape
+        rows = max(32, _BLOCK_ENTRIES // k)
+        return [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
+
+    def _root(self, rows: slice, z: FloatArray) -> FloatArray:
+        smooth = self.owner.row_norms[rows, None] * self.sizes
+        smooth *= smooth
+        smooth += z * z
+        smooth += 1e-300
+        return np.sqrt(smooth, out=smooth)
+
+    def _smoothed_value(self, move: FloatArray, change: FloatArray | None, length: float) -> tuple[float, FloatArray]:
+        fit = np.empty(len(self.z))
+        for rows in self._row_blocks():
+            z = self.z[rows] if change is None else self.z[rows] + length * change[rows]
+            root = self._root(rows, z)
+            root += z
+            fit[rows] = 0.5 * (root @ self.signs)
+        vectors = self.vectors if change is None else self.vectors + length * move
+        return self.problem.loss_value(fit) + self._penalty(vectors), fit
+
+    def _system(self) -> _System:
+        kind = np.float64 if self.fine else np.float32
+        value, fit = self._smoothed_value(self.vectors, None, 0.0)
+        nu = self.problem.dual_vector(fit)
+        norms = np.maximum(np.linalg.norm(self.vectors, axis=1), 1e-150)
+        gradient = (self.problem.beta / norms)[:, None] * self.vectors
+        slopes, convex = np.empty(self.z.shape, dtype=kind), np.empty(self.z.shape, dtype=kind)
+        for rows in self._row_blocks():
+            root = self._root(rows, self.z[rows])
+            ratio = self.z[rows] / root
+            bend = np.maximum(-nu[rows, None] * self.signs, 0.0)
+            bend *= 1.0 - self.slopes[rows] * ratio
+            bend /= 2.0 * root
+            # Zero rows have no kink, and beyond the largest stiffness single precision would overflow.
+            bend[self.owner.row_norms[rows] == 0.0] = 0.0
+            convex[rows] = np.minimum(bend, _STIFFEST)
+            ratio += 1.0
+            ratio *= 0.5 * self.signs
+            slopes[rows] = ratio
+            ratio *= nu[rows, None]
+            gradient -= ratio.T @ self.problem.X[rows]
+        curvature = self.problem.loss_hessian(fit).astype(kind)
+        pull = (self.problem.beta / norms).astype(kind)
+        directions = (self.vectors / norms[:, None]).astype(kind)
+        blocks = self._inverse_blocks(slopes, convex, curvature, pull, directions)
+        return _System(value, gradient, slopes, convex, curvature, pull, directions, blocks)
+
+    def _inverse_blocks(
+        self,
+        slopes: npt.NDArray,
+        convex: npt.NDArray,
+        curvature: npt.NDArray,
+        pull: npt.NDArray,
+        directions: npt.NDArray,
+    ) -> npt.NDArray:
+        """Inverse of the diagonal block of each neuron, ``(k, d, d)``."""
+        weight = slopes * slopes
+        weight *= curvature[:, None]
+        weight += convex
+        d = directions.shape[1]
+        if self.fine:
+            X = self.problem.X
+            blocks = np.stack([(X.T * column) @ X for column in weight.T])
+        else:
+            blocks = self.owner.products.sums(weight.T)
+        blocks -= pull[:, None, None] * directions[:, :, None] * directions[:, None, :]
+        diagonal = np.arange(d)
+        trace = np.maximum(blocks[:, diagonal, diagonal].sum(axis=1) + d * pull, 0.0)
+        rounding = 1e-14 if self.fine else 1e-7
+        shift = (1.0 + self.damping) * pull + rounding * trace
+        blocks[:, diagonal, diagonal] += np.maximum(shift, 1e-15)[:, None].astype(blocks.dtype)
+        return np.linalg.inv(blocks)
+
+    def _apply(self, system: _System, X: npt.NDArray, p: npt.NDArray) -> npt.NDArray:
+        radial = np.einsum("ij,ij->i", system.directions, p)
+        out = (system.pull * p.dtype.type(1.0 + self.damping))[:, None] * p
+        out -= (system.pull * radial)[:, None] * system.directions
+        for rows in self._row_blocks():
+            change = X[rows] @ p.T
+            slopes = system.slopes[rows]
+            coupled = system.curvature[rows] * np.einsum("ij,ij->i", slopes, change)
+            change *= system.convex[rows]
+            change += slopes * coupled[:, None]
+            out += change.T @ X[rows]
+        return out
+
+    def _solve(self, system: _System, deadline: float) -> FloatArray:
+        """Inexact Newton direction by preconditioned conjugate gradients."""
+        X = self.problem.X if self.fine else self.owner.single
+        scale = max(float(np.max(np.abs(system.gradient))), 1e-300)
+        residual = (-system.gradient / scale).astype(X.dtype)
+        move, p, last, first = np.zeros_like(residual), np.zeros_like(residual), 1.0, 0.0
+        for k in range(_CG_FINE_MOST if self.fine else _CG_MOST):
+            z = np.matmul(system.blocks, residual[:, :, None])[:, :, 0]
+            now = float(np.vdot(residual, z))
+            first = now if k == 0 else first
+            if not now > _CG_TOL**2 * first or time.perf_counter() >= deadline:
+                break
+            p = z + X.dtype.type(now / last if k else 0.0) * p
+            product = self._apply(system, X, p)
+            bend = float(np.vdot(p, product))
+            if not (math.isfinite(bend) and bend > 0.0):
+                break
+            share = X.dtype.type(now / bend)
+            move += share * p
+            residual -= share * product
+            last = now
+        move = move.astype(np.float64) * scale
+        return move if np.any(move) and np.all(np.isfinite(move)) else -system.gradient / (1.0 + self.damping)
+
+    def _line_search(self, value: float, move: FloatArray, change: FloatArray, slope: float) -> float:
+        """Double the step while the smoothed objective falls, or halve it until it does; 0 where it never does."""
+        length, best, found = 1.0, value, 0.0
+        for _ in range(10):
+            trial, _ = self._smoothed_value(move, change, length)
+            if found > 0.0 and trial >= best:
+                break
+            if trial < value + 1e-4 * length * slope:
+                best, found = trial, length
+                if length < 1.0 or length >= 8.0:
+                    break
+                length *= 2.0
+            else:
+                length *= 0.5
+        return found
+
+    def _update_slopes(self, change: FloatArray, length: float) -> None:
+        """Linearisation of ``w R = t`` along the step, kept within [-1, 1]."""
+        for rows in self._row_blocks():
+            root = self._root(rows, self.z[rows])
+            ratio = self.z[rows] / root
+            bend = 1.0 - self.slopes[rows] * ratio
+            bend /= root
+            bend *= length * change[rows]
+            bend += ratio
+            np.clip(bend, -1.0, 1.0, out=bend)
+            self.slopes[rows] = bend

@@ -1,0 +1,281 @@
+r"""Search for neurons worth adding: batched ascent, then Newton steps that settle each direction on its kinks."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.problem import Problem
+from cvxnn.solvers._pair_products import PairProducts
+from cvxnn.solvers.neurons import Neurons
+
+FloatArray = npt.NDArray[np.float64]
+SingleArray = npt.NDArray[np.float32]
+
+__all__ = ["NeuronSearch"]
+
+_CLIMB_STEPS = 40
+_SMOOTHINGS = (3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 3e-3, 1e-3, 1e-3, 1e-4)
+_REFINED_SHARE = 8
+_FEWEST_REFINED = 32
+_SIMILARITY, _FAR = 0.998, 1.2
+_BATCH_ENTRIES = 1 << 17
+_REFINE_ENTRIES = 1 << 20
+_DENSE_FEATURES = 160
+"""Up to so many features the Newton systems are formed; beyond, conjugate gradients apply them through the rows."""
+
+_CG_STEPS = 20
+_KINDS, _MOST_NEARBY = 6, 400
+_SAME = 0.9995
+
+
+class NeuronSearch:
+    r"""Finds unit directions u and signs s with a large :math:`s\,\nu^\top (X u)_+`.
+
+    Projected ascent with shrinking steps leads from many starts to the neighbourhood of maxima. These lie on kinks
+    ``x_j^T u = 0`` with ``s nu_j < 0``, where ascent stalls; Newton's method refines the best points therefore, on
+
+    .. math:: \min_u\ \tfrac12 \|u\|^2 - \sum_j s \nu_j (x_j^\top u)_+,
+
+    with convex kinks smoothed less and less, their slopes as variables of their own (a primal-dual method), and the
+    concave ones linearised. The minimiser has the direction of a maximum, and its norm is the value. Finding nothing
+    proves nothing.
+
+    Parameters
+    ----------
+    problem : Problem
+        Supplies X and beta.
+    products : PairProducts, optional
+        Those of X in single precision; formed when needed otherwise.
+
+    References
+    ----------
+    Chan, Golub and Mulet (1999), "A nonlinear primal-dual method for total variation-based image restoration".
+
+    Examples
+    --------
+    >>> problem = Problem([[1.0, 0.0], [0.0, 1.0]], [3.0, 4.0], beta=1.0)
+    >>> search = NeuronSearch(problem)
+    >>> found, values = search.find(problem.y, Neurons.empty(2), n_starts=16, random_state=0)
+    >>> found.vectors[0].round(3), found.signs[0], values[0].round(3)
+    (array([0.6, 0.8]), np.float64(1.0), np.float64(5.0))
+    """
+
+    def __init__(self, problem: Problem, products: PairProducts | None = None) -> None:
+        self.problem = problem
+        self.single: SingleArray = problem.X.astype(np.float32)
+        self.row_norms: SingleArray = np.linalg.norm(self.single, axis=1)
+        self.products = products or PairProducts(self.single)
+
+    def find(
+        self,
+        nu: FloatArray,
+        neurons: Neurons,
+        *,
+        n_starts: int,
+        threshold: float = 1.0,
+        random_state: int | np.random.Generator = 0,
+        deadline: float = math.inf,
+    ) -> tuple[Neurons, FloatArray]:
+        """Directions of value above ``threshold * beta``, best first, with the values divided by beta.
+
+        Parameters
+        ----------
+        nu : ndarray (n,)
+            Dual vector.
+        neurons : Neurons
+            Current neurons: starts are made of them, too.
+        n_starts : int
+            Number of starts; each is used with both signs.
+        threshold : float, default 1.0
+        random_state : int or Generator, default 0
+        deadline : float
+            Time of ``time.perf_counter`` at which the search stops with what it has.
+
+        Returns
+        -------
+        found : Neurons
+            Unit vectors; of two of one sign whose cosine exceeds 0.998 only the better is returned.
+        values : ndarray (q,)
+        """
+        rng = np.random.default_rng(random_state)
+        dual = nu / self.problem.beta
+        starts = self._starts(neurons, n_starts, rng).astype(np.float32)
+        points = np.vstack([starts, starts])
+        signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(starts))
+        self._climb(points, signs, dual.astype(np.float32), deadline)
+        order = self._ranked(points, signs, dual, 0.3)
+        # What climbed to a current neuron is a maximum already, and would crowd out the others.
+        order = order[~_near(points[order], signs[order], neurons)]
+        order = order[: max(_FEWEST_REFINED, len(points) // _REFINED_SHARE)]
+        points, signs = points[order], signs[order]
+        # Far from an optimum the ascent alone finds more neurons than are needed.
+        plenty = threshold >= 1.0 and len(self._ranked(points, signs, dual, _FAR)) >= max(
+            _FEWEST_REFINED, len(neurons) // 4
+        )
+        refined = points if plenty else self._refine(points, signs, dual.astype(np.float32), deadline)
+        both, signs = np.vstack([refined, points]), np.concatenate([signs, signs])
+        best = self._ranked(both, signs, dual, threshold)
+        vectors = _unit(both[best].astype(np.float64))
+        found = Neurons(vectors, signs[best].astype(np.float64))
+        values = self._values(vectors, found.signs, dual)
+        keep = values > threshold
+        return found.take(keep), values[keep]
+
+    def _values(self, directions: FloatArray, signs: FloatArray, dual: FloatArray) -> FloatArray:
+        out = np.empty(len(directions))
+        batch = max(16, _BATCH_ENTRIES // self.problem.n_samples)
+        for low in range(0, len(directions), batch):
+            part = slice(low, low + batch)
+            out[part] = signs[part] * (np.maximum(directions[part] @ self.problem.X.T, 0.0) @ dual)
+        return out
+
+    def _ranked(
+        self, points: SingleArray, signs: SingleArray, dual: FloatArray, threshold: float
+    ) -> npt.NDArray[np.intp]:
+        """Index of the points above a value, best first, without those close to a better one of their sign."""
+        directions = _unit(points.astype(np.float64))
+        values = self._values(directions, signs.astype(np.float64), dual)
+        order = np.argsort(-values, kind="stable")
+        return _distinct(points, signs, order[values[order] > threshold])
+
+    def _climb(self, points: SingleArray, signs: SingleArray, dual: SingleArray, deadline: float) -> None:
+        """Projected ascent in place: the gradient direction first, then steps that shrink from 1 to 1e-3."""
+        steps = [1.0, *np.geomspace(1.0, 1e-3, _CLIMB_STEPS - 1)]
+        batch = max(16, _BATCH_ENTRIES // len(self.single))
+        for low in range(0, len(points), batch):
+            if time.perf_counter() >= deadline:
+                return
+            part, side = points[low : low + batch], signs[low : low + batch, None]
+            for k, step in enumerate(steps):
+                active = part @ self.single.T
+                np.multiply(active > 0.0, dual, out=active)
+                gradient = _unit(active @ self.single) * side
+                moved = gradient if k == 0 else _unit(part + np.float32(step) * gradient)
+                part = np.where(np.any(moved, axis=1)[:, None], moved, part)
+            points[low : low + batch] = part
+
+    def _refine(self, points: SingleArray, signs: SingleArray, dual: SingleArray, deadline: float) -> SingleArray:
+        refined = points.copy()
+        n, d = self.single.shape
+        batch = max(4, min(_REFINE_ENTRIES // n, (1 << 23) // (d * d)))
+        for low in range(0, len(points), batch):
+            if time.perf_counter() >= deadline:
+                break
+            part = slice(low, low + batch)
+            refined[part] = self._settle(points[part], signs[part, None] * dual)
+        return refined
+
+    def _settle(self, start: SingleArray, weights: SingleArray) -> SingleArray:
+        """Primal-dual Newton steps on ``1/2 ||u||^2 - sum_j w_j (x_j^T u)_+`` for each row of ``start``."""
+        z = start @ self.single.T
+        size = np.maximum(np.einsum("ij,ij->i", weights, np.maximum(z, 0.0)), np.float32(1e-3))
+        u = size[:, None] * start
+        z *= size[:, None]
+        best, best_value = start.copy(), np.full(len(start), -np.inf, dtype=np.float32)
+        pull = np.maximum(-weights, 0.0)
+        dual_slopes = np.zeros_like(z)
+        for eps in _SMOOTHINGS:
+            smooth = np.float32(eps) * np.linalg.norm(u, axis=1)[:, None] * self.row_norms
+            root = np.sqrt(z * z + smooth * smooth) + np.float32(1e-20)
+            ratio = z / root
+            # A concave kink is linearised on its side, a convex one smoothed.
+            active = np.where(weights < 0.0, 0.5 * (1.0 + ratio), z > 0.0)
+            gradient = u - (weights * active) @ self.single
+            bend = (1.0 - dual_slopes * ratio) / root
+            step = self._newton(0.5 * pull * bend, gradient)
+            change = step @ self.single.T
+            dual_slopes = np.clip(ratio + bend * change, -1.0, 1.0)
+            u = u + step
+            z += change
+            length = np.maximum(np.linalg.norm(u, axis=1), np.float32(1e-30))
+            value = np.einsum("ij,ij->i", weights, np.maximum(z, 0.0)) / length
+            better = value > best_value
+            best[better], best_value[better] = (u / length[:, None])[better], value[better]
+        return best
+
+    def _newton(self, curvature: SingleArray, gradient: SingleArray) -> SingleArray:
+        """Solve ``(I + X^T diag(c_i) X) step_i = -gradient_i``."""
+        d = gradient.shape[1]
+        if d <= _DENSE_FEATURES:
+            system = self.products.sums(curvature)
+            diagonal = np.arange(d)
+            trace = system[:, diagonal, diagonal].sum(axis=1)
+            # Rounding of the sums may cost definiteness where the curvature of the kinks is large.
+            system[:, diagonal, diagonal] += (1.0 + np.float32(1e-7) * trace)[:, None]
+            return -np.linalg.solve(system, gradient[:, :, None])[:, :, 0]
+        scale = 1.0 / (1.0 + curvature @ (self.single * self.single))
+        step, residual = np.zeros_like(gradient), -gradient
+        direction, last = np.zeros_like(gradient), np.ones(len(gradient), dtype=np.float32)
+        for _ in range(_CG_STEPS):
+            z = scale * residual
+            now = np.einsum("ij,ij->i", residual, z)
+            direction = z + (now / np.maximum(last, np.float32(1e-30)))[:, None] * direction
+            product = direction + (curvature * (direction @ self.single.T)) @ self.single
+            bend = np.maximum(np.einsum("ij,ij->i", direction, product), np.float32(1e-30))
+            share = (now / bend)[:, None]
+            step += share * direction
+            residual = residual - share * product
+            last = now
+        return step
+
+    def _starts(self, neurons: Neurons, count: int, rng: np.random.Generator) -> FloatArray:
+        """Unit starts: random vectors, rows and their sums and differences, and relatives of the neurons.
+
+        Relatives are noisy copies, reflections at rows, sums and differences of two, and noisy opposites: each kind
+        finds neurons that the others miss.
+        """
+        X = self.problem.X
+        n, d = X.shape
+        flip = np.where(rng.random((count, 1)) < 0.5, -1.0, 1.0)
+        first, second = X[rng.integers(n, size=count)], X[rng.integers(n, size=count)]
+        out = flip * (first + rng.integers(-1, 2, size=(count, 1)) * second)
+        gauss = rng.standard_normal((count, d))
+        kind = np.arange(count) % (2 * _KINDS)
+        out = np.where((kind == _KINDS - 1 if len(neurons) else kind % 2 == 1)[:, None], gauss, out)
+        if len(neurons):
+            heaviest = np.argsort(-neurons.masses, kind="stable")[:_MOST_NEARBY]
+            known = _unit(neurons.vectors[heaviest])
+            base, other = known[rng.integers(len(known), size=count)], known[rng.integers(len(known), size=count)]
+            spread = 10.0 ** rng.uniform(-2.0, 0.0, size=(count, 1))
+            row = _unit(first)
+            reflected = base - (1.0 + spread) * np.sum(base * row, axis=1, keepdims=True) * row
+            relatives = (
+                base + spread * _unit(gauss),
+                reflected,
+                base + other,
+                base - other,
+                -base + 0.3 * _unit(gauss),
+            )
+            for k, relative in enumerate(relatives):
+                chosen = kind % _KINDS == k
+                out[chosen] = relative[chosen]
+        dead = ~np.any(out != 0.0, axis=1)
+        out[dead] = rng.standard_normal((int(dead.sum()), d))
+        return _unit(out)
+
+
+def _unit(rows: npt.NDArray) -> npt.NDArray:
+    """Rows of unit length; zero rows stay zero."""
+    size = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(size, np.finfo(rows.dtype).tiny)
+
+
+def _near(points: SingleArray, signs: SingleArray, neurons: Neurons) -> npt.NDArray[np.bool_]:
+    """Whether a point has the direction and the sign of one of the neurons."""
+    known = _unit(neurons.vectors.astype(np.float32))
+    return np.any((_unit(points) @ known.T > _SAME) & (signs[:, None] == neurons.signs), axis=1)
+
+
+def _distinct(points: SingleArray, signs: SingleArray, order: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Members of ``order`` that are not close to an earlier one of the same sign."""
+    ranked = _unit(points[order])
+    close = (ranked @ ranked.T > _SIMILARITY) & (signs[order][:, None] == signs[order])
+    free = np.ones(len(order), dtype=bool)
+    for i in range(len(order)):
+        if free[i]:
+            free[i + 1 :] &= ~close[i, i + 1 :]
+    return order[free]
