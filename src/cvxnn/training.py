@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -19,6 +19,8 @@ from cvxnn.programs.output_bias import solve_output_bias
 from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
+from cvxnn.solvers._workers import workers
+from cvxnn.solvers.group_lasso import ROWS
 
 __all__ = ["blas_threads", "solve"]
 
@@ -112,7 +114,7 @@ def solve(
             "beta is 0; solve needs beta > 0, since without weight decay the optimum may not be attained "
             "(a small value such as 1e-6 comes close)."
         )
-    with blas_threads(problem, architecture):
+    with _threads(problem, architecture, listed=not isinstance(patterns, str)):
         if isinstance(architecture, GatedReLU):
             require_no_output_bias(problem, "solve with GatedReLU")
             solution = solve_gated(
@@ -139,13 +141,29 @@ def solve(
     return solution
 
 
+@contextmanager
+def _threads(problem: Problem, architecture: Any, *, listed: bool) -> Iterator[None]:
+    """Threads of the solver itself where it works by slabs of rows, those of the BLAS where it factorises matrices."""
+    gated = isinstance(architecture, GatedReLU)
+    by_slabs = problem.n_samples > ROWS if gated else not listed
+    if by_slabs or _is_small(problem, architecture):
+        count = max((library.num_threads or 1 for library in _blas().lib_controllers), default=1)
+        with _blas().limit(limits=1), workers(count):
+            yield
+    else:
+        yield
+
+
 def blas_threads(problem: Problem, architecture: ReLU | GatedReLU | None = None) -> AbstractContextManager[object]:
     """Context with one thread where the matrices are so small that synchronisation costs more than it gains."""
-    small = problem.X.size < _THREADED_ENTRIES
+    return _blas().limit(limits=1 if _is_small(problem, architecture) else None)
+
+
+def _is_small(problem: Problem, architecture: Any) -> bool:
+    # The matrices that are factorised for a gated problem have the size of the samples.
     if isinstance(architecture, GatedReLU):
-        # The matrices that are factorised have the size of the samples.
-        small = problem.n_samples < _THREADED_SAMPLES
-    return _blas().limit(limits=1 if small else None)
+        return problem.n_samples < _THREADED_SAMPLES
+    return problem.X.size < _THREADED_ENTRIES
 
 
 @functools.cache

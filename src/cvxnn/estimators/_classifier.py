@@ -65,8 +65,8 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         Seconds for the whole fit, shared by its problems; the best networks so far are kept when they run
         out.
     max_width : int, optional
-        Largest number of neurons of the network of each one-vs-rest problem; networks of every width are searched without it. The lower bound
-        holds for every width all the same.
+        Largest number of neurons of the network of each one-vs-rest problem; networks of every width are
+        searched without it. The lower bound holds for every width all the same.
     patterns : "auto", int or ActivationPatterns, default "auto"
         Activation patterns of the convex program, as in :func:`cvxnn.solve`. An ``ActivationPatterns`` must
         belong to the rows of ``X`` as passed to ``fit``, with the column of ones.

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers._row_slabs import row_slabs
+from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -61,11 +62,7 @@ def ascend(
     steps = np.array([1.0, *np.geomspace(1.0, 1e-3, _STEPS - 1)], dtype=np.float32)
     low = 0
     for high in (*_HALVINGS, _STEPS):
-        values = np.empty(len(points), dtype=np.float32)
-        batch = max(16, _BLOCK_ENTRIES // len(single))
-        for first in range(0, len(points), batch):
-            part = slice(first, first + batch)
-            points[part], values[part] = _climb(single, dual, points[part], signs[part], steps[low:high])
+        values = _climb_all(single, dual, points, signs, steps[low:high])
         if high < _STEPS:
             kept = _better_half(values, groups)
             points, signs, groups = points[kept], signs[kept], groups[kept]
@@ -87,6 +84,20 @@ def _better_half(values: SingleArray, groups: npt.NDArray[np.intp]) -> npt.NDArr
         members = np.flatnonzero(groups == group)
         kept.append(members[np.argsort(-values[members], kind="stable")[: (len(members) + 1) // 2]])
     return np.sort(np.concatenate(kept))
+
+
+def _climb_all(
+    X: SingleArray, nu: SingleArray, points: SingleArray, signs: SingleArray, steps: SingleArray
+) -> SingleArray:
+    """Move the points in place, batch by batch; returns the values of :func:`_climb`."""
+    values = np.empty(len(points), dtype=np.float32)
+
+    def climb(part: slice) -> None:
+        points[part], values[part] = _climb(X, nu, points[part], signs[part], steps)
+
+    batch = max(16, _BLOCK_ENTRIES // len(X))
+    in_parallel(climb, [slice(low, low + batch) for low in range(0, len(points), batch)])
+    return values
 
 
 def _climb(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+
+from cvxnn.solvers._workers import in_parallel, pieces_of
 
 SingleArray = npt.NDArray[np.float32]
 
@@ -43,7 +47,14 @@ class PairProducts:
         if self._table is None and n * pairs <= _CACHED_ENTRIES:
             self._table = self._products(slice(None))
         if self._table is not None:
-            packed = weights @ self._table
+            packed = np.empty((len(weights), pairs), dtype=np.float32)
+            table = self._table
+
+            def multiply(part: Sequence[int]) -> None:
+                rows = slice(part[0], part[-1] + 1)
+                np.matmul(weights[rows], table, out=packed[rows])
+
+            in_parallel(multiply, pieces_of(range(len(weights))))
         else:
             packed = np.zeros((len(weights), pairs), dtype=np.float32)
             step = max(16, _SLAB_ENTRIES // pairs)

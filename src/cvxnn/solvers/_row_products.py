@@ -9,13 +9,14 @@ so that nothing of size n k is ever formed: the masks stay bits and are expanded
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.losses import Loss
+from cvxnn.solvers._workers import in_parallel, pieces_of
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
@@ -106,8 +107,12 @@ class Rows:
             return out
         shift = _exponent(U)
         V = np.ldexp(U, self._columns - shift).astype(np.float64 if exact else np.float32)
-        for rows, masks in self._slabs(bits, exact):
-            out[rows] = np.einsum("sd,sd->s", masks.T @ V, self._data(rows, exact))
+
+        def sweep(slabs: Sequence[slice]) -> None:
+            for rows, masks in self._expanded(bits, slabs, exact):
+                out[rows] = np.einsum("sd,sd->s", masks.T @ V, self._data(rows, exact))
+
+        in_parallel(sweep, self._pieces(bits))
         return np.ldexp(out, shift)
 
     def backward(self, bits: ByteArray, r: FloatArray, *, exact: bool = False) -> FloatArray:
@@ -115,33 +120,45 @@ class Rows:
         self.check()
         shift = _exponent(r)
         weights = np.ldexp(r, -shift).astype(np.float64 if exact else np.float32)
-        out = np.zeros((len(bits), self.X.shape[1]))
-        for rows, masks in self._slabs(bits, exact):
-            out += masks @ (self._data(rows, exact) * weights[rows, None])
-        return np.ldexp(out, self._columns + shift)
+
+        def sweep(slabs: Sequence[slice]) -> FloatArray:
+            total = np.zeros((len(bits), self.X.shape[1]))
+            for rows, masks in self._expanded(bits, slabs, exact):
+                total += masks @ (self._data(rows, exact) * weights[rows, None])
+            return total
+
+        return np.ldexp(np.sum(in_parallel(sweep, self._pieces(bits)), axis=0), self._columns + shift)
 
     def curved(self, bits: ByteArray, U: FloatArray, h: SingleArray) -> FloatArray:
         """``A^T diag(h) A u`` in single precision, each slab expanded once."""
         self.check()
         shift = _exponent(U)
         V = np.ldexp(U, self._columns - shift).astype(np.float32)
-        out = np.zeros(U.shape)
-        for rows, masks in self._slabs(bits, False):
-            x = self._single[rows]
-            z = np.einsum("sd,sd->s", masks.T @ V, x)
-            z *= h[rows]
-            out += masks @ (x * z[:, None])
-        return np.ldexp(out, self._columns + shift)
+
+        def sweep(slabs: Sequence[slice]) -> FloatArray:
+            total = np.zeros(U.shape)
+            for rows, masks in self._expanded(bits, slabs, False):
+                x = self._single[rows]
+                z = np.einsum("sd,sd->s", masks.T @ V, x)
+                z *= h[rows]
+                total += masks @ (x * z[:, None])
+            return total
+
+        return np.ldexp(np.sum(in_parallel(sweep, self._pieces(bits)), axis=0), self._columns + shift)
 
     def _data(self, rows: slice, exact: bool) -> FloatArray | SingleArray:
         return np.ldexp(self.X[rows], -self._powers) if exact else self._single[rows]
 
-    def _slabs(self, bits: ByteArray, exact: bool) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Slabs of samples, eight to a byte, with their masks as floats ``(k, s)``."""
-        n = len(self)
+    def _pieces(self, bits: ByteArray) -> list[Sequence[slice]]:
+        """Slabs of samples, eight to a byte, in a few runs."""
         step = max(_LEAST_ROWS, _SLAB // max(1, len(bits)) // 8 * 8)
-        for start in range(0, n, step):
-            stop = min(n, start + step)
-            piece = bits[:, start // 8 : (stop + 7) // 8]
-            masks = np.unpackbits(piece, axis=1, count=stop - start, bitorder="little")
-            yield slice(start, stop), masks.astype(np.float64 if exact else np.float32)
+        return pieces_of([slice(start, min(len(self), start + step)) for start in range(0, len(self), step)])
+
+    def _expanded(
+        self, bits: ByteArray, slabs: Sequence[slice], exact: bool
+    ) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+        """Slabs with their masks as floats ``(k, s)``."""
+        for rows in slabs:
+            piece = bits[:, rows.start // 8 : (rows.stop + 7) // 8]
+            masks = np.unpackbits(piece, axis=1, count=rows.stop - rows.start, bitorder="little")
+            yield rows, masks.astype(np.float64 if exact else np.float32)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
+from cvxnn.solvers._workers import in_parallel, pieces_of
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["fitted", "objective", "row_slabs"]
+__all__ = ["fitted", "objective", "row_pieces", "row_slabs"]
 
 _SLAB_ENTRIES = 1 << 16
 """Entries of the work arrays of one slab: few enough to stay in a core's cache."""
@@ -28,11 +31,20 @@ def row_slabs(n_samples: int, width: int) -> list[slice]:
     return [slice(i, min(i + rows, n_samples)) for i in range(0, n_samples, rows)]
 
 
+def row_pieces(n_samples: int, width: int) -> list[Sequence[slice]]:
+    """The slabs of :func:`row_slabs` in a few runs, for :func:`in_parallel`."""
+    return pieces_of(row_slabs(n_samples, width))
+
+
 def fitted(problem: Problem, neurons: Neurons) -> FloatArray:
     """Fitted values ``(n,)`` in double precision."""
     fit = np.empty(problem.n_samples)
-    for rows in row_slabs(problem.n_samples, len(neurons)):
-        fit[rows] = neurons.fit(problem.X[rows])
+
+    def sweep(slabs: Sequence[slice]) -> None:
+        for rows in slabs:
+            fit[rows] = neurons.fit(problem.X[rows])
+
+    in_parallel(sweep, row_pieces(problem.n_samples, len(neurons)))
     return fit
 
 

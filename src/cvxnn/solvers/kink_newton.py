@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers._pair_products import PairProducts
+from cvxnn.solvers._row_slabs import row_pieces
+from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -26,7 +28,6 @@ _FINE_SMOOTHING = 5e-6
 
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-6, 1e6
 _STIFFEST = 1e25
-_BLOCK_ENTRIES = 1 << 17
 _MOST_ENTRIES = 1 << 23
 _MOST_BLOCK_ENTRIES = 3 << 23
 _MOST_FLOPS = 3e10
@@ -146,8 +147,12 @@ class _Run:
     def true_value(self) -> float:
         """Objective with the kinks as they are."""
         fit = np.empty(len(self.z))
-        for rows in self._row_blocks():
-            fit[rows] = np.maximum(self.z[rows], 0.0) @ self.signs
+
+        def sweep(slabs: Sequence[slice]) -> None:
+            for rows in slabs:
+                fit[rows] = np.maximum(self.z[rows], 0.0) @ self.signs
+
+        in_parallel(sweep, self._pieces())
         return self.problem.loss_value(fit) + self._penalty(self.vectors)
 
     def step(self, deadline: float) -> float:
@@ -173,10 +178,8 @@ class _Run:
     def _penalty(self, vectors: FloatArray) -> float:
         return self.problem.beta * float(np.linalg.norm(vectors, axis=1).sum())
 
-    def _row_blocks(self) -> list[slice]:
-        n, k = self.z.shape
-        rows = max(32, _BLOCK_ENTRIES // k)
-        return [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
+    def _pieces(self) -> list[Sequence[slice]]:
+        return row_pieces(*self.z.shape)
 
     def _root(self, rows: slice, z: FloatArray) -> FloatArray:
         smooth = self.owner.row_norms[rows, None] * self.sizes
@@ -187,11 +190,15 @@ class _Run:
 
     def _smoothed_value(self, move: FloatArray, change: FloatArray | None, length: float) -> tuple[float, FloatArray]:
         fit = np.empty(len(self.z))
-        for rows in self._row_blocks():
-            z = self.z[rows] if change is None else self.z[rows] + length * change[rows]
-            root = self._root(rows, z)
-            root += z
-            fit[rows] = 0.5 * (root @ self.signs)
+
+        def sweep(slabs: Sequence[slice]) -> None:
+            for rows in slabs:
+                z = self.z[rows] if change is None else self.z[rows] + length * change[rows]
+                root = self._root(rows, z)
+                root += z
+                fit[rows] = 0.5 * (root @ self.signs)
+
+        in_parallel(sweep, self._pieces())
         vectors = self.vectors if change is None else self.vectors + length * move
         return self.problem.loss_value(fit) + self._penalty(vectors), fit
 
@@ -200,22 +207,27 @@ class _Run:
         value, fit = self._smoothed_value(self.vectors, None, 0.0)
         nu = self.problem.dual_vector(fit)
         norms = np.maximum(np.linalg.norm(self.vectors, axis=1), 1e-150)
-        gradient = (self.problem.beta / norms)[:, None] * self.vectors
         slopes, convex = np.empty(self.z.shape, dtype=kind), np.empty(self.z.shape, dtype=kind)
-        for rows in self._row_blocks():
-            root = self._root(rows, self.z[rows])
-            ratio = self.z[rows] / root
-            bend = np.maximum(-nu[rows, None] * self.signs, 0.0)
-            bend *= 1.0 - self.slopes[rows] * ratio
-            bend /= 2.0 * root
-            # Zero rows have no kink, and beyond the largest stiffness single precision would overflow.
-            bend[self.owner.row_norms[rows] == 0.0] = 0.0
-            convex[rows] = np.minimum(bend, _STIFFEST)
-            ratio += 1.0
-            ratio *= 0.5 * self.signs
-            slopes[rows] = ratio
-            ratio *= nu[rows, None]
-            gradient -= ratio.T @ self.problem.X[rows]
+
+        def sweep(slabs: Sequence[slice]) -> FloatArray:
+            pull = np.zeros_like(self.vectors)
+            for rows in slabs:
+                root = self._root(rows, self.z[rows])
+                ratio = self.z[rows] / root
+                bend = np.maximum(-nu[rows, None] * self.signs, 0.0)
+                bend *= 1.0 - self.slopes[rows] * ratio
+                bend /= 2.0 * root
+                # Zero rows have no kink, and beyond the largest stiffness single precision would overflow.
+                bend[self.owner.row_norms[rows] == 0.0] = 0.0
+                convex[rows] = np.minimum(bend, _STIFFEST)
+                ratio += 1.0
+                ratio *= 0.5 * self.signs
+                slopes[rows] = ratio
+                ratio *= nu[rows, None]
+                pull -= ratio.T @ self.problem.X[rows]
+            return pull
+
+        gradient = sum(in_parallel(sweep, self._pieces()), (self.problem.beta / norms)[:, None] * self.vectors)
         curvature = self.problem.loss_hessian(fit).astype(kind)
         pull = (self.problem.beta / norms).astype(kind)
         directions = (self.vectors / norms[:, None]).astype(kind)
@@ -237,7 +249,7 @@ class _Run:
         d = directions.shape[1]
         if self.fine:
             X = self.problem.X
-            blocks = np.stack([(X.T * column) @ X for column in weight.T])
+            blocks = np.stack(in_parallel(lambda column: (X.T * column) @ X, list(weight.T)))
         else:
             blocks = self.owner.products.sums(weight.T)
         blocks -= pull[:, None, None] * directions[:, :, None] * directions[:, None, :]
@@ -252,14 +264,19 @@ class _Run:
         radial = np.einsum("ij,ij->i", system.directions, p)
         out = (system.pull * p.dtype.type(1.0 + self.damping))[:, None] * p
         out -= (system.pull * radial)[:, None] * system.directions
-        for rows in self._row_blocks():
-            change = X[rows] @ p.T
-            slopes = system.slopes[rows]
-            coupled = system.curvature[rows] * np.einsum("ij,ij->i", slopes, change)
-            change *= system.convex[rows]
-            change += slopes * coupled[:, None]
-            out += change.T @ X[rows]
-        return out
+
+        def sweep(slabs: Sequence[slice]) -> npt.NDArray:
+            total = np.zeros_like(out)
+            for rows in slabs:
+                change = X[rows] @ p.T
+                slopes = system.slopes[rows]
+                coupled = system.curvature[rows] * np.einsum("ij,ij->i", slopes, change)
+                change *= system.convex[rows]
+                change += slopes * coupled[:, None]
+                total += change.T @ X[rows]
+            return total
+
+        return sum(in_parallel(sweep, self._pieces()), out)
 
     def _solve(self, system: _System, deadline: float) -> FloatArray:
         """Inexact Newton direction by preconditioned conjugate gradients."""
@@ -303,12 +320,16 @@ class _Run:
 
     def _update_slopes(self, change: FloatArray, length: float) -> None:
         """Linearisation of ``w R = t`` along the step, kept within [-1, 1]."""
-        for rows in self._row_blocks():
-            root = self._root(rows, self.z[rows])
-            ratio = self.z[rows] / root
-            bend = 1.0 - self.slopes[rows] * ratio
-            bend /= root
-            bend *= length * change[rows]
-            bend += ratio
-            np.clip(bend, -1.0, 1.0, out=bend)
-            self.slopes[rows] = bend
+
+        def sweep(slabs: Sequence[slice]) -> None:
+            for rows in slabs:
+                root = self._root(rows, self.z[rows])
+                ratio = self.z[rows] / root
+                bend = 1.0 - self.slopes[rows] * ratio
+                bend /= root
+                bend *= length * change[rows]
+                bend += ratio
+                np.clip(bend, -1.0, 1.0, out=bend)
+                self.slopes[rows] = bend
+
+        in_parallel(sweep, self._pieces())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
-from cvxnn.solvers._row_slabs import row_slabs
+from cvxnn.solvers._row_slabs import row_pieces
+from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
 
 AnyFloats = npt.NDArray[np.floating]
@@ -128,23 +129,31 @@ class _TwoLayer:
         problem, (W, a) = self.problem, self.split(point)
         bits = np.int32 if point.dtype == np.float32 else np.int64
         weights = np.ascontiguousarray(W.T)
-        outer = np.zeros(self.shape, point.dtype)
-        value = 0.5 * problem.beta * float(np.dot(point, point))
-        for rows in row_slabs(len(self.X), self.shape[0]):
-            X = self.X[rows]
-            hidden = X @ weights
-            np.maximum(hidden, 0.0, out=hidden)
-            fit = (hidden @ a).astype(np.float64)
-            y, weight = problem.y[rows], problem.sample_weight[rows]
-            value += problem.loss.value(fit, y, weight)
-            if not np.isfinite(value):
-                return np.inf, point
-            slope = problem.loss.gradient(fit, y, weight).astype(point.dtype)
-            # Where the hidden value is positive, and so are its bits as an integer, put the bits of the slope.
-            active = hidden.view(bits)
-            np.minimum(active, 1, out=active)
-            active *= slope.view(bits)[:, None]
-            outer += hidden.T @ X
+
+        def sweep(slabs: Sequence[slice]) -> tuple[float, AnyFloats]:
+            value, outer = 0.0, np.zeros(self.shape, point.dtype)
+            for rows in slabs:
+                X = self.X[rows]
+                hidden = X @ weights
+                np.maximum(hidden, 0.0, out=hidden)
+                fit = (hidden @ a).astype(np.float64)
+                y, weight = problem.y[rows], problem.sample_weight[rows]
+                value += problem.loss.value(fit, y, weight)
+                if not np.isfinite(value):
+                    break
+                slope = problem.loss.gradient(fit, y, weight).astype(point.dtype)
+                # Where the hidden value is positive, and so are its bits as an integer, put the bits of the slope.
+                active = hidden.view(bits)
+                np.minimum(active, 1, out=active)
+                active *= slope.view(bits)[:, None]
+                outer += hidden.T @ X
+            return value, outer
+
+        values, outers = zip(*in_parallel(sweep, row_pieces(len(self.X), self.shape[0])), strict=True)
+        value = 0.5 * problem.beta * float(np.dot(point, point)) + sum(values)
+        if not np.isfinite(value):
+            return np.inf, point
+        outer = np.sum(outers, axis=0)
         gradient = point.dtype.type(problem.beta) * point
         grad_W, grad_a = self.split(gradient)
         grad_a += np.einsum("ij,ij->i", outer, W)

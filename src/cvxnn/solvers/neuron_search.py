@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers._pair_products import PairProducts
+from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -127,10 +128,11 @@ class NeuronSearch:
 
     def _values(self, directions: FloatArray, signs: FloatArray, dual: FloatArray) -> FloatArray:
         out = np.empty(len(directions))
-        batch = max(16, _BATCH_ENTRIES // self.problem.n_samples)
-        for low in range(0, len(directions), batch):
-            part = slice(low, low + batch)
+
+        def value(part: slice) -> None:
             out[part] = signs[part] * (np.maximum(directions[part] @ self.problem.X.T, 0.0) @ dual)
+
+        in_parallel(value, _batches(len(directions), max(16, _BATCH_ENTRIES // self.problem.n_samples)))
         return out
 
     def _ranked(
@@ -145,28 +147,30 @@ class NeuronSearch:
     def _climb(self, points: SingleArray, signs: SingleArray, dual: SingleArray, deadline: float) -> None:
         """Projected ascent in place: the gradient direction first, then steps that shrink from 1 to 1e-3."""
         steps = [1.0, *np.geomspace(1.0, 1e-3, _CLIMB_STEPS - 1)]
-        batch = max(16, _BATCH_ENTRIES // len(self.single))
-        for low in range(0, len(points), batch):
+
+        def climb(batch: slice) -> None:
             if time.perf_counter() >= deadline:
                 return
-            part, side = points[low : low + batch], signs[low : low + batch, None]
+            part, side = points[batch], signs[batch, None]
             for k, step in enumerate(steps):
                 active = part @ self.single.T
                 np.multiply(active > 0.0, dual, out=active)
                 gradient = _unit(active @ self.single) * side
                 moved = gradient if k == 0 else _unit(part + np.float32(step) * gradient)
                 part = np.where(np.any(moved, axis=1)[:, None], moved, part)
-            points[low : low + batch] = part
+            points[batch] = part
+
+        in_parallel(climb, _batches(len(points), max(16, _BATCH_ENTRIES // len(self.single))))
 
     def _refine(self, points: SingleArray, signs: SingleArray, dual: SingleArray, deadline: float) -> SingleArray:
         refined = points.copy()
         n, d = self.single.shape
-        batch = max(4, min(_REFINE_ENTRIES // n, (1 << 23) // (d * d)))
-        for low in range(0, len(points), batch):
-            if time.perf_counter() >= deadline:
-                break
-            part = slice(low, low + batch)
-            refined[part] = self._settle(points[part], signs[part, None] * dual)
+
+        def settle(part: slice) -> None:
+            if time.perf_counter() < deadline:
+                refined[part] = self._settle(points[part], signs[part, None] * dual)
+
+        in_parallel(settle, _batches(len(points), max(4, min(_REFINE_ENTRIES // n, (1 << 23) // (d * d)))))
         return refined
 
     def _settle(self, start: SingleArray, weights: SingleArray) -> SingleArray:
@@ -256,6 +260,10 @@ class NeuronSearch:
         dead = ~np.any(out != 0.0, axis=1)
         out[dead] = rng.standard_normal((int(dead.sum()), d))
         return _unit(out)
+
+
+def _batches(count: int, size: int) -> list[slice]:
+    return [slice(low, low + size) for low in range(0, count, size)]
 
 
 def _unit(rows: npt.NDArray) -> npt.NDArray:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
-from cvxnn.solvers._row_slabs import objective, row_slabs
+from cvxnn.solvers._row_slabs import objective, row_pieces
+from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -152,28 +154,34 @@ class SmoothedKinks:
         weights, sign, widths = np.ascontiguousarray(at.T), signs.astype(dtype), spread.astype(dtype)
         positive = int(np.sum(signs > 0))
         slopes, convex = self._work_arrays((n, k))
-        curvature, gradient = np.empty(n, np.float32), np.zeros(at.shape, dtype)
-        value = true_value = 0.0
-        for rows in row_slabs(n, k):
-            y, weight = problem.y[rows], problem.sample_weight[rows]
-            products = X[rows] @ weights
-            root = _roots(products, squares[rows], widths)
-            linear = products @ sign
-            fit = 0.5 * (linear + root @ sign).astype(np.float64)
-            true_fit = 0.5 * (linear + np.abs(products) @ sign).astype(np.float64)
-            value += problem.loss.value(fit, y, weight)
-            true_value += problem.loss.value(true_fit, y, weight)
-            curvature[rows] = problem.loss.hessian(fit, y, weight)
-            pull = problem.loss.gradient(fit, y, weight).astype(dtype)[:, None]
-            slope = np.divide(products, root, out=products)
-            slope += 1.0
-            slope *= 0.5
-            slopes[rows] = slope
-            slope *= pull
-            gradient += slope.T @ X[rows]
-            up, down = np.maximum(0.5 * pull, 0.0), np.maximum(-0.5 * pull, 0.0)
-            np.divide(up, root[:, :positive], out=convex[rows, :positive], casting="same_kind")
-            np.divide(down, root[:, positive:], out=convex[rows, positive:], casting="same_kind")
+        curvature = np.empty(n, np.float32)
+
+        def sweep(slabs: Sequence[slice]) -> tuple[float, float, AnyFloats]:
+            value, true_value, gradient = 0.0, 0.0, np.zeros(at.shape, dtype)
+            for rows in slabs:
+                y, weight = problem.y[rows], problem.sample_weight[rows]
+                products = X[rows] @ weights
+                root = _roots(products, squares[rows], widths)
+                linear = products @ sign
+                fit = 0.5 * (linear + root @ sign).astype(np.float64)
+                true_fit = 0.5 * (linear + np.abs(products) @ sign).astype(np.float64)
+                value += problem.loss.value(fit, y, weight)
+                true_value += problem.loss.value(true_fit, y, weight)
+                curvature[rows] = problem.loss.hessian(fit, y, weight)
+                pull = problem.loss.gradient(fit, y, weight).astype(dtype)[:, None]
+                slope = np.divide(products, root, out=products)
+                slope += 1.0
+                slope *= 0.5
+                slopes[rows] = slope
+                slope *= pull
+                gradient += slope.T @ X[rows]
+                up, down = np.maximum(0.5 * pull, 0.0), np.maximum(-0.5 * pull, 0.0)
+                np.divide(up, root[:, :positive], out=convex[rows, :positive], casting="same_kind")
+                np.divide(down, root[:, positive:], out=convex[rows, positive:], casting="same_kind")
+            return value, true_value, gradient
+
+        values, true_values, gradients = zip(*in_parallel(sweep, row_pieces(n, k)), strict=True)
+        value, true_value, gradient = sum(values), sum(true_values), np.sum(gradients, axis=0)
         norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-150)
         signed = self._rotated(signs[:, None] * vectors)
         slope_of_loss = gradient.astype(np.float64)
@@ -199,14 +207,19 @@ class SmoothedKinks:
         """Product of the Newton matrix with one signed vector per neuron, ``(k, d)``."""
         radial = np.einsum("ij,ij->i", state.directions, p)
         out = state.pull[:, None] * ((1.0 + np.float32(self.damping)) * p - radial[:, None] * state.directions)
-        for rows in row_slabs(len(self.single), len(p)):
-            change = self.single[rows] @ p.T
-            slopes = state.slopes[rows]
-            coupled = state.curvature[rows] * np.einsum("ij,ij->i", slopes, change)
-            change *= state.convex[rows]
-            change += slopes * coupled[:, None]
-            out += change.T @ self.single[rows]
-        return out
+
+        def sweep(slabs: Sequence[slice]) -> SingleArray:
+            total = np.zeros_like(out)
+            for rows in slabs:
+                change = self.single[rows] @ p.T
+                slopes = state.slopes[rows]
+                coupled = state.curvature[rows] * np.einsum("ij,ij->i", slopes, change)
+                change *= state.convex[rows]
+                change += slopes * coupled[:, None]
+                total += change.T @ self.single[rows]
+            return total
+
+        return sum(in_parallel(sweep, row_pieces(len(self.single), len(p))), out)
 
     def _feature_products(self, rows: slice) -> SingleArray:
         return self.single[rows][:, self._upper[0]] * self.single[rows][:, self._upper[1]]
@@ -215,16 +228,21 @@ class SmoothedKinks:
         """Inverse blocks ``(k, d, d)``, or the inverse of their diagonals ``(k, d)``."""
         k, d = state.directions.shape
         size = d if self.rotation is not None else len(self._upper[0])
-        packed = np.zeros((k, size), dtype=np.float32)
-        for rows in row_slabs(len(self.single), max(k, size // 4)):
-            weight = state.slopes[rows] ** 2
-            weight *= state.curvature[rows, None]
-            weight += state.convex[rows]
-            if self.rotation is not None:
-                pairs = self.single[rows] ** 2
-            else:
-                pairs = self._pairs[rows] if self._pairs is not None else self._feature_products(rows)
-            packed += weight.T @ pairs
+
+        def sweep(slabs: Sequence[slice]) -> SingleArray:
+            total = np.zeros((k, size), dtype=np.float32)
+            for rows in slabs:
+                weight = state.slopes[rows] ** 2
+                weight *= state.curvature[rows, None]
+                weight += state.convex[rows]
+                if self.rotation is not None:
+                    pairs = self.single[rows] ** 2
+                else:
+                    pairs = self._pairs[rows] if self._pairs is not None else self._feature_products(rows)
+                total += weight.T @ pairs
+            return total
+
+        packed = np.sum(in_parallel(sweep, row_pieces(len(self.single), max(k, size // 4))), axis=0)
         damping = np.float32(1.0 + self.damping)
         if self.rotation is not None:
             packed += state.pull[:, None] * (damping - state.directions**2)
@@ -302,14 +320,18 @@ class SmoothedKinks:
         by = np.ascontiguousarray(self._arrays(state.single, move)[2].T)
         weights, sign, widths = np.ascontiguousarray(at.T), state.signs.astype(at.dtype), state.spread.astype(at.dtype)
         fits = np.empty((len(lengths), problem.n_samples))
-        for rows in row_slabs(len(X), len(sign)):
-            products, change = X[rows] @ weights, X[rows] @ by
-            # Too long a move overflows to values that no comparison accepts.
-            with np.errstate(over="ignore", invalid="ignore"):
-                for fit, length in zip(fits, lengths, strict=True):
-                    trial = at.dtype.type(length) * change
-                    trial += products
-                    fit[rows] = 0.5 * (trial @ sign + _roots(trial, squares[rows], widths) @ sign)
+
+        def sweep(slabs: Sequence[slice]) -> None:
+            for rows in slabs:
+                products, change = X[rows] @ weights, X[rows] @ by
+                # Too long a move overflows to values that no comparison accepts.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    for fit, length in zip(fits, lengths, strict=True):
+                        trial = at.dtype.type(length) * change
+                        trial += products
+                        fit[rows] = 0.5 * (trial @ sign + _roots(trial, squares[rows], widths) @ sign)
+
+        in_parallel(sweep, row_pieces(len(X), len(sign)))
         masses = [float(np.linalg.norm(state.vectors + length * move, axis=1).sum()) for length in lengths]
         with np.errstate(over="ignore", invalid="ignore"):
             return [problem.loss_value(fit) + problem.beta * mass for fit, mass in zip(fits, masses, strict=True)]
