@@ -1,6 +1,6 @@
 """Tightness of the global lower bound of the relaxation, beside that of the network's own dual vector.
 
-Run ``python benchmarks/bounds.py [seconds]``, or ``python benchmarks/bounds.py goals`` for the seconds to given gaps.
+Run ``python -m benchmarks.bounds [seconds]``, or ``python -m benchmarks.bounds goals`` for the seconds to given gaps.
 For each problem: the objective of ``cvxnn.solve``; the gap to it of ``relaxation_bound`` within the given seconds (15
 by default), started from that network and cold; and the gap of the dual vector of the network, scaled by the norm bound
 of ``pricing_bound(method="auto")`` with as many seconds. beta is a share of ``beta_max``, the largest value of

@@ -1,6 +1,6 @@
 """Seconds and memory of exact enumeration of activation patterns, gates included.
 
-Run ``python benchmarks/enumeration.py``. The count is compared with Cover's number for data in general position; the
+Run ``python -m benchmarks.enumeration``. The count is compared with Cover's number for data in general position; the
 last columns compare packed masks with one byte per bit.
 """
 

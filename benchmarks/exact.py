@@ -1,6 +1,6 @@
 """Time to a global certificate, beside the conic program over all activation patterns and L-BFGS on the weights.
 
-Run ``python benchmarks/exact.py``. For each problem: seconds and certified gap of ``cvxnn.solve``; seconds of Clarabel
+Run ``python -m benchmarks.exact``. For each problem: seconds and certified gap of ``cvxnn.solve``; seconds of Clarabel
 on the program over all patterns (where these are few enough); and the best objective of L-BFGS restarts with 50 neurons
 in ten times the seconds of ``cvxnn.solve``, relative to the certified optimum. All in one process, one after
 the other, on the same data.

@@ -1,25 +1,23 @@
 """Objective against CPU seconds: the local search beside PyTorch's Adam and L-BFGS on both layers of a network.
 
 Run ``OMP_NUM_THREADS=1 python -m benchmarks.local_search --budget 5``. All run in one process, one after the other, are
-warmed up, and are charged CPU seconds, so that other work on the machine counts little. The rivals have 400 neurons;
-Adam runs in single precision with a cosine schedule that ends with the budget, its learning rate the best of three on
-the first seed; L-BFGS has a history of 20 and a strong Wolfe line search. Networks are balanced before they are scored.
-Each row gives objective / n at parts of the budget (Adam only at its end: its schedule belongs to that time); with
-``--longer 5`` the rivals also get five times the budget.
+warmed up, and are charged CPU seconds, so that other work on the machine counts little. The rivals are those of the
+main benchmark (``peers/torch_networks.py``), with 400 neurons, their settings the best of the grid on the first seed.
+Each row gives the best objective / n at parts of the budget (Adam's schedule ends with the budget: what it has before
+then is half-way); with ``--longer 5`` the rivals also get five times the budget.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
 import time
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from benchmarks.data import load
-from cvxnn.networks import ReLUNetwork
-from cvxnn.problem import Problem
+from benchmarks.cases import Case, Method, methods
+from benchmarks.record import Job, Point, TimeUpError
+from benchmarks.worker import function_of, make_job
 from cvxnn.solvers.local_search import local_search
 from cvxnn.solvers.neurons import Neurons
 
@@ -39,127 +37,61 @@ CASES = [
     ("mnist", 1e-2, "squared"),
 ]
 SHARES = (0.125, 0.25, 0.5, 1.0)
-RATES = (3e-3, 1e-2, 3e-2)
-WIDTH = 400
-
-History = list[tuple[float, float]]
+RIVALS = ["Adam 400", "L-BFGS 400"]
 
 
-class _TimeUpError(Exception):
-    """Raised inside a callback when the budget is spent."""
-
-
-def record_local_search(problem: Problem, budget: float, seed: int) -> History:
-    """Pairs of CPU seconds and best objective of the local search."""
-    history: History = []
-    begin = time.process_time()
+def search(job: Job) -> list[Point]:
+    """CPU seconds and best objective of the local search."""
+    course: list[Point] = []
+    begin = job.clock()
 
     def callback(neurons: Neurons, value: float) -> None:
-        history.append((time.process_time() - begin, value))
-        if history[-1][0] > budget:
-            raise _TimeUpError
+        course.append(Point(job.clock() - begin, value))
+        if course[-1].seconds > job.limit:
+            raise TimeUpError
 
     try:
-        best = local_search(problem, random_state=seed, time_limit=budget, callback=callback, tol=1e-7)
-        history.append((time.process_time() - begin, best.objective(problem)))
-    except _TimeUpError:
+        best = local_search(job.problem, random_state=job.seed, time_limit=job.limit, callback=callback, tol=1e-7)
+        course.append(Point(job.clock() - begin, best.objective(job.problem)))
+    except TimeUpError:
         pass
-    return history
+    return course
 
 
-class _Weights:
-    """Both layers of a network in PyTorch, from the usual Gaussian start."""
-
-    def __init__(self, problem: Problem, seed: int, dtype: Any) -> None:
-        import torch
-
-        torch.manual_seed(seed)
-        self.problem = problem
-        self.torch = torch
-        self.X, self.y = torch.tensor(problem.X, dtype=dtype), torch.tensor(problem.y, dtype=dtype)
-        d = problem.n_features
-        self.W = (torch.randn(WIDTH, d, dtype=dtype) / d**0.5).requires_grad_()
-        self.a = (torch.randn(WIDTH, dtype=dtype) / WIDTH**0.5).requires_grad_()
-
-    def loss(self) -> Any:
-        """Objective over n as a tensor."""
-        fit = self.torch.relu(self.X @ self.W.T) @ self.a
-        decay = 0.5 * self.problem.beta * ((self.W**2).sum() + (self.a**2).sum())
-        return (self._data_loss(fit) + decay) / len(self.y)
-
-    def _data_loss(self, fit: Any) -> Any:
-        functional = self.torch.nn.functional
-        if self.problem.loss.name == "logistic":
-            return functional.softplus(-self.y * fit).sum()
-        if self.problem.loss.name == "huber":
-            return functional.huber_loss(fit, self.y, reduction="sum")
-        if self.problem.loss.name == "squared_hinge":
-            return 0.5 * (self.torch.relu(1.0 - self.y * fit) ** 2).sum()
-        return 0.5 * ((fit - self.y) ** 2).sum()
-
-    def objective(self) -> float:
-        """Objective of the balanced network in double precision."""
-        W, a = (layer.detach().double().numpy() for layer in (self.W, self.a))
-        return ReLUNetwork(W, a).balanced().objective(self.problem)
+def rival(job: Job, method: Method, settings: dict[str, Any]) -> list[Point]:
+    """CPU seconds and best objective of a method of the main benchmark."""
+    options = {**dict(method.options), **settings}
+    return function_of(method)(dataclasses.replace(job, options=options)).trace
 
 
-def record_adam(problem: Problem, budget: float, seed: int, *, rate: float) -> History:
-    """Objective at the end of the budget."""
-    import torch
-
-    weights = _Weights(problem, seed, torch.float32)
-    optimiser = torch.optim.Adam([weights.W, weights.a], lr=rate)
-    begin = time.process_time()
-    while (elapsed := (time.process_time() - begin) / budget) < 1.0:
-        for group in optimiser.param_groups:
-            group["lr"] = 0.5 * rate * (1.0 + np.cos(np.pi * elapsed))
-        optimiser.zero_grad()
-        weights.loss().backward()
-        optimiser.step()
-    return [(budget, weights.objective())]
+def tuned(job: Job, method: Method) -> dict[str, Any]:
+    """Settings of the method's grid that end best."""
+    return min((dict(entry) for entry in method.grid), key=lambda entry: best_at(rival(job, method, entry), job.limit))
 
 
-def record_lbfgs(problem: Problem, budget: float, seed: int) -> History:
-    """Pairs of CPU seconds and best objective of L-BFGS in double precision."""
-    import torch
-
-    weights = _Weights(problem, seed, torch.float64)
-    optimiser = torch.optim.LBFGS(
-        [weights.W, weights.a],
-        max_iter=10,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
-    )
-
-    def closure() -> float:
-        optimiser.zero_grad()
-        value = weights.loss()
-        value.backward()
-        return value
-
-    history: History = []
-    begin, scoring = time.process_time(), 0.0
-    while not history or history[-1][0] < budget:
-        optimiser.step(closure)
-        now = time.process_time()
-        history.append((now - begin - scoring, weights.objective()))
-        scoring += time.process_time() - now
-    return history
-
-
-def best_at(history: History, limit: float) -> float:
+def best_at(course: list[Point], limit: float) -> float:
     """Best objective within a time."""
-    return min((value for seconds, value in history if seconds <= 1.02 * limit), default=np.nan)
+    return min((point.objective for point in course if point.seconds <= 1.02 * limit), default=math.inf)
 
 
-def _warm_up() -> None:
-    rng = np.random.default_rng(0)
-    problem = Problem(rng.standard_normal((20, 3)), rng.standard_normal(20), beta=0.1)
-    local_search(problem, max_rounds=2)
-    record_adam(problem, 0.1, 0, rate=1e-2)
-    record_lbfgs(problem, 0.1, 0)
+def compare(case: Case, options: argparse.Namespace, times: list[float]) -> None:
+    """Print the rows of one case."""
+    job = dataclasses.replace(make_job(case, options.budget, 0, {}), clock=time.process_time)
+    rivals = methods("free", RIVALS, case.loss)
+    settings = [tuned(job, method) for method in rivals]
+    for seed in range(options.seeds):
+        seeded = dataclasses.replace(job, seed=seed)
+        courses = {"local search": search(seeded)}
+        for method, chosen in zip(rivals, settings, strict=True):
+            course = rival(seeded, method, chosen)
+            if options.longer > 1.0:
+                longer = rival(dataclasses.replace(seeded, limit=options.longer * job.limit), method, chosen)
+                course += [point for point in longer if point.seconds > 1.02 * job.limit]
+            label = ", ".join(f"{name} {value}" for name, value in chosen.items())
+            courses[f"{method.name}, {label}"] = course
+        for name, course in courses.items():
+            row = " | ".join(f"{best_at(course, moment) / job.problem.n_samples:.7f}" for moment in times)
+            print(f"| {case.key} | {name} | {seed} | {row} |", flush=True)
 
 
 def main() -> None:
@@ -171,35 +103,19 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", help="substrings that select cases, such as diabetes or logistic")
     parser.add_argument("--table", nargs=3, metavar=("NAME", "LAM", "LOSS"), help="one case of any table instead")
     options = parser.parse_args()
-    cases = CASES if options.table is None else [(options.table[0], float(options.table[1]), options.table[2])]
+    listed = CASES if options.table is None else [(options.table[0], float(options.table[1]), options.table[2])]
     times = [options.budget * share for share in SHARES]
     times += [options.budget * options.longer] if options.longer > 1.0 else []
-    _warm_up()
+    tiny = make_job(Case("free", "planted-relu-24x6", 0.0), 0.2, 0, {})
+    search(tiny)
+    for method in methods("free", RIVALS, "squared"):
+        rival(tiny, method, dict(method.grid[0]))
     print("| case | method | seed | " + " | ".join(f"{t:.3g} s" for t in times) + " |")
     print("|---|---|---|" + "---|" * len(times))
-    for name, lam, loss in cases:
-        case = f"{name} {loss} {lam:g}"
-        if options.cases and not any(word in case for word in options.cases):
-            continue
-        table = load(name)
-        problem = Problem(table.X, table.y, beta=lam * len(table.y), loss=loss)
-        rates = {rate: record_adam(problem, options.budget, 0, rate=rate)[-1][1] for rate in RATES}
-        rate = min(rates, key=lambda r: rates[r])
-
-        def adam(problem: Problem, budget: float, seed: int, rate: float = rate) -> History:
-            history = record_adam(problem, options.budget, seed, rate=rate)
-            return history if budget == options.budget else history + record_adam(problem, budget, seed, rate=rate)
-
-        methods: dict[str, tuple[Callable[[Problem, float, int], History], float]] = {
-            "local_search": (record_local_search, 1.0),
-            f"Adam {rate:g}": (adam, options.longer),
-            "L-BFGS": (record_lbfgs, options.longer),
-        }
-        for seed in range(options.seeds):
-            for method, (record, factor) in methods.items():
-                history = record(problem, factor * options.budget, seed)
-                row = " | ".join(f"{best_at(history, t) / problem.n_samples:.7f}" for t in times)
-                print(f"| {case} | {method} | {seed} | {row} |", flush=True)
+    for name, lam, loss in listed:
+        case = Case("free", name, lam, loss=loss)
+        if not options.cases or any(word in case.key for word in options.cases):
+            compare(case, options, times)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Descent paths, constant paths and pruning on a real table, at a width that suffices for every start.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/paths.py``. The table is the diabetes data (442 samples, 10 features and a
+Run ``OMP_NUM_THREADS=1 python -m benchmarks.paths``. The table is the diabetes data (442 samples, 10 features and a
 column of ones), where a width of 443 suffices. The starts are random weights and weights after a few L-BFGS steps.
 """
 
@@ -25,7 +25,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def load(share: float) -> Problem:
     """Standardised diabetes table with a column of ones; beta is ``share`` times the samples."""
-    X, y = datasets.load_diabetes(return_X_y=True)
+    X, y = (np.asarray(part) for part in datasets.load_diabetes(return_X_y=True))
     y = (y - y.mean()) / y.std()
     X = np.column_stack([(X - X.mean(axis=0)) / X.std(axis=0), np.ones(len(X))])
     return Problem(X, y, beta=share * len(y))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +26,10 @@ Times = dict[str, dict[str, float]]
 
 __all__ = [
     "FEASIBLE",
+    "append_run",
     "best_known",
     "by_case",
+    "current",
     "data_profile",
     "geometric_mean",
     "performance_profile",
@@ -50,6 +53,27 @@ def read_runs(path: Path) -> list[Run]:
         except json.JSONDecodeError:
             continue
     return runs
+
+
+def append_run(path: Path, run: Run) -> None:
+    """Add a line to a file of runs, on a line of its own even where the last one was cut off."""
+    with path.open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - 1, 0))
+        cut_off = file.read() not in (b"", b"\n")
+        file.write((("\n" if cut_off else "") + json.dumps(run) + "\n").encode())
+
+
+def current(runs: Sequence[Run], threads: str) -> list[Run]:
+    """Runs with so many threads, and of these, for each case and method, those of the code that ran last.
+
+    >>> old, new = ({"suite": "s", "case": "c", "method": "m", "code": code, "threads": "2"} for code in "ab")
+    >>> [run["code"] for run in current([old, new, new], "2")], current([old], "1")
+    (['b', 'b'], [])
+    """
+    chosen = [run for run in runs if run.get("threads") == threads]
+    last = {(run["suite"], run["case"], run["method"]): run.get("code") for run in chosen}
+    return [run for run in chosen if run.get("code") == last[run["suite"], run["case"], run["method"]]]
 
 
 def by_case(runs: Iterable[Run], suite: str) -> dict[str, list[Run]]:

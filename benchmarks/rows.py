@@ -3,71 +3,47 @@
 Run with ``python -m benchmarks.rows``; ``--out`` takes a folder for ``rows.md``, ``rows.png`` and ``rows.svg``. Each
 run has a process of its own, warmed up on a tiny problem. Seconds are wall clock from the arrays to the certificate;
 memory is the growth of the peak of resident memory beyond data, libraries and warm-up, next to the bytes of the data
-and of the masks as bits. Data: Gaussian features and a column of ones, targets of a ReLU network of width 10 with
-noise, ``beta = lambda * n``. A last column has the slope of the seconds in n, on logarithmic scales, from the row
-before.
+and of the masks as bits. Data: the table ``synthetic-<n>x<features>``, ``beta = lambda * n``. A last column has the
+slope of the seconds in n, on logarithmic scales, from the row before.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import resource
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
+from benchmarks.cases import Case
+from benchmarks.worker import perform_apart
 
 SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 LAMBDAS = (1e-1, 1e-2)
-_ROOT = Path(__file__).resolve().parent.parent
 
 
-def synthetic(n: int, d: int) -> tuple[Float, Float]:
-    """Features with a column of ones, and standardised targets of a planted network with noise."""
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((n, d))
-    X[:, -1] = 1.0
-    U = rng.standard_normal((10, d))
-    y = np.maximum(X @ U.T, 0.0) @ rng.choice([-1.0, 1.0], 10) + 0.1 * rng.standard_normal(n)
-    return X, (y - y.mean()) / y.std()
-
-
-def _peak() -> float:
-    """Peak of resident memory in megabytes."""
-    unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def once(n: int, d: int, P: int, strength: float, tol: float) -> dict[str, Any]:
-    """Solve one case in this process."""
-    from cvxnn import GatedReLU, Problem, solve
-
-    X, y = synthetic(100, d)
-    gates = np.random.default_rng(1).standard_normal((P, d))
-    solve(Problem(X, y, beta=10.0), architecture=GatedReLU(gates[:5]))
-    X, y = synthetic(n, d)
-    problem = Problem(X, y, beta=strength * n)
-    before, begin = _peak(), time.perf_counter()
-    s = solve(problem, architecture=GatedReLU(gates), tol=tol)
-    seconds = time.perf_counter() - begin
+def once(n: int, strength: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Fastest of a few runs of one case."""
+    case = Case("gated", f"synthetic-{n}x{options.features}", strength, options.gates)
+    runs = []
+    for _ in range(options.repeats):
+        line = perform_apart(case, "cvxnn", options.limit, options={"tol": options.tol})
+        if line["failure"] is not None:
+            raise RuntimeError(f"{case.key}: {line['failure']}")
+        runs.append(line)
+    best = min(runs, key=lambda line: line["seconds"])
     return {
         "n": n,
         "lambda": strength,
-        "seconds": seconds,
-        "memory": _peak() - before,
-        "data": X.nbytes / 1e6,
-        "masks": s.patterns.nbytes / 1e6,
-        "gap": s.gap,
-        "width": s.network.width,
-        "iterations": s.n_iter,
+        "seconds": best["seconds"],
+        "memory": best["extra_mb"],
+        "data": 8 * n * options.features / 2**20,
+        "masks": options.gates * math.ceil(n / 8) / 2**20,
+        "gap": best["gap"],
+        "proved": best["gap"] <= options.tol,
+        "width": best["width"],
+        "iterations": best["notes"]["iterations"],
     }
 
 
@@ -79,8 +55,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         slope = ""
         if previous and previous["lambda"] == row["lambda"]:
             slope = f"{math.log(row['seconds'] / previous['seconds']) / math.log(row['n'] / previous['n']):.2f}"
+        seconds = f"{row['seconds']:.2f}" + ("" if row["proved"] else " (gap open)")
         lines.append(
-            f"| {row['lambda']:g} | {row['n']:,} | {row['seconds']:.2f} | {row['memory']:.0f} | {row['data']:.0f} "
+            f"| {row['lambda']:g} | {row['n']:,} | {seconds} | {row['memory']:.0f} | {row['data']:.0f} "
             f"| {row['masks']:.1f} | {row['gap']:.0e} | {row['width']} | {row['iterations']} | {slope} |"
         )
         previous = row
@@ -127,22 +104,12 @@ def main() -> None:
     parser.add_argument("--tol", type=float, default=1e-4)
     parser.add_argument("--repeats", type=int, default=1, help="runs of each case; the fastest counts")
     parser.add_argument("--out", type=Path, help="folder of rows.md and the figure")
-    parser.add_argument("--once", type=float, nargs=2, metavar=("N", "LAMBDA"), help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=float, default=240.0, help="seconds for a run")
     options = parser.parse_args()
-    shape = (options.features, options.gates)
-    if options.once:
-        print(json.dumps(once(int(options.once[0]), *shape, options.once[1], options.tol)))
-        return
-    rows = []
+    rows: list[dict[str, Any]] = []
     for strength in LAMBDAS:
         for n in sorted(options.sizes):
-            command = [sys.executable, "-m", "benchmarks.rows", "--once", str(n), str(strength)]
-            command += ["--gates", str(options.gates), "--features", str(options.features), "--tol", str(options.tol)]
-            runs = []
-            for _ in range(options.repeats):
-                done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
-                runs.append(json.loads(done.stdout))
-            rows.append(min(runs, key=lambda row: row["seconds"]))
+            rows.append(once(n, strength, options))
             print("\n".join(table(rows) if len(rows) == 1 else table(rows)[-1:]), flush=True)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)

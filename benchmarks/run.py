@@ -1,8 +1,9 @@
 """Benchmarks of cvxnn beside its peers, from one command.
 
 ``python -m benchmarks.run --suite all --out bench_output`` runs every case with every method, each run in a process of
-its own, warmed up, methods alternating. Runs are appended to OUT/runs.jsonl; runs that are there already are not
-repeated, so an interrupted benchmark goes on where it stopped. Tables go to OUT/results.md, profiles to OUT/profile_*.
+its own, warmed up, methods alternating. Runs are appended to OUT/runs.jsonl; runs that are there already, of the same
+code with as many threads, are not repeated, so an interrupted benchmark goes on where it stopped. Tables go to
+OUT/results.md, profiles to OUT/profile_*.
 """
 
 from __future__ import annotations
@@ -10,29 +11,23 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import REFERENCE, SUITES, Case, Method, cases, methods
 from benchmarks.data import load
 from benchmarks.plots import draw_profiles
-from benchmarks.profiles import Run, read_runs
+from benchmarks.profiles import Run, append_run, current, read_runs
 from benchmarks.report import markdown
-from cvxnn import __version__
+from benchmarks.versions import code_of, commit, environment, threads_of
+from benchmarks.worker import perform_apart
 
 __all__ = ["Runner", "main"]
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_ROOT = Path(__file__).resolve().parent.parent
 _LONG_RUN = 20.0
 """Seconds beyond which a run is not repeated."""
 
@@ -55,13 +50,13 @@ class Runner:
         settings = {**dict(method.options), **order.get("settings", {})}
         seed, repeat = order.get("seed", 0), order.get("repeat", 0)
         wanted = (case.suite, case.key, case.holdout, method.name, seed, repeat, settings, limit)
+        wanted += (code_of(method), threads_of(self.options.threads))
         for run in self.runs:
-            if tuple(run[k] for k in _KEY) == wanted:
+            if tuple(run.get(k) for k in _KEY) == wanted:
                 return run
         line = self._perform(case, method, limit, seed, settings, order.get("target"))
-        line |= dict(zip(_KEY, wanted, strict=True))
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        line |= dict(zip(_KEY, wanted, strict=True)) | {"commit": commit()}
+        append_run(self.path, line)
         self.runs.append(line)
         _tell(line)
         return line
@@ -69,26 +64,9 @@ class Runner:
     def _perform(
         self, case: Case, method: Method, limit: float, seed: int, settings: dict[str, Any], target: float | None
     ) -> Run:
-        order = {"case": asdict(case), "method": method.name, "limit": limit, "seed": seed}
-        order |= {"options": settings, "target": target}
-        with tempfile.TemporaryDirectory() as folder:
-            given, returned = Path(folder) / "order.json", Path(folder) / "line.json"
-            given.write_text(json.dumps(order), encoding="utf-8")
-            command = [sys.executable, "-m", "benchmarks.worker", str(given), str(returned)]
-            environment = dict(os.environ)
-            if self.options.threads:
-                environment |= dict.fromkeys(_THREAD_VARIABLES, str(self.options.threads))
-            most = 2.0 * limit + 60.0
-            try:
-                done = subprocess.run(
-                    command, env=environment, cwd=_ROOT, timeout=most, capture_output=True, check=False
-                )
-            except subprocess.TimeoutExpired:
-                return _failed(order, f"killed after {most:.0f} s", most)
-            if done.returncode or not returned.exists():
-                last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-                return _failed(order, f"exit {done.returncode}: {last[0][:200]}", 0.0)
-            return json.loads(returned.read_text(encoding="utf-8"))
+        return perform_apart(
+            case, method.name, limit, seed=seed, options=settings, target=target, threads=self.options.threads
+        )
 
     def timed(self, case: Case) -> None:
         """Runs of a suite whose measure is time: a reference, then the methods in turn."""
@@ -139,25 +117,18 @@ class Runner:
 
     def report(self) -> None:
         """Write the tables, and the profiles where matplotlib is installed."""
-        text = markdown(self.runs, _environment(self.options.threads))
+        runs = current(self.runs, threads_of(self.options.threads))
+        text = markdown(runs, environment(self.options.threads))
         (self.folder / "results.md").write_text(text, encoding="utf-8")
         print(self.folder / "results.md")
         if importlib.util.find_spec("matplotlib") is None:
             print("no drawings: matplotlib is not installed")
             return
-        for path in draw_profiles(self.runs, self.folder):
+        for path in draw_profiles(runs, self.folder):
             print(path)
 
 
-_KEY = ("suite", "case", "holdout", "method", "seed", "repeat", "options", "limit")
-
-
-def _failed(order: dict[str, Any], text: str, wall: float) -> Run:
-    """Line of a run that returned nothing."""
-    empty = ("n", "d", "objective", "violation", "lower_bound", "global_lower_bound", "gap", "width", "test_error")
-    line: Run = {**order.pop("case"), **order, **dict.fromkeys(empty), "status": text, "failure": text}
-    line |= {"seconds": wall, "wall": wall, "trace": [], "peak_mb": None, "extra_mb": None, "known_optimum": None}
-    return line
+_KEY = ("suite", "case", "holdout", "method", "seed", "repeat", "options", "limit", "code", "threads")
 
 
 def _score(line: Run) -> float:
@@ -174,18 +145,6 @@ def _tell(line: Run) -> None:
     value = "-" if line["objective"] is None else f"{line['objective'] / line['n']:.9f}"
     label = f"{line['suite']:6} {line['case']:42} {line['method']:17} seed {line['seed']} #{line['repeat']}"
     print(f"{label} {line['seconds']:8.3f} s  {value}  {line['failure'] or line['status']}", flush=True)
-
-
-def _environment(threads: int | None) -> dict[str, Any]:
-    """Versions and machine."""
-    found: dict[str, Any] = {"cvxnn": __version__, "python": platform.python_version(), "cores": os.cpu_count()}
-    found["threads"] = threads or "default"
-    for name in ("numpy", "scipy", "torch", "pyscnn", "cvxpy", "clarabel", "scs", "scikit-learn"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def _selected(options: argparse.Namespace) -> Iterator[Case]:

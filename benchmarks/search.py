@@ -1,6 +1,6 @@
 """Pricing search on real residuals: value found and seconds for plain ascent and for the two-stage search.
 
-Run with ``OMP_NUM_THREADS=1 python benchmarks/search.py``.  Each residual is that of a network trained by L-BFGS
+Run with ``OMP_NUM_THREADS=1 python -m benchmarks.search``.  Each residual is that of a network trained by L-BFGS
 on standardised data with a bias column; the figures are ``max |nu^T (X u)_+| / beta`` over what a method finds,
 so 1 is dual feasible.  Seconds are processor time.
 """

@@ -10,21 +10,28 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import resource
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import METHODS, Case
+from benchmarks.cases import METHODS, Case, Method
 from benchmarks.data import Table, load
 from benchmarks.record import Job, Outcome
 from cvxnn import Problem
 
-__all__ = ["make_job", "perform", "record"]
+__all__ = ["function_of", "make_job", "perform", "perform_apart", "record"]
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 def make_job(case: Case, limit: float, seed: int, options: dict[str, Any], target: float | None = None) -> Job:
@@ -39,10 +46,15 @@ def make_job(case: Case, limit: float, seed: int, options: dict[str, Any], targe
     return Job(case, table, problem, gates, limit, seed, options, target)
 
 
+def function_of(method: Method) -> Callable[[Job], Outcome]:
+    """Function that runs a method."""
+    return getattr(importlib.import_module(f"benchmarks.peers.{method.module}"), method.function)
+
+
 def perform(job: Job, method: str) -> dict[str, Any]:
     """Warm up, run, and return the line for the file."""
     chosen = next(m for m in METHODS if m.name == method and job.case.suite in m.suites)
-    function = getattr(importlib.import_module(f"benchmarks.peers.{chosen.module}"), chosen.function)
+    function = function_of(chosen)
     options = {**dict(chosen.options), **job.options}
     tiny = Case(job.case.suite, "planted-relu-24x6", 0.0, 4 if job.gates is not None else 0)
     warm = make_job(tiny, 0.2, 0, options)
@@ -53,6 +65,45 @@ def perform(job: Job, method: str) -> dict[str, Any]:
     outcome = function(run)
     wall = time.perf_counter() - begin
     return record(run, method, outcome, wall=wall, before=before, peak=_peak())
+
+
+def perform_apart(
+    case: Case,
+    method: str,
+    limit: float,
+    *,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    target: float | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Line of a run in a process of its own; of a process that fails or does not end, a line with the failure."""
+    order = {"case": asdict(case), "method": method, "limit": limit, "seed": seed}
+    order |= {"options": options or {}, "target": target}
+    environment = dict(os.environ)
+    if threads:
+        environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    most = 2.0 * limit + 60.0
+    with tempfile.TemporaryDirectory() as folder:
+        given, returned = Path(folder) / "order.json", Path(folder) / "line.json"
+        given.write_text(json.dumps(order), encoding="utf-8")
+        command = [sys.executable, "-m", "benchmarks.worker", str(given), str(returned)]
+        try:
+            done = subprocess.run(command, env=environment, cwd=_ROOT, timeout=most, capture_output=True, check=False)
+        except subprocess.TimeoutExpired:
+            return _failed(order, f"killed after {most:.0f} s", most)
+        if done.returncode or not returned.exists():
+            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+            return _failed(order, f"exit {done.returncode}: {last[0][:200]}", 0.0)
+        return json.loads(returned.read_text(encoding="utf-8"))
+
+
+def _failed(order: dict[str, Any], text: str, wall: float) -> dict[str, Any]:
+    """Line of a run that returned nothing."""
+    empty = ("n", "d", "objective", "violation", "lower_bound", "global_lower_bound", "gap", "width", "test_error")
+    line = {**order.pop("case"), **order, **dict.fromkeys(empty), "status": text, "failure": text}
+    line |= {"seconds": wall, "wall": wall, "trace": [], "peak_mb": None, "extra_mb": None, "known_optimum": None}
+    return line
 
 
 def record(job: Job, method: str, outcome: Outcome, *, wall: float, before: float, peak: float) -> dict[str, Any]:

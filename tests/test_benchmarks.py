@@ -7,11 +7,12 @@ import math
 
 import numpy as np
 import pytest
-from benchmarks import data, profiles, synthetic
+from benchmarks import data, gated, profiles, synthetic
 from benchmarks.cases import METHODS, SUITES, Case, cases, methods
-from benchmarks.record import Job, NetworkTrace, TimeUpError
+from benchmarks.record import Job, NetworkTrace, Outcome, Point, TimeUpError
 from benchmarks.report import markdown
 from benchmarks.run import Runner, _parser, main
+from benchmarks.versions import code_of, threads_of
 from benchmarks.worker import make_job, perform
 
 from cvxnn import GatedReLU, Problem, ReLUNetwork, landscape, solve
@@ -146,6 +147,18 @@ class TestProfiles:
         path.write_text(json.dumps({"a": 1}) + '\n{"a": 2, "tra')
         assert profiles.read_runs(path) == [{"a": 1}]
         assert profiles.read_runs(tmp_path / "none.jsonl") == []
+        # The next line does not land on the one that was cut off.
+        for value in (3, 4):
+            profiles.append_run(path, {"a": value})
+        assert profiles.read_runs(path) == [{"a": 1}, {"a": 3}, {"a": 4}]
+        assert path.read_bytes().endswith(b"}\n")
+
+    def test_tables_do_not_mix_code_or_threads(self):
+        peer = {"suite": "gated", "case": "c", "method": "peer", "code": "p 1", "threads": "1"}
+        ours = [{**peer, "method": "cvxnn", "code": code} for code in ("old", "new", "new")]
+        other = {**peer, "threads": "default"}
+        assert profiles.current([peer, *ours, other], "1") == [peer, *ours[1:]]
+        assert profiles.current([peer, *ours, other], "default") == [other]
 
 
 class TestReport:
@@ -216,6 +229,36 @@ class TestRuns:
         assert main(arguments) == 0
         assert (tmp_path / "runs.jsonl").read_text() == lines
         capsys.readouterr()
+
+    def test_a_change_of_code_or_threads_repeats_a_run(self, tmp_path, capsys, monkeypatch):
+        performed = []
+
+        def perform(runner, *order):
+            performed.append(order)
+            return _line("cvxnn", 0, [[1.0, 1.0, 0.0]], suite="gated")
+
+        monkeypatch.setattr(Runner, "_perform", perform)
+        case, method = Case("gated", "iris", 0.1, 5), methods("gated", ["cvxnn"], "squared")[0]
+        for threads in ("1", "1", "2"):
+            runner = Runner(_parser().parse_args(["--out", str(tmp_path), "--threads", threads]))
+            line = runner.run(case, method, 1.0)
+        assert len(performed) == 2 and line["threads"] == "2"
+        monkeypatch.setattr("benchmarks.run.code_of", lambda method: "changed")
+        assert runner.run(case, method, 1.0)["code"] == "changed" and len(performed) == 3
+        capsys.readouterr()
+
+    def test_code_of_every_method_is_known(self):
+        codes = {method.name: code_of(method) for method in METHODS}
+        assert codes["cvxnn"] == codes["cvxnn 1e-6"] and "pyscnn" in codes["pyscnn AL"] and "torch" in codes["SGD 400"]
+        assert threads_of(3) == "3"
+
+    def test_seconds_without_a_proof_are_infinite(self, monkeypatch):
+        job = make_job(Case("gated", "planted-gated-90x3x20", 0.0, 20), 10.0, 0, {"tol": 1e-4})
+        seconds, objective = gated.ours(job)
+        assert math.isfinite(seconds)
+        open_gap = Outcome([Point(0.1, objective)], 0.1, "time limit", lower_bound=objective * (1.0 - 2e-4))
+        monkeypatch.setattr("benchmarks.peers.cvxnn_solve.run", lambda job: open_gap)
+        assert gated.ours(job) == (math.inf, objective)
 
     def test_failing_run_is_a_line(self, tmp_path, capsys):
         runner = Runner(_parser().parse_args(["--out", str(tmp_path)]))

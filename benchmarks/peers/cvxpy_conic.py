@@ -77,7 +77,8 @@ def _loss(job: Job, fit: Any) -> Any:
     if name == "squared_hinge":
         return 0.5 * cp.sum_squares(cp.pos(1 - cp.multiply(y, fit)))
     if name == "huber":
-        return 0.5 * cp.sum(cp.huber(fit - y, getattr(job.problem.loss, "delta", 1.0)))
+        threshold: Any = getattr(job.problem.loss, "delta", 1.0)
+        return 0.5 * cp.sum(cp.huber(fit - y, threshold))
     raise ValueError(f"the conic program of loss {name!r} is not written.")
 
 

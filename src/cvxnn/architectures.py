@@ -156,7 +156,11 @@ def _sign_slabs(data: FloatArray, gates: FloatArray) -> Iterator[tuple[slice, sl
             close = products <= size * limit
             if close.any():
                 i, j = np.nonzero(close)
-                signs[i, j] = _ordered_products(rows[i], x[j]) >= 0
+                # Zeros in sparse data bring many pairs, whose rows together would be large.
+                pairs = max(1, _SLAB // rows.shape[1])
+                for low in range(0, len(i), pairs):
+                    here = i[low : low + pairs], j[low : low + pairs]
+                    signs[here] = _ordered_products(rows[here[0]], x[here[1]]) >= 0
             yield samples, piece, signs
 
 

@@ -46,8 +46,12 @@ def solve(
     r"""Find the best network for a problem, with a proof of how good it is.
 
     Solves the convex program that is equivalent to training a two-layer ReLU network with weight decay (Pilanci and
-    Ergen, 2020, Theorem 1) by column generation: the program is solved on a few activation patterns, the dual vector
-    tells which neurons outside would lower the objective, and these are added until there are none.
+    Ergen, 2020, Theorem 1) by column generation: the dual vector of the current network tells which neurons outside
+    would lower the objective, and these are added until a search finds none. Where the activation patterns are so few
+    that a proof over all of them is within reach, the program is solved on the patterns in use to the last digit, and
+    branch and bound closes the search. Elsewhere a round gives the new neurons their masses and then moves all neurons
+    jointly; the bound of the result is one among the patterns around its neurons. Listed patterns are solved as they
+    are, by a working set.
 
     Parameters
     ----------

@@ -73,3 +73,14 @@ def test_patterns_bound_holds_for_networks_in_the_cones_only():
     again = certify_patterns(problem, confined.network(problem.X), confined.objective, confined.patterns.masks)
     assert again.lower_bound <= confined.objective
     assert again.n_patterns == len(confined.patterns)
+
+
+def test_bound_is_the_best_multiple_also_away_from_the_optimum():
+    problem, rng = random_problem(5, "squared")
+    for limit in (1e-3, 0.3, 1.0, 5.0, 1e3):
+        nu = rng.uniform(0.1, 3.0) * problem.dual_vector(rng.standard_normal(8))
+        bound, scale = scaled_dual_bound(problem, nu, problem.beta / limit)
+        values = [problem.dual_value(t * nu) for t in np.linspace(0.0, limit, 4001)]
+        assert 0.0 <= scale <= limit
+        assert bound >= max(0.0, *values) * (1 - 1e-6) - 1e-9
+        assert bound <= max(0.0, problem.dual_value(scale * nu))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,19 @@ def test_any_multipliers_are_valid():
     screened, _ = cone_bounds(X, nu, masks, signs, target=float(np.median(exact)))
     assert np.all(screened >= exact * (1 - 1e-10))
     assert np.array_equal(screened > np.median(exact), exact > np.median(exact))
+
+
+def test_cones_in_parts_change_nothing(monkeypatch):
+    X, nu, masks, signs = instance(40, 4, 50, 1)
+    rho = np.abs(np.random.default_rng(2).standard_normal(masks.shape))
+    whole = cone_bounds(X, nu, masks, signs), cone_bounds(X, nu, masks, signs, rho=rho, target=1.0)
+    monkeypatch.setattr(sys.modules[cone_bounds.__module__], "_ENTRIES", 1)
+    parts = cone_bounds(X, nu, masks, signs), cone_bounds(X, nu, masks, signs, rho=rho, target=1.0)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(other[0], one[0], rtol=1e-10)
+        np.testing.assert_allclose(other[1], one[1], atol=1e-7)
+    late, _ = cone_bounds(X, nu, masks, signs, time_limit=0.0)
+    assert np.all(late >= whole[0][0] * (1 - 1e-12))
 
 
 def test_strings_without_a_cell_are_harmless():

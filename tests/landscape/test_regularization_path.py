@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +198,50 @@ def test_bad_input():
         regularization_path(biased)
     with pytest.raises(ValueError, match="output bias"):
         beta_max(biased)
+
+
+def test_a_network_that_time_left_at_zero_is_not_the_minimum_norm_member():
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.standard_normal((300, 8)), rng.standard_normal(300))
+    gates = GatedReLU(rng.standard_normal((200, 8)))
+    top = beta_max(problem, architecture=gates).upper
+    path = regularization_path(problem, [1e-4 * top], architecture=gates, time_limit=1e-3)
+    assert path.status == "time_limit"
+    assert not any(path.minimum_norm)
+
+
+def test_the_certificate_of_the_zero_network_belongs_to_its_dual_vector():
+    weight = np.array([1.0, 0.0, 2.0])
+    problem = Problem([[1.0, 0.0], [5.0, 1.0], [0.0, 1.0]], [1.0, 3.0, -1.0], sample_weight=weight)
+    top = beta_max(problem)
+    for tol, status in ((1e-6, "global optimum"), (1e-300, None)):
+        point = regularization_path(problem, [2.0 * top.upper], tol=tol)[0]
+        certificate = point.solution.certificate
+        np.testing.assert_array_equal(certificate.dual, problem.dual_vector(np.zeros(3)))
+        assert point.network.width == 0 and point.gap < 1e-12
+        assert point.solution.status.converged == (point.gap <= tol)
+        assert status is None or point.solution.status.value == status
+
+
+@pytest.mark.parametrize("architecture", [None, GatedReLU(np.eye(3))], ids=["relu", "gated"])
+def test_an_interrupt_of_the_largest_beta_ends_the_path(architecture, monkeypatch):
+    from cvxnn.landscape import _beta_max
+
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_beta_max, "pricing_bound", interrupt)
+    monkeypatch.setattr(_beta_max, "largest_gated_block", interrupt)
+    problem = make_problem("squared")
+    found = beta_max(problem, architecture=architecture)
+    assert found.interrupted and (found.lower, found.upper) == (0.0, np.inf)
+    for betas in (None, [0.1]):
+        path = regularization_path(problem, betas, architecture=architecture)
+        assert path.status == "interrupted" and len(path) == 0 and path.beta_max.interrupted
+
+
+def test_options_are_checked_before_any_work(monkeypatch):
+    monkeypatch.setattr(sys.modules["cvxnn.landscape.regularization_path"], "beta_max", None)
+    for options in ({"n_betas": 0}, {"ratio": 2.0}, {"betas": [-1.0]}):
+        with pytest.raises(ValueError):
+            regularization_path(make_problem("squared"), **options)

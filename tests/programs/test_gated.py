@@ -295,3 +295,35 @@ def test_arguments_that_do_not_fit_are_refused():
         GatedReLUNetwork(np.ones((2, 2)), np.ones((2, 2)), np.ones(3))
     with pytest.raises(ValueError, match="features"):
         GatedReLUNetwork(np.ones((2, 2)), np.ones((2, 2)), np.ones(2))(np.ones((3, 5)))
+
+
+def test_slabs_of_samples_do_not_change_the_outputs(monkeypatch):
+    from cvxnn import architectures
+    from cvxnn.programs import gated
+
+    rng = np.random.default_rng(0)
+    X, gates = rng.integers(-1, 2, (300, 5)).astype(float), rng.integers(-1, 2, (7, 5)).astype(float)
+    net = GatedReLUNetwork(gates, rng.standard_normal((7, 5)), rng.standard_normal(7))
+    whole, masks = net(X), gate_masks(X, gates)
+    monkeypatch.setattr(gated, "_SLAB", 1)
+    monkeypatch.setattr(architectures, "_SLAB", 20)
+    np.testing.assert_allclose(net(X), whole, rtol=1e-13, atol=1e-13)
+    np.testing.assert_array_equal(gate_masks(X, gates), masks)
+    np.testing.assert_array_equal(masks, gates @ X.T >= 0)
+
+
+def test_the_clock_starts_before_the_patterns_are_made(monkeypatch):
+    import time
+
+    from cvxnn.programs import gated
+
+    problem, architecture = make("squared", n=80, d=6, P=200, beta=0.01)
+    made = gated.gate_patterns
+
+    def slow(*args):
+        time.sleep(0.05)
+        return made(*args)
+
+    monkeypatch.setattr(gated, "gate_patterns", slow)
+    s = solve_gated(problem, architecture, tol=1e-12, time_limit=0.04)
+    assert s.status is Status.TIME_LIMIT and s.n_iter == 0

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.linalg import LinAlgError
 
 from cvxnn import HuberLoss, Problem
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.solution import Status
-from cvxnn.solvers import _eta_newton
-from cvxnn.solvers import group_lasso as solver
-from cvxnn.solvers._eta_newton import Model, evaluate
-from cvxnn.solvers._ridge import Blocks, GramCache, GramRidge, KernelRidge, cross_gram
-from cvxnn.solvers.group_lasso import solve_group_lasso
+from cvxnn.solvers.group_lasso import _eta_newton, _row_newton, solve_group_lasso
+from cvxnn.solvers.group_lasso import dispatch as solver
+from cvxnn.solvers.group_lasso._common import OutOfTime
+from cvxnn.solvers.group_lasso._eta_newton import Model, evaluate
+from cvxnn.solvers.group_lasso._ridge import Blocks, GramCache, GramRidge, KernelRidge, cross_gram
 from tests.oracles.group_lasso import group_lasso_optimum
 
 LOSSES = ["squared", "logistic", "huber", "squared_hinge", HuberLoss(delta=0.3)]
@@ -38,11 +39,13 @@ def model_of(problem):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
-@pytest.mark.parametrize("limits", [(8000, 0), (0, 8000)], ids=["kernel", "gram"])
-def test_every_route_reaches_the_optimum(loss, limits, monkeypatch):
+@pytest.mark.parametrize("gram", [False, True], ids=["kernel", "gram"])
+def test_every_route_reaches_the_optimum(loss, gram, monkeypatch):
     problem, masks, patterns = make(loss)
-    monkeypatch.setattr(_eta_newton, "KERNEL_LIMIT", limits[0])
-    monkeypatch.setattr(_eta_newton, "GRAM_LIMIT", limits[1])
+    if gram:
+        monkeypatch.setattr(Model, "ridge", lambda self, blocks, w: GramRidge(blocks, w, self.beta, self.cache))
+    else:
+        monkeypatch.setattr(_eta_newton, "GRAM_LIMIT", 0)
     result = solve_group_lasso(problem, patterns, tol=1e-6)
     truth, _ = group_lasso_optimum(problem, masks)
     assert result.status is Status.PATTERNS_OPTIMUM
@@ -211,3 +214,55 @@ def test_deadline_and_interrupt_keep_a_valid_bound(monkeypatch):
     monkeypatch.setattr(solver, "_sampled_start", interrupt)
     stopped = solve_group_lasso(problem, patterns)
     assert stopped.status is Status.INTERRUPTED and stopped.index.size == 0
+
+
+@pytest.mark.parametrize("stop", ["deadline", "interrupt"])
+def test_blocks_of_a_part_survive_what_ends_the_solve(stop, monkeypatch):
+    problem, masks, patterns = make(n=160, P=25, beta=1.0, seed=4)
+    monkeypatch.setattr(solver, "_SAMPLED", 100)
+    solve, seen = solver.KernelRun.solve, []
+
+    def ended(self, *args):
+        seen.append(len(self.model.y))
+        if len(seen) > 1:
+            return solve(self, *args)
+        solve(self, *args)
+        if stop == "interrupt":
+            raise KeyboardInterrupt
+        monkeypatch.setattr(solver.time, "perf_counter", lambda: 1e18)
+        raise OutOfTime
+
+    monkeypatch.setattr(solver.KernelRun, "solve", ended)
+    result = solve_group_lasso(problem, patterns, time_limit=1e3)
+    assert seen == [40, 160]
+    assert result.status is (Status.INTERRUPTED if stop == "interrupt" else Status.TIME_LIMIT)
+    assert result.index.size > 0
+    assert result.objective == pytest.approx(objective(problem, masks, result), rel=1e-12)
+    assert result.objective < problem.loss_value(np.zeros(160)) and result.lower_bound > 0.0
+
+
+@pytest.mark.parametrize("rows", [50, 5000], ids=["rows", "kernel"])
+def test_a_start_survives_a_limit_without_time(rows, monkeypatch):
+    monkeypatch.setattr(solver, "ROWS", rows)
+    problem, _, patterns = make(n=60, beta=1.0)
+    best = solve_group_lasso(problem, patterns, tol=1e-8)
+    start = np.zeros((30, 3))
+    start[best.index] = best.vectors
+    kept = solve_group_lasso(problem, patterns, tol=1e-12, time_limit=0.0, warm_start=start)
+    assert kept.objective == pytest.approx(best.objective, rel=1e-6)
+    assert kept.lower_bound <= best.objective
+
+
+def test_objective_and_bound_of_the_result_are_exact():
+    for loss in LOSSES:
+        problem, masks, patterns = make(loss, beta=1.0)
+        result = solve_group_lasso(problem, patterns)
+        assert result.objective == pytest.approx(objective(problem, masks, result), rel=1e-13)
+        assert result.lower_bound == result.history.lower_bound[-1] <= result.objective
+
+
+def test_matrices_far_from_positive_definite_end_with_an_error():
+    with pytest.raises(LinAlgError, match="positive definite"):
+        _eta_newton._solve_positive(-1e9 * np.eye(2), np.ones(2))
+    with pytest.raises(LinAlgError, match="positive definite"):
+        _row_newton._factorise(np.diag(np.array([-1e30, 1.0], dtype=np.float32)))

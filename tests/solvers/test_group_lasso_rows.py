@@ -12,10 +12,10 @@ from cvxnn.certificates.gated_bound import certify_gated, gated_dual_norm
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
-from cvxnn.solvers import _row_descent, _row_newton, _row_products, group_lasso_rows
-from cvxnn.solvers._row_products import Rows
-from cvxnn.solvers.group_lasso import solve_group_lasso
-from cvxnn.solvers.group_lasso_rows import solve_group_lasso_rows
+from cvxnn.solvers.group_lasso import _row_descent, _row_newton, _row_products, solve_group_lasso
+from cvxnn.solvers.group_lasso import rows as group_lasso_rows
+from cvxnn.solvers.group_lasso._row_products import Rows
+from cvxnn.solvers.group_lasso.rows import solve_group_lasso_rows
 from tests.oracles.group_lasso import group_lasso_optimum
 
 LOSSES = ["squared", "logistic", "huber", "squared_hinge", HuberLoss(delta=0.3)]
@@ -340,3 +340,12 @@ def test_masks_and_dual_norm_by_slabs(n, monkeypatch):
     truth = max(float(np.linalg.norm(X.T @ (mask * nu))) for mask in masks)
     assert value == pytest.approx(truth, rel=1e-12, abs=1e-300)
     assert truth <= upper <= truth + 1e-10
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_history_holds_objectives_in_double_precision(loss, small_levels):
+    problem, patterns = make(loss, n=300, d=5, P=40, beta=1.0)
+    result = solve_group_lasso_rows(problem, patterns, tol=1e-5)
+    assert np.all(np.diff(result.history.objective) <= 0)
+    assert result.objective == result.history.objective[-1]
+    assert result.objective == pytest.approx(objective(problem, patterns, result), rel=1e-14)

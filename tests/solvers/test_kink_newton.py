@@ -10,7 +10,7 @@ import pytest
 from cvxnn import Problem
 from cvxnn.solvers.face_newton import polish
 from cvxnn.solvers.joint_moves import JointMoves
-from cvxnn.solvers.kink_newton import KinkNewton
+from cvxnn.solvers.kink_newton import KinkNewton, _Run
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.narrowing import narrow
 from cvxnn.solvers.neurons import Neurons
@@ -86,8 +86,11 @@ def test_moves_beyond_the_size_of_newton_steps_descend_too(monkeypatch):
     monkeypatch.setattr("cvxnn.solvers.kink_newton._MOST_FLOPS", 0.0)
     problem = table()
     start = some_neurons(problem, 8)
-    moved = JointMoves(problem).minimize(start, DOWN[:3])
+    moves = JointMoves(problem)
+    moved = moves.minimize(start, DOWN[:3])
     assert moved.objective(problem) < start.objective(problem)
+    # A second call knows nothing of the first one.
+    np.testing.assert_array_equal(moves.minimize(start, DOWN[:3]).vectors, moved.vectors)
 
 
 @pytest.mark.parametrize("width", [1, 3, 6])
@@ -108,3 +111,22 @@ def test_narrow_leaves_a_narrow_network_no_worse():
     problem = table()
     few = KinkNewton(problem).minimize(some_neurons(problem, 2), DOWN)
     assert narrow(problem, few, 5).objective(problem) <= few.objective(problem) * (1 + 1e-12)
+
+
+def test_narrow_takes_neurons_of_no_mass():
+    problem = table()
+    wide = KinkNewton(problem).minimize(some_neurons(problem, 6), DOWN)
+    with_zero = wide.joined(Neurons(np.zeros((2, 4)), np.ones(2)))
+    np.testing.assert_array_equal(narrow(problem, with_zero, 2).vectors, narrow(problem, wide, 2).vectors)
+
+
+def test_a_smoothing_begins_afresh_after_one_that_gave_up():
+    problem = table()
+    run = _Run(KinkNewton(problem), some_neurons(problem, 6))
+    run.damping = 1e9
+    run.begin(1e-3)
+    assert run.damping <= 1.0
+    before = run.true_value()
+    for _ in range(4):
+        run.step(np.inf)
+    assert run.true_value() < before

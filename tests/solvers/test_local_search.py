@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
 from cvxnn.solvers._ascent import ascend
+from cvxnn.solvers._directions import distinct, unit_rows
 from cvxnn.solvers.lbfgs_start import _minimize, _TwoLayer, lbfgs_start
 from cvxnn.solvers.local_search import local_search, merge_neurons
 from cvxnn.solvers.mass_program import removal_costs
@@ -121,31 +123,10 @@ def test_interrupt_propagates_and_leaves_the_best_with_the_caller():
     assert seen[-1][0].objective(problem) == seen[-1][1] < seen[0][1]
 
 
-def test_start_is_never_worsened():
-    problem = make()
-    good = local_search(problem, max_rounds=5)
-    assert local_search(problem, start=good, max_rounds=3).objective(problem) <= good.objective(problem)
-
-
 def test_without_time_the_result_is_still_a_network():
     problem = make(n=200)
     best = local_search(problem, time_limit=0.0)
     assert best.objective(problem) <= Neurons.empty(4).objective(problem)
-
-
-def test_pricing_neurons_are_used():
-    problem, optimum = fixture("06")
-    entry = json.loads(next(DATA.glob("06_*.json")).read_text())
-    calls = []
-
-    def pricing(nu):
-        calls.append(nu)
-        return np.array(entry["atoms_directions"]), np.array(entry["atoms_signs"])
-
-    start = Neurons(np.array([[1e-3, 0.0, 0.0]]), np.ones(1))
-    best = local_search(problem, start=start, pricing=pricing)
-    assert calls and calls[0].shape == (6,)
-    assert best.objective(problem) == pytest.approx(optimum, rel=1e-6)
 
 
 def test_small_beta_and_more_features_than_samples():
@@ -217,33 +198,33 @@ def test_ascent_finds_the_exact_maximum_in_the_plane():
         assert np.all(np.diff(found) <= 1e-12)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("most", [1, 3, 6])
-def test_width_is_respected_and_neurons_are_used_well(loss, most):
-    problem = make(loss, n=60, beta=0.2)
-    seen = []
-    best = local_search(problem, max_width=most, max_rounds=12, callback=lambda z, v: seen.append(len(z)))
-    assert 1 <= len(best) <= most and max(seen) <= most
-    trained = [
-        lbfgs_start(problem, width=most, max_iter=500, rtol=1e-9, random_state=seed).objective(problem)
-        for seed in range(5)
-    ]
-    assert best.objective(problem) <= np.median(trained) * (1 + 1e-6)
-    free = local_search(problem, max_rounds=12)
-    assert best.objective(problem) >= free.objective(problem) * (1 - 1e-4)
+def test_pooling_a_second_start_never_hurts(monkeypatch):
+    import cvxnn.solvers.local_search as module
 
-
-@pytest.mark.parametrize("name", ["max_width", "n_starts"])
-@pytest.mark.parametrize("value", [0, -2, 1.5, "3"])
-def test_wrong_counts_are_refused(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a positive integer"):
-        local_search(make(), **{name: value})
-
-
-def test_pooling_a_second_start_never_hurts():
     problem = make(n=80, beta=0.1)
-    values = [local_search(problem, n_starts=n, max_rounds=25).objective(problem) for n in (1, 2)]
-    assert values[1] <= values[0]
+    two = local_search(problem, max_rounds=25)
+    monkeypatch.setattr(module, "_POOLED_PRODUCTS", 0)
+    assert two.objective(problem) <= local_search(problem, max_rounds=25).objective(problem)
+
+
+def test_ascent_past_its_deadline_returns_nothing():
+    problem = make()
+    options = {"threshold": 0.0, "n_starts": 10, "rng": np.random.default_rng(0)}
+    directions, signs = ascend(problem, problem.y, Neurons.empty(4), deadline=time.perf_counter(), **options)
+    assert directions.shape == (0, 4) and signs.shape == (0,)
+
+
+def test_distinct_directions_are_those_of_a_plain_greedy_choice():
+    rng = np.random.default_rng(0)
+    directions = unit_rows(rng.standard_normal((900, 3)))
+    signs, order = rng.choice([-1.0, 1.0], 900), rng.permutation(900)
+    chosen: list[int] = []
+    for i in order:
+        same = signs[chosen] == signs[i]
+        if not np.any(same & (directions[chosen] @ directions[i] > 0.998)):
+            chosen.append(int(i))
+    assert 300 < len(chosen) < 900
+    np.testing.assert_array_equal(distinct(directions, signs, order), chosen)
 
 
 def test_brute_force_costs_of_removal():

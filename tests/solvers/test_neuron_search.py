@@ -10,6 +10,7 @@ import pytest
 
 from cvxnn import Problem
 from cvxnn.patterns import enumerate_patterns
+from cvxnn.solvers._directions import STEPS, climb
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.neuron_search import NeuronSearch
 from cvxnn.solvers.neurons import Neurons
@@ -72,7 +73,7 @@ def test_refinement_lifts_every_climbed_point_to_its_kinks():
     points = rng.standard_normal((50, 15)).astype(np.float32)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     signs = np.ones(50, dtype=np.float32)
-    search._climb(points, signs, nu, np.inf)
+    climb(search.single, nu, points, signs, STEPS, np.inf)
     before = np.maximum(points @ X.T, 0.0) @ nu
     after = np.maximum(search._refine(points, signs, nu, np.inf) @ X.T, 0.0) @ nu
     assert np.all(after >= before * (1 - 1e-3))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import cvxnn.solvers.smoothed_kinks as module
 from cvxnn.problem import Problem
+from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.smoothed_kinks import SmoothedKinks
 
@@ -113,7 +114,8 @@ def test_operator_is_the_hessian_where_all_kinks_are_concave():
 
 @pytest.mark.parametrize("limit", [0, 24])
 def test_sweeps_over_many_slabs_equal_one_sweep(limit, monkeypatch):
-    import cvxnn.solvers._row_slabs as slabs
+    import cvxnn.solvers._pair_products as pairs
+    import cvxnn.solvers.row_slabs as slabs
 
     monkeypatch.setattr(module, "_BLOCK_FEATURES", limit)
     problem, neurons = make("logistic", n=300)
@@ -125,7 +127,8 @@ def test_sweeps_over_many_slabs_equal_one_sweep(limit, monkeypatch):
         state = state_of(steps, neurons, 0.05)
         values = steps._smoothed_values(state, p.astype(float), (1.0, 2.0))
         results.append((state.gradient, values, steps._apply(state, p), steps._preconditioner(state)))
-        steps._pairs = None
+        monkeypatch.setattr(pairs, "_CACHED_ENTRIES", 0)
+        steps.products = PairProducts(steps.single)
     for whole, parts in zip(*results, strict=True):
         np.testing.assert_allclose(parts, whole, rtol=5e-3, atol=1e-4)
 

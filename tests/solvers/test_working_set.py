@@ -188,3 +188,28 @@ def test_descent_never_leaves_the_cones_or_raises_the_objective(seed):
         assert np.all(np.where(masks, 1.0, -1.0) * (solver.vectors @ problem.X.T) >= -1e-9 * sizes)
         fit = sum(s * mask * (problem.X @ z) for s, mask, z in zip(signs, masks, solver.vectors, strict=True))
         assert np.allclose(fit, solver.fit, rtol=0, atol=1e-10 * max(1.0, np.abs(fit).max()))
+
+
+def test_a_start_whose_projection_is_cut_short_leaves_no_block_outside_its_cone():
+    problem = real("diabetes", "squared", 1e-2)
+    rng = np.random.default_rng(0)
+    masks, signs = rng.standard_normal((40, problem.n_features)) @ problem.X.T >= 0, np.resize([1.0, -1.0], 40)
+    vectors = rng.standard_normal((40, problem.n_features))
+    sizes = np.outer(np.linalg.norm(vectors, axis=1), np.linalg.norm(problem.X, axis=1))
+    for deadline, used in ((np.inf, 40), (time.perf_counter(), 0)):
+        solver = ConeProximal(problem, masks, signs, deadline=deadline)
+        solver.start(vectors)
+        assert np.all(np.where(masks, 1.0, -1.0) * (solver.vectors @ problem.X.T) >= -1e-9 * sizes)
+        fit = np.sum(signs[:, None] * masks * (solver.vectors @ problem.X.T), axis=0)
+        np.testing.assert_allclose(solver.fit, fit, atol=1e-10)
+        assert np.count_nonzero(solver.masses()) >= used // 2
+
+
+def test_a_newton_system_that_is_not_positive_definite_gives_the_gradient_step(monkeypatch):
+    problem, masks, signs = random_instance(3)
+    solver = ConeProximal(problem, masks, signs)
+    every = np.arange(len(masks))
+    model = solver._model(every, problem.beta, solver.sigma(every, problem.beta))
+    trial = solver._trial(model, np.zeros(problem.n_samples))
+    monkeypatch.setattr(solver, "_columns", lambda *_: np.full((problem.n_samples, 2), np.nan))
+    np.testing.assert_array_equal(solver._newton_direction(model, trial), trial.error)

@@ -2,7 +2,7 @@
 
 In that model a sum of `k` products evaluated in any order differs from the exact one by at most
 ``gamma_k * sum |a_i b_i|`` with ``gamma_k = k u / (1 - k u)`` and ``u = 2**-53`` (Higham, Accuracy and Stability of
-Numerical Algorithms, 2002, section 3.1). Every helper here rounds to the safe side, that is up.
+Numerical Algorithms, 2002, section 3.1). Every function here rounds to the safe side, that is up.
 """
 
 from __future__ import annotations
@@ -26,8 +26,13 @@ def gamma(k: int) -> float:
 def norm_up(vectors: FloatArray, axis: int = -1) -> FloatArray:
     """Return upper bounds of the Euclidean norms of `vectors` along `axis`."""
     length = vectors.shape[axis]
+    # A power of two brings the largest entry to order one, so that no square that counts over- or underflows.
+    largest = np.max(np.abs(vectors), axis=axis, keepdims=True, initial=0.0)
+    exponent = np.frexp(largest)[1]
+    scaled = np.ldexp(vectors, -exponent)
     # k squares, k - 1 additions and a square root: relative error below gamma_{k+3}.
-    return np.sqrt(np.sum(vectors * vectors, axis=axis)) * (1.0 + gamma(length + 4)) + TINY
+    norms = np.sqrt(np.sum(scaled * scaled, axis=axis)) * (1.0 + gamma(length + 4))
+    return np.ldexp(norms, np.squeeze(exponent, axis=axis)) + TINY
 
 
 def combination_norm_up(rows: FloatArray, coefficients: FloatArray, offset: FloatArray | None = None) -> FloatArray:

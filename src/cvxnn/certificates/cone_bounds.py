@@ -7,8 +7,13 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates._cone_projection import ConeProjector
 from cvxnn.certificates._rounding import FloatArray, combination_norm_up
+from cvxnn.certificates.cone_projection import ConeProjector
+
+__all__ = ["cone_bounds"]
+
+_ENTRIES, _FACTORS = 1 << 20, 4_000_000
+"""Coefficients, and numbers in the factors of projections, of the cones that are bounded in one go."""
 
 
 def cone_bounds(
@@ -80,26 +85,61 @@ def cone_bounds(
     scale_x = float(2.0 ** np.frexp(np.max(np.abs(X)))[1])
     scale_nu = float(2.0 ** np.frexp(np.max(np.abs(nu)))[1])
     rows = X / scale_x
-    base = np.where(masks, signs[:, None] * (nu / scale_nu), 0.0)
     goal = -np.inf if target is None else target / scale_x / scale_nu * (1.0 - 1e-15)
-    coefficients = base.copy()
-    upper = combination_norm_up(rows, base)
-    if rho is not None:
-        shift = np.maximum(np.asarray(rho, dtype=np.float64) / scale_nu, 0.0)
-        given = _combine(base, masks, shift)
-        other = combination_norm_up(rows, given)
-        better = other < upper
-        upper[better], coefficients[better] = other[better], given[better]
-    todo = np.flatnonzero(upper > goal)
-    if todo.size:
-        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
-        found = _combine(base[todo], masks[todo], _multipliers(rows, base[todo], masks[todo], goal, deadline))
-        value = combination_norm_up(rows, found)
-        better = value < upper[todo]
-        upper[todo[better]], coefficients[todo[better]] = value[better], found[better]
-    residual = coefficients @ rows
-    norms = np.sqrt(np.sum(residual * residual, axis=1, keepdims=True))
-    return upper * scale_x * scale_nu * (1.0 + 1e-15), residual / np.where(norms > 0.0, norms, 1.0)
+    short = _short_rows(rows)
+    bounds = _Bounds(rows, short, nu / scale_nu, goal)
+    shifts = None if rho is None else np.asarray(rho, dtype=np.float64)
+    deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+    upper, directions = np.empty(count), np.empty((count, X.shape[1]))
+    size = max(8, min(_ENTRIES // n, _FACTORS // (2 * short.shape[1] ** 2)))
+    for first in range(0, count, size):
+        part = slice(first, first + size)
+        now = time.perf_counter()
+        # Each part gets its share of the time left.
+        until = now + max(deadline - now, 0.0) * min(size / (count - first), 1.0)
+        shift = None if shifts is None else np.maximum(shifts[part] / scale_nu, 0.0)
+        upper[part], directions[part] = bounds.of(masks[part], signs[part], shift, until)
+    return upper * scale_x * scale_nu * (1.0 + 1e-15), directions
+
+
+class _Bounds:
+    """Bounds for some cones at a time; rows and dual vector of order one, ``short`` the rows in few coordinates."""
+
+    def __init__(self, rows: FloatArray, short: FloatArray, nu: FloatArray, goal: float) -> None:
+        lengths = np.sqrt(np.sum(short * short, axis=1))
+        self.rows, self.short, self.nu, self.goal = rows, short, nu, goal
+        self.lengths = np.where(lengths > 0.0, lengths, 1.0)
+        self.units = short / self.lengths[:, None]
+
+    def of(
+        self, masks: npt.NDArray[np.bool_], signs: FloatArray, shift: FloatArray | None, deadline: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Bounds and unit residuals; work on a cone ends at the goal, and all at the deadline."""
+        base = np.where(masks, signs[:, None] * self.nu, 0.0)
+        coefficients = base
+        upper = combination_norm_up(self.rows, base)
+        if shift is not None:
+            given = _combine(base, masks, shift)
+            other = combination_norm_up(self.rows, given)
+            better = other < upper
+            coefficients = np.where(better[:, None], given, base)
+            upper = np.minimum(upper, other)
+        todo = np.flatnonzero(upper > self.goal)
+        if todo.size and time.perf_counter() < deadline:
+            found = _combine(base[todo], masks[todo], self._multipliers(base[todo], masks[todo], deadline))
+            value = combination_norm_up(self.rows, found)
+            better = value < upper[todo]
+            upper[todo[better]], coefficients[todo[better]] = value[better], found[better]
+        residual = coefficients @ self.rows
+        norms = np.sqrt(np.sum(residual * residual, axis=1, keepdims=True))
+        return upper, residual / np.where(norms > 0.0, norms, 1.0)
+
+    def _multipliers(self, base: FloatArray, masks: npt.NDArray[np.bool_], deadline: float) -> FloatArray:
+        """Multipliers of the projections of ``rows^T base`` on the cones."""
+        projector = ConeProjector(self.units, masks)
+        every = np.arange(len(masks))
+        projector.project(base @ self.short, every, enough=self.goal * (1.0 - 1e-12), deadline=deadline)
+        return projector.dense_multipliers(every) / self.lengths
 
 
 def _check(X: FloatArray, nu: FloatArray, masks: npt.NDArray[np.bool_], signs: FloatArray) -> None:
@@ -126,16 +166,3 @@ def _short_rows(rows: FloatArray) -> FloatArray:
 def _combine(base: FloatArray, mask: npt.NDArray[np.bool_], rho: FloatArray) -> FloatArray:
     # In floating point too, base + rho >= base and -rho <= 0: any such coefficients are admissible.
     return np.where(mask, base + rho, -rho)
-
-
-def _multipliers(
-    rows: FloatArray, base: FloatArray, masks: npt.NDArray[np.bool_], goal: float, deadline: float
-) -> FloatArray:
-    """Multipliers of the projections of ``rows^T base`` on the cones; work on a cone ends at the goal."""
-    short = _short_rows(rows)
-    lengths = np.sqrt(np.sum(short * short, axis=1))
-    lengths = np.where(lengths > 0.0, lengths, 1.0)
-    projector = ConeProjector(short / lengths[:, None], masks)
-    every = np.arange(len(masks))
-    projector.project(base @ short, every, enough=goal * (1.0 - 1e-12), deadline=deadline)
-    return projector.dense_multipliers(every) / lengths

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ __all__ = ["scaled_dual_bound"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _LARGEST_SCALE = 1e8
+_NEAR_END = 1e-8
 
 
 def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) -> tuple[float, float]:
@@ -78,8 +78,7 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
         value -= slack * problem.loss.dual_magnitude(point, problem.y, problem.sample_weight)
         return value - scale * scale * penalty * (1.0 + 4.0 * _EPS)
 
-    scale = _maximise_concave(evaluate, limit)
-    bound = evaluate(scale)
+    bound, scale = _maximise_concave(evaluate, limit)
     return (bound, scale) if bound > 0.0 else (0.0, 0.0)
 
 
@@ -93,15 +92,22 @@ def _largest_scale(problem: Problem, nu: FloatArray, dual_norm_bound: float) -> 
     return min(domain, norm, _LARGEST_SCALE) * (1.0 - 4.0 * _EPS)
 
 
-def _maximise_concave(evaluate: Callable[[float], float], limit: float) -> float:
-    """Maximiser of a concave function on ``[0, limit]``; any point is a valid choice, so tolerance costs no safety."""
-    candidates = [limit, min(1.0, limit)]
-    if limit > 0.0:
-        result: Any = minimize_scalar(
-            lambda t: -evaluate(t) if math.isfinite(evaluate(t)) else 1e300,
-            bounds=(0.0, limit),
-            method="bounded",
-            options={"xatol": 1e-12 * limit},
-        )
-        candidates.append(float(result.x))
-    return max(candidates, key=evaluate)
+def _maximise_concave(evaluate: Callable[[float], float], limit: float) -> tuple[float, float]:
+    """Largest value met of a concave function on ``[0, limit]``, and where.
+
+    Any point is a valid choice, so tolerance costs no safety. Near an optimum the end of the interval is the maximiser,
+    which two evaluations tell: a concave function that is 0 at 0 rises by at most 1e-8 of its value behind the second.
+    """
+    values = {limit: evaluate(limit)}
+    inside = limit * (1.0 - _NEAR_END)
+    values[inside] = evaluate(inside)
+    if not values[limit] >= values[inside] or values[limit] == -math.inf:
+        values[min(1.0, limit)] = evaluate(min(1.0, limit))
+
+        def descent(scale: float) -> float:
+            values[scale] = value = evaluate(scale)
+            return -value if math.isfinite(value) else 1e300
+
+        minimize_scalar(descent, bounds=(0.0, limit), method="bounded", options={"xatol": 1e-12 * limit})
+    scale = max(values, key=lambda key: values[key])
+    return values[scale], scale

@@ -20,7 +20,7 @@ from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["certify_gated", "gated_dual_norm"]
+__all__ = ["certify_gated", "gated_dual_norm", "largest_gated_block"]
 
 # Floats of a slab of expanded masks, which stays in the cache, and patterns of a piece.
 _SLAB = 1 << 18
@@ -52,15 +52,31 @@ def gated_dual_norm(X: FloatArray, patterns: ActivationPatterns, nu: FloatArray)
     >>> value, upper >= 3.0
     (3.0, True)
     """
-    if len(patterns) == 0 or not np.any(nu) or not np.any(X):
-        return 0.0, 0.0
+    upper, value, _ = largest_gated_block(X, patterns, nu)
+    return upper, value
+
+
+def largest_gated_block(X: FloatArray, patterns: ActivationPatterns, nu: FloatArray) -> tuple[float, float, FloatArray]:
+    """Bound and value of :func:`gated_dual_norm`, and the unit vector ``(d,)`` of the block that attains the value.
+
+    The vector is zero where the value is.
+
+    Examples
+    --------
+    >>> P = ActivationPatterns.from_masks([[True, False], [True, True]], [[1.0], [1.0]])
+    >>> largest_gated_block(np.array([[3.0], [1.0]]), P, np.array([1.0, -1.0]))[2]
+    array([1.])
+    """
     n, d = X.shape
+    best = np.zeros(d)
+    used = _used_samples(patterns)
+    if not used.any() or not np.any(nu) or not np.any(X):
+        return 0.0, 0.0, best
     # Powers of two: an exact scaling, up to underflow, which TINY pads.
     power_x = math.frexp(max(float(np.max(X)), -float(np.min(X))))[1]
     power_nu = math.frexp(max(float(np.max(nu)), -float(np.min(nu))))[1]
     weights = np.ldexp(nu, -power_nu)
-    magnitude = np.zeros(d)
-    largest = 0.0
+    magnitude, power, largest = np.zeros(d), 0, 0.0
     for first in range(0, len(patterns), _PIECE):
         packed = patterns.packed[first : first + _PIECE]
         blocks = np.zeros((len(packed), d))
@@ -70,15 +86,41 @@ def gated_dual_norm(X: FloatArray, patterns: ActivationPatterns, nu: FloatArray)
             weighted = np.ldexp(X[rows], -power_x) * weights[rows, None]
             if first == 0:
                 # A mask only drops terms, so |X|^T |nu| bounds the absolute terms of every block at once.
-                magnitude += np.sum(np.abs(weighted), axis=0)
+                magnitude += used[rows].astype(np.float64) @ np.abs(weighted)
             bits = packed[:, start // 8 : (rows.stop + 7) // 8]
             masks = np.unpackbits(bits, axis=1, count=rows.stop - start, bitorder="little")
             blocks += masks.astype(np.float64) @ weighted
-        largest = max(largest, float(np.max(np.sum(blocks * blocks, axis=1))))
+        # Large entries of X may meet small ones of nu: the blocks, too, come to order one before they are squared.
+        power = math.frexp(float(np.max(magnitude)))[1]
+        blocks = np.ldexp(blocks, -power)
+        squares = np.sum(blocks * blocks, axis=1)
+        top = int(np.argmax(squares))
+        if squares[top] > largest:
+            largest, best = float(squares[top]), blocks[top]
     slack = float(norm_up(gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * magnitude)) + n * d * TINY
-    value = math.sqrt(largest)
+    value = math.ldexp(math.sqrt(largest), power)
     upper = (value * (1.0 + gamma(d + 4)) + slack) * (1.0 + 4e-16)
-    return math.ldexp(upper, power_x + power_nu), math.ldexp(value, power_x + power_nu)
+    shift = power_x + power_nu
+    if largest > 0.0:
+        best = best / math.sqrt(largest)
+    # The last scaling rounds where the bound is subnormal.
+    return math.nextafter(_scaled(upper, shift), math.inf), _scaled(value, shift), best
+
+
+def _used_samples(patterns: ActivationPatterns) -> npt.NDArray[np.bool_]:
+    """Samples that some pattern keeps, ``(n,)``; the others add no rounding."""
+    if len(patterns) == 0:
+        return np.zeros(patterns.n_samples, dtype=bool)
+    union = np.bitwise_or.reduce(patterns.packed, axis=0)
+    return np.unpackbits(union, count=patterns.n_samples, bitorder="little").astype(bool)
+
+
+def _scaled(value: float, power: int) -> float:
+    """Return ``value * 2**power``, infinity where that is too large."""
+    try:
+        return math.ldexp(value, power)
+    except OverflowError:
+        return math.inf
 
 
 def certify_gated(problem: Problem, objective: float, patterns: ActivationPatterns, nu: FloatArray) -> Certificate:

@@ -1,4 +1,4 @@
-"""Upper bound of the dual norm at the cost of a few passes over the data, without any search."""
+"""Upper bound of the dual norm from closed forms and small relaxations, without a branch and bound."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ __all__ = ["norm_bound"]
 def norm_bound(X: npt.NDArray[np.float64], nu: npt.NDArray[np.float64]) -> tuple[float, str]:
     """Bound ``max_{||u|| <= 1} |nu^T (X u)_+|`` from above; rounding is added.
 
+    The least of the bounds of :func:`cvxnn.certificates.cheap_bounds.cheap_bounds`, one of which descends on a box.
+
     Parameters
     ----------
     X : ndarray (n, d)
@@ -23,7 +25,7 @@ def norm_bound(X: npt.NDArray[np.float64], nu: npt.NDArray[np.float64]) -> tuple
     -------
     upper : float
     method : str
-        Name of the bound, see :func:`cvxnn.certificates.cheap_bounds.cheap_bounds`.
+        Name of the bound.
 
     Examples
     --------

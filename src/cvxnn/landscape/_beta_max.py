@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.architectures import GatedReLU, ReLU, gate_patterns
-from cvxnn.certificates.gated_bound import gated_dual_norm
+from cvxnn.certificates.gated_bound import largest_gated_block
 from cvxnn.certificates.pricing import pricing_bound
+from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem, require_no_output_bias
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["BetaMax", "beta_max"]
-
-# Floats of a slab of masks.
-_SLAB = 1 << 20
+__all__ = ["BetaMax", "beta_max", "gated_beta_max", "unknown_beta_max"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +35,8 @@ class BetaMax:
         Its output sign; 1 for gated networks.
     exact : bool
         Whether the two agree to 1e-8 relative.
+    interrupted : bool
+        Whether a keyboard interrupt ended the search; the bounds hold.
     """
 
     upper: float
@@ -43,6 +44,7 @@ class BetaMax:
     direction: FloatArray
     sign: int
     exact: bool
+    interrupted: bool = False
 
     def __float__(self) -> float:
         """Return the upper bound."""
@@ -65,7 +67,7 @@ def beta_max(
     architecture : ReLU or GatedReLU, optional
         ``ReLU()`` by default.
     time_limit : float, optional
-        Seconds for the branch and bound; the bounds hold when they run out.
+        Seconds for the branch and bound; the bounds hold when they run out, and after a keyboard interrupt.
 
     Returns
     -------
@@ -89,23 +91,24 @@ def beta_max(
     (4.0, -1, True)
     """
     require_no_output_bias(problem, "beta_max")
-    nu = problem.dual_vector(np.zeros(problem.n_samples))
-    if isinstance(architecture, GatedReLU):
-        return _gated_beta_max(problem, architecture, nu)
-    bound = pricing_bound(problem.X, nu, time_limit=time_limit)
+    try:
+        if isinstance(architecture, GatedReLU):
+            return gated_beta_max(problem, gate_patterns(problem.X, architecture.gates))
+        nu = problem.dual_vector(np.zeros(problem.n_samples))
+        bound = pricing_bound(problem.X, nu, time_limit=time_limit)
+    except KeyboardInterrupt:
+        return unknown_beta_max(problem)
     exact = bound.upper - bound.lower <= 1e-8 * bound.upper
-    return BetaMax(bound.upper, bound.lower, bound.direction, bound.sign, exact)
+    return BetaMax(bound.upper, bound.lower, bound.direction, bound.sign, exact, bound.interrupted)
 
 
-def _gated_beta_max(problem: Problem, architecture: GatedReLU, nu: FloatArray) -> BetaMax:
-    patterns = gate_patterns(problem.X, architecture.gates)
-    upper, value = gated_dual_norm(problem.X, patterns, nu)
-    best, direction = -1.0, np.zeros(problem.n_features)
-    for _, masks in patterns.chunks(max(1, _SLAB // problem.n_samples)):
-        blocks = masks.astype(np.float64) @ (problem.X * nu[:, None])
-        norms = np.linalg.norm(blocks, axis=1)
-        first = int(np.argmax(norms))
-        if norms[first] > best:
-            best, direction = float(norms[first]), blocks[first]
-    exact = upper - value <= 1e-8 * upper
-    return BetaMax(upper, value, direction / best if best > 0.0 else direction, 1, exact)
+def gated_beta_max(problem: Problem, patterns: ActivationPatterns) -> BetaMax:
+    """:func:`beta_max` for gates with the given patterns on the data."""
+    nu = problem.dual_vector(np.zeros(problem.n_samples))
+    upper, value, direction = largest_gated_block(problem.X, patterns, nu)
+    return BetaMax(upper, value, direction, 1, upper - value <= 1e-8 * upper)
+
+
+def unknown_beta_max(problem: Problem) -> BetaMax:
+    """Bracket that says nothing, for a search that was interrupted before it began."""
+    return BetaMax(math.inf, 0.0, np.zeros(problem.n_features), 1, exact=False, interrupted=True)

@@ -10,19 +10,14 @@ from cvxnn.programs.reduction import Reduction
 from cvxnn.solution import Blocks
 from cvxnn.solvers.cells import adjacent_gates
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.row_slabs import row_slabs
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["cone_blocks", "row_slabs", "used_patterns"]
+__all__ = ["cone_blocks", "used_patterns"]
 
 _SLAB_ENTRIES, _MASK_ENTRIES = 1 << 20, 1 << 22
 """Entries of the work arrays of a slab of rows, and of the gates of a part of the neurons."""
-
-
-def row_slabs(n: int, columns: int) -> list[slice]:
-    """Slabs of n rows for work arrays of so many columns."""
-    step = max(64, _SLAB_ENTRIES // max(columns, 1))
-    return [slice(low, low + step) for low in range(0, n, step)]
 
 
 def used_patterns(reduction: Reduction, X: FloatArray, neurons: Neurons, gates: FloatArray) -> ActivationPatterns:
@@ -39,7 +34,7 @@ def used_patterns(reduction: Reduction, X: FloatArray, neurons: Neurons, gates: 
         # The zero network uses no cell; any one keeps the record of patterns non-empty.
         lifted = reduction.basis.T[:1]
     masks = np.empty((len(lifted), len(X)), dtype=bool)
-    for rows in row_slabs(len(X), len(lifted)):
+    for rows in row_slabs(len(X), len(lifted), entries=_SLAB_ENTRIES):
         masks[:, rows] = lifted @ X[rows].T >= 0
     _, first = np.unique(np.packbits(masks, axis=1), axis=0, return_index=True)
     first = np.sort(first)
@@ -47,15 +42,20 @@ def used_patterns(reduction: Reduction, X: FloatArray, neurons: Neurons, gates: 
 
 
 def cone_blocks(X: FloatArray, neurons: Neurons, patterns: ActivationPatterns) -> Blocks:
-    """Blocks ``(u, v)`` of the patterns: each neuron goes to the cone that it violates least."""
+    """Blocks ``(u, v)`` of the patterns: each neuron goes to the cone that it violates least, in sum over the rows."""
     u = np.zeros((len(patterns), X.shape[1]))
     v = np.zeros_like(u)
-    for vector, sign in zip(neurons.vectors, neurons.signs, strict=True):
-        z = X @ vector
-        violation = np.zeros(len(patterns))
-        for rows in row_slabs(len(X), len(patterns)):
-            outside = np.where(patterns.masks[:, rows], -z[rows], z[rows])
-            np.maximum(violation, np.max(outside, axis=1, initial=0.0), out=violation)
-        block = u if sign > 0 else v
-        block[int(np.argmin(violation))] += vector
+    violation = np.zeros((len(patterns), len(neurons)))
+    for rows in row_slabs(len(X), len(patterns) + len(neurons), entries=_SLAB_ENTRIES):
+        # Slabs begin at whole bytes of the packed masks.
+        packed = patterns.packed[:, rows.start // 8 : -(-rows.stop // 8)]
+        masks = ActivationPatterns(packed, patterns.gates, rows.stop - rows.start).masks
+        z = X[rows] @ neurons.vectors.T
+        # Sums of parts of one sign: no rounding where there is no violation.
+        violation += masks.astype(np.float64) @ np.maximum(-z, 0.0)
+        violation += (~masks).astype(np.float64) @ np.maximum(z, 0.0)
+    home = np.argmin(violation, axis=0)
+    for block, sign in ((u, 1.0), (v, -1.0)):
+        of_sign = neurons.signs == sign
+        np.add.at(block, home[of_sign], neurons.vectors[of_sign])
     return Blocks(u, v)

@@ -11,6 +11,7 @@ weight decay is equivalent to
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,9 @@ from cvxnn.solvers.group_lasso import solve_group_lasso
 FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["GatedReLUNetwork", "solve_gated"]
+
+_SLAB = 1 << 18
+"""Entries of a slab of the hidden layer, which stays in the cache."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,9 +114,12 @@ class GatedReLUNetwork:
         data = as_float_array(X, "X", ndim=2)
         if data.shape[1] != self.n_features:
             raise ValueError(f"X has {data.shape[1]} features; this network takes {self.n_features}.")
-        if self.width == 0:
-            return np.zeros(len(data))
-        return np.where(gate_masks(data, self.gates).T, data @ self.W.T, 0.0) @ self.a
+        output = np.zeros(len(data))
+        step = max(64, _SLAB // max(self.width, 1))
+        for start in range(0, len(data) if self.width else 0, step):
+            rows = data[start : start + step]
+            output[start : start + step] = np.where(gate_masks(rows, self.gates).T, rows @ self.W.T, 0.0) @ self.a
+        return output
 
     def __repr__(self) -> str:
         """Short form with the sizes."""
@@ -198,9 +205,9 @@ def solve_gated(
     tol : float, default 1e-6
         Relative duality gap, > 0.
     time_limit : float, optional
-        Seconds; the best network so far is returned when they run out.
+        Seconds from the call on; the best network so far is returned when they run out.
     max_iter : int, optional
-        Working sets, 200 by default.
+        Iterations, 200 by default: working sets, or Newton steps on all rows where the samples are many.
     warm_start : GatedReLUNetwork, optional
         Network whose gates are among those of the architecture.
     recorder : Recorder, optional
@@ -232,6 +239,7 @@ def solve_gated(
     >>> round(s.objective, 6), s.network.width, s.status.value
     (1.25, 2, 'patterns optimum')
     """
+    begin = time.perf_counter()
     _check_options(problem, architecture, tol, time_limit, max_iter)
     gates = architecture.gates
     if patterns is None:
@@ -243,8 +251,9 @@ def solve_gated(
                 f"warm_start takes {warm_start.n_features} features; the problem has {problem.n_features}."
             )
         start = warm_start.vectors(gates)
+    left = None if time_limit is None else max(0.0, time_limit - (time.perf_counter() - begin))
     result = solve_group_lasso(
-        problem, patterns, tol=tol, time_limit=time_limit, max_iter=max_iter, warm_start=start, recorder=recorder
+        problem, patterns, tol=tol, time_limit=left, max_iter=max_iter, warm_start=start, recorder=recorder
     )
     network = GatedReLUNetwork.from_vectors(gates[result.index], result.vectors)
     certificate = certify_gated(problem, network.objective(problem), patterns, result.dual)

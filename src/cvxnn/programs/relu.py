@@ -31,7 +31,7 @@ from cvxnn.certificates.norm_bound import norm_bound
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, count_patterns
 from cvxnn.problem import Problem
-from cvxnn.programs.blocks import cone_blocks, row_slabs, used_patterns
+from cvxnn.programs.blocks import cone_blocks, used_patterns
 from cvxnn.programs.reduction import Reduction, reduce_problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
@@ -41,6 +41,7 @@ from cvxnn.solvers.local_search import local_search
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.narrowing import narrow
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.row_slabs import row_slabs
 from cvxnn.solvers.working_set import solve_listed
 
 FloatArray = npt.NDArray[np.float64]
@@ -58,14 +59,11 @@ _CERTIFY_SAMPLES = 50
 _CERTIFY_SECONDS = 60.0
 """Time for a global certificate asked for without a time limit; beyond rank 5 it may never close."""
 
-_PATIENCE = 2.0
-"""Seconds for the bound among the patterns once the user or the clock has stopped the solve."""
+_PATIENCE = 0.5
+"""Seconds for the bound among the patterns, at least, once the user or the clock has stopped the solve."""
 
-_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH = 0.15, 1.0, 5e-6
+_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH = 0.2, 1.0, 5e-6
 """Share of a time limit that is kept for the bound among the patterns; less where it takes fewer seconds than that."""
-
-_MASK_ENTRIES, _PART_ENTRIES = 1 << 22, 1 << 20
-"""Entries of masks that are bounded in one go, and of a part where they are more."""
 
 _START_ROUNDS, _EXACT_START_ROUNDS, _START_SHARE = 12, 200, 0.4
 """Most rounds of the local search that makes a start, and its share of a time limit."""
@@ -101,9 +99,9 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
     recorder : Recorder
         Clock and history.
     """
+    deadline = math.inf if options.time_limit is None else time.perf_counter() + options.time_limit
     reduction = reduce_problem(problem, keep_samples=options.listed is not None)
     small = reduction.problem
-    deadline = math.inf if options.time_limit is None else time.perf_counter() + options.time_limit
     exact = options.listed is None and is_exact(small, certify=options.certify)
     zero = Neurons.empty(small.n_features)
     state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
@@ -251,24 +249,9 @@ def _finish(
     if patterns is None:
         patterns = used_patterns(reduction, problem.X, state.neurons.joined(kept), state.gates)
     try:
-        certificate = None if proved is None else replace(proved, objective=objective)
-        if certificate is None:
-            if options.certify:
-                limit = time.perf_counter() + _CERTIFY_SECONDS if math.isinf(deadline) else deadline
-                certificate = _global_bound(problem, reduction, state, options.tol, limit)
-            elif options.listed is not None and is_exact(reduction.problem, certify=False):
-                # Listed patterns may hold the best network of all, and then the bound is tight for all.
-                certificate = _global_bound(problem, reduction, state, options.tol, deadline)
-            else:
-                certificate = _quick_bound(problem, free, fit, objective, None)
-        free_gap = relative_gap(free_objective, certificate.lower_bound)
-        if free_gap > options.tol and (network.width or options.listed is not None):
-            patience = _PATIENCE if interrupted or state.outcome == "time_limit" else None
-            among = _certify_among(problem, fit, objective, patterns.masks, certificate, patience)
-            # A proof for all networks that is nearly closed says more than one among the patterns that misses, too.
-            among_gap = relative_gap(free_objective, among.lower_bound)
-            if among_gap <= options.tol or free_gap > 10.0 * options.tol:
-                certificate = among
+        best = free, fit, free_objective
+        certificate = _proof(problem, reduction, state, options, deadline, patterns, best, proved, interrupted)
+        certificate = replace(certificate, objective=objective)
     except KeyboardInterrupt:
         interrupted = True
         certificate = _quick_bound(problem, free, fit, objective, len(patterns))
@@ -288,6 +271,53 @@ def _finish(
         )
     blocks = cone_blocks(problem.X, neurons, patterns)
     return Solution(network, certificate, status, patterns, blocks, recorder.history(), max(state.iteration, 1))
+
+
+def _proof(
+    problem: Problem,
+    reduction: Reduction,
+    state: ColumnState,
+    options: ReLUOptions,
+    deadline: float,
+    patterns: ActivationPatterns,
+    best: tuple[ReLUNetwork, FloatArray, float],
+    certificate: Certificate | None,
+    interrupted: bool,
+) -> Certificate:
+    """Best bound that time and options allow: for networks of all widths, or among the patterns where that misses."""
+    network, fit, objective = best
+    if certificate is None:
+        # Listed patterns may hold the best network of all, and then the bound is tight for all.
+        closable = options.listed is not None and is_exact(reduction.problem, certify=False)
+        if options.certify or closable:
+            limit = deadline
+            if options.certify and math.isinf(deadline):
+                limit = time.perf_counter() + _CERTIFY_SECONDS
+            certificate = _global_bound(problem, reduction, state, options.tol, limit)
+        else:
+            certificate = _quick_bound(problem, network, fit, objective, None)
+    gap = relative_gap(objective, certificate.lower_bound)
+    if gap <= options.tol or (network.width == 0 and options.listed is None):
+        return certificate
+    among = certify_patterns(
+        problem,
+        fit,
+        objective,
+        patterns.masks,
+        global_lower_bound=certificate.global_lower_bound,
+        dual_norm_attained=certificate.dual_norm_attained,
+        time_limit=_patience(deadline, interrupted=interrupted),
+    )
+    # A proof for all networks that is nearly closed says more than one among the patterns that misses, too.
+    closed = relative_gap(objective, among.lower_bound) <= options.tol
+    return among if closed or gap > 10.0 * options.tol else certificate
+
+
+def _patience(deadline: float, *, interrupted: bool) -> float | None:
+    """Seconds for the bound among the patterns; None for as long as it takes."""
+    if interrupted:
+        return _PATIENCE
+    return None if math.isinf(deadline) else max(deadline - time.perf_counter(), _PATIENCE)
 
 
 def _narrowed(
@@ -335,33 +365,6 @@ def _global_bound(
     return certificate
 
 
-def _certify_among(
-    problem: Problem,
-    fit: FloatArray,
-    objective: float,
-    masks: npt.NDArray[np.bool_],
-    everywhere: Certificate,
-    time_limit: float | None,
-) -> Certificate:
-    """Certificate among the patterns, some patterns at a time where all of them would take too much memory."""
-    step = max(8, _PART_ENTRIES // problem.n_samples)
-    parts = [masks] if masks.size <= _MASK_ENTRIES else [masks[k : k + step] for k in range(0, len(masks), step)]
-    certificates = [
-        certify_patterns(
-            problem,
-            fit,
-            objective,
-            part,
-            global_lower_bound=everywhere.global_lower_bound,
-            dual_norm_attained=everywhere.dual_norm_attained,
-            time_limit=None if time_limit is None else time_limit / len(parts),
-        )
-        for part in parts
-    ]
-    widest = max(certificates, key=lambda certificate: certificate.dual_norm_bound)
-    return replace(widest, n_patterns=len(masks))
-
-
 def _quick_bound(
     problem: Problem, network: ReLUNetwork, fit: FloatArray, objective: float, n_patterns: int | None
 ) -> Certificate:
@@ -379,7 +382,7 @@ def _attained(X: FloatArray, nu: FloatArray, network: ReLUNetwork) -> float:
     sizes = np.linalg.norm(network.W, axis=1)
     units = network.W[sizes > 0] / sizes[sizes > 0, None]
     total = np.zeros(len(units))
-    for rows in row_slabs(len(X), len(units)):
+    for rows in row_slabs(len(X), len(units), entries=1 << 20):
         total += nu[rows] @ np.maximum(X[rows] @ units.T, 0.0)
     return float(np.max(np.abs(total), initial=0.0))
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
-from cvxnn.solvers._row_slabs import row_slabs
-from cvxnn.solvers._workers import in_parallel
+from cvxnn.solvers._directions import STEPS, climb, distinct, unit_rows
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.row_slabs import row_slabs
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
 __all__ = ["ascend"]
 
-_STEPS = 40
 _MOST_GIVEN = 300
-_SIMILARITY = 0.998
-_BLOCK_ENTRIES = 1 << 17
 _HALVINGS = (24,)
 """Steps after which the worse half stops; the first steps are too long for their values to tell."""
 _MOST_ROWS = 1 << 13
 
 
 def ascend(
-    problem: Problem, nu: FloatArray, given: Neurons, *, threshold: float, n_starts: int, rng: np.random.Generator
+    problem: Problem,
+    nu: FloatArray,
+    given: Neurons,
+    *,
+    threshold: float,
+    n_starts: int,
+    rng: np.random.Generator,
+    deadline: float = math.inf,
 ) -> tuple[FloatArray, FloatArray]:
     r"""Find unit directions u and signs s with :math:`s\,\nu^\top (X u)_+` above a threshold, best first.
 
@@ -47,6 +54,8 @@ def ascend(
         Number of generated starts, each used with both signs; given neurons start with their own.
     rng : Generator
         Source of the starts.
+    deadline : float
+        On the clock of ``time.perf_counter``; a search that it cuts short returns nothing.
 
     Returns
     -------
@@ -59,21 +68,22 @@ def ascend(
     points, signs, groups = _starts(X, given, n_starts, rng)
     sample = np.sort(rng.choice(len(X), _MOST_ROWS, replace=False)) if len(X) > _MOST_ROWS else slice(None)
     single, dual = X[sample].astype(np.float32), nu[sample].astype(np.float32)
-    steps = np.array([1.0, *np.geomspace(1.0, 1e-3, _STEPS - 1)], dtype=np.float32)
     low = 0
-    for high in (*_HALVINGS, _STEPS):
-        values = _climb_all(single, dual, points, signs, steps[low:high])
-        if high < _STEPS:
+    for high in (*_HALVINGS, len(STEPS)):
+        values = climb(single, dual, points, signs, STEPS[low:high], deadline)
+        if high < len(STEPS):
             kept = _better_half(values, groups)
             points, signs, groups = points[kept], signs[kept], groups[kept]
         low = high
-    directions = _unit(points.astype(np.float64))
+    if time.perf_counter() >= deadline:
+        return np.zeros((0, X.shape[1])), np.zeros(0)
+    directions = unit_rows(points.astype(np.float64))
     values = np.zeros(len(points))
     for rows in row_slabs(len(X), len(points)):
         values += nu[rows] @ np.maximum(X[rows] @ directions.T, 0.0)
     values *= signs
     order = np.argsort(-values, kind="stable")
-    chosen = _distinct(directions, signs.astype(np.float64), order[values[order] > threshold])
+    chosen = distinct(directions, signs.astype(np.float64), order[values[order] > threshold])
     return directions[chosen], signs[chosen].astype(np.float64)
 
 
@@ -86,72 +96,19 @@ def _better_half(values: SingleArray, groups: npt.NDArray[np.intp]) -> npt.NDArr
     return np.sort(np.concatenate(kept))
 
 
-def _climb_all(
-    X: SingleArray, nu: SingleArray, points: SingleArray, signs: SingleArray, steps: SingleArray
-) -> SingleArray:
-    """Move the points in place, batch by batch; returns the values of :func:`_climb`."""
-    values = np.empty(len(points), dtype=np.float32)
-
-    def climb(part: slice) -> None:
-        points[part], values[part] = _climb(X, nu, points[part], signs[part], steps)
-
-    batch = max(16, _BLOCK_ENTRIES // len(X))
-    in_parallel(climb, [slice(low, low + batch) for low in range(0, len(points), batch)])
-    return values
-
-
-def _climb(
-    X: SingleArray, nu: SingleArray, points: SingleArray, signs: SingleArray, steps: SingleArray
-) -> tuple[SingleArray, SingleArray]:
-    """Projected ascent with the given steps; also the values before the last step."""
-    bits = nu.view(np.int32)
-    value = np.zeros(len(points), np.float32)
-    for step in steps:
-        active = points @ X.T
-        # The sign bit of minus the product, spread over the word, masks the bits of nu.
-        np.negative(active, out=active)
-        masks = active.view(np.int32)
-        np.right_shift(masks, 31, out=masks)
-        masks &= bits
-        gradient = (active @ X) * signs[:, None]
-        value = np.einsum("ij,ij->i", gradient, points)
-        gradient = _unit(gradient)
-        moved = gradient if step == 1.0 else _unit(points + step * gradient)
-        stuck = ~np.any(moved, axis=1)
-        points = np.where(stuck[:, None], points, moved)
-    return points, value
-
-
 def _starts(
     X: FloatArray, given: Neurons, count: int, rng: np.random.Generator
 ) -> tuple[SingleArray, SingleArray, npt.NDArray[np.intp]]:
     """Directions, signs and group (given, perturbed, generated of either sign) of the starts."""
     n, d = X.shape
     heaviest = np.argsort(-given.masses, kind="stable")[:_MOST_GIVEN]
-    known, known_signs = _unit(given.vectors[heaviest]), given.signs[heaviest]
-    random = _unit(rng.standard_normal((count, d)))
+    known, known_signs = unit_rows(given.vectors[heaviest]), given.signs[heaviest]
+    random = unit_rows(rng.standard_normal((count, d)))
     half = count // 2
     rows = X[rng.integers(n, size=half)] - X[rng.integers(n, size=half)]
-    random[:half] = np.where(np.any(rows != 0.0, axis=1)[:, None], _unit(rows), random[:half])
-    noise = 10.0 ** rng.uniform(-2.0, 0.0, size=(len(known), 1)) * _unit(rng.standard_normal(known.shape))
-    points = np.vstack([known, _unit(known + noise), random, random])
+    random[:half] = np.where(np.any(rows != 0.0, axis=1)[:, None], unit_rows(rows), random[:half])
+    noise = 10.0 ** rng.uniform(-2.0, 0.0, size=(len(known), 1)) * unit_rows(rng.standard_normal(known.shape))
+    points = np.vstack([known, unit_rows(known + noise), random, random])
     signs = np.concatenate([known_signs, known_signs, np.ones(count), -np.ones(count)])
     groups = np.repeat(np.arange(4), [len(known), len(known), count, count])
     return points.astype(np.float32), signs.astype(np.float32), groups
-
-
-def _unit(rows: npt.NDArray) -> npt.NDArray:
-    """Rows of unit length; zero rows stay zero."""
-    size = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(size, np.finfo(rows.dtype).tiny)
-
-
-def _distinct(directions: FloatArray, signs: FloatArray, order: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Members of ``order`` that are not close to an earlier one of the same sign."""
-    ranked = directions[order]
-    close = (ranked @ ranked.T > _SIMILARITY) & (signs[order][:, None] == signs[order])
-    free = np.ones(len(order), dtype=bool)
-    for i in range(len(order)):
-        if free[i]:
-            free[i + 1 :] &= ~close[i, i + 1 :]
-    return order[free]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from cvxnn.solvers._workers import in_parallel, pieces_of
 
 SingleArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.intp]
 
 __all__ = ["PairProducts"]
 
@@ -34,20 +36,37 @@ class PairProducts:
 
     def __init__(self, rows: SingleArray) -> None:
         self._rows = rows
-        self._upper = np.triu_indices(rows.shape[1])
         self._table: SingleArray | None = None
 
-    def _products(self, part: slice) -> SingleArray:
-        return self._rows[part][:, self._upper[0]] * self._rows[part][:, self._upper[1]]
+    @property
+    def count(self) -> int:
+        """Number of pairs, ``d (d + 1) / 2``."""
+        d = self._rows.shape[1]
+        return d * (d + 1) // 2
+
+    def prepare(self) -> None:
+        """Form the products of all rows where they fit in memory."""
+        if self._table is None and len(self._rows) * self.count <= _CACHED_ENTRIES:
+            self._table = self._form(slice(None))
+
+    def of(self, part: slice) -> SingleArray:
+        """Products of some of the rows, ``(rows, pairs)``."""
+        return self._form(part) if self._table is None else self._table[part]
+
+    def matrices(self, packed: SingleArray) -> SingleArray:
+        """Symmetric matrices ``(q, d, d)`` of their upper triangles ``(q, pairs)``."""
+        d = self._rows.shape[1]
+        out = np.empty((len(packed), d, d), dtype=np.float32)
+        out[:, self._upper[0], self._upper[1]] = packed
+        out[:, self._upper[1], self._upper[0]] = packed
+        return out
 
     def sums(self, weights: SingleArray) -> SingleArray:
         """Matrices ``(q, d, d)`` for weights ``(q, n)``."""
-        n, d = self._rows.shape
-        pairs = len(self._upper[0])
-        if self._table is None and n * pairs <= _CACHED_ENTRIES:
-            self._table = self._products(slice(None))
+        n = len(self._rows)
+        packed = np.zeros((len(weights), self.count), dtype=np.float32)
+        self.prepare()
         if self._table is not None:
-            packed = np.empty((len(weights), pairs), dtype=np.float32)
             table = self._table
 
             def multiply(part: Sequence[int]) -> None:
@@ -56,12 +75,16 @@ class PairProducts:
 
             in_parallel(multiply, pieces_of(range(len(weights))))
         else:
-            packed = np.zeros((len(weights), pairs), dtype=np.float32)
-            step = max(16, _SLAB_ENTRIES // pairs)
+            step = max(16, _SLAB_ENTRIES // self.count)
             for low in range(0, n, step):
                 part = slice(low, low + step)
-                packed += weights[:, part] @ self._products(part)
-        out = np.empty((len(weights), d, d), dtype=np.float32)
-        out[:, self._upper[0], self._upper[1]] = packed
-        out[:, self._upper[1], self._upper[0]] = packed
-        return out
+                packed += weights[:, part] @ self.of(part)
+        return self.matrices(packed)
+
+    @cached_property
+    def _upper(self) -> tuple[IntArray, IntArray]:
+        first, second = np.triu_indices(self._rows.shape[1])
+        return first, second
+
+    def _form(self, part: slice) -> SingleArray:
+        return self._rows[part][:, self._upper[0]] * self._rows[part][:, self._upper[1]]

@@ -41,6 +41,9 @@ _FINISH = ((1e-5, 6), (1e-6, 6), (1e-7, 8), (1e-8, 8))
 _LEVEL_GAINS = (1e-5, 1e-7)
 """Relative gains of a round below which the next schedule takes over."""
 
+_LEAST_GAIN = 1e-6
+"""Relative gain that counts as progress however loose the tolerance is: a violation beyond it remains to be removed."""
+
 _MOST_EFFORT = 8
 _FEWEST_NEW, _NEW_SHARE = 20, 1.0
 _NEW_MASS = 1e-2
@@ -89,7 +92,7 @@ class ColumnRounds:
                 gain = (before - state.objective) / max(abs(before), 1e-300)
                 while level < len(_LEVEL_GAINS) and gain < _LEVEL_GAINS[level]:
                     level += 1
-                effort = 1 if gain > max(0.1 * self.options.tol, 1e-12) else 2 * effort
+                effort = 1 if gain > max(min(0.1 * self.options.tol, _LEAST_GAIN), 1e-12) else 2 * effort
                 if effort > _MOST_EFFORT:
                     state.outcome = "stalled"
             report(state)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from cvxnn.certificates._cone_projection import ConeProjector
+from cvxnn.certificates.cone_projection import ConeProjector
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,6 +44,9 @@ _IDLE = 4
 
 _SLAB = 4_000_000
 """Entries of masks that are weighted at a time."""
+
+_OUTSIDE = 1e-10
+"""Distance from the cone, as a share of the point projected, that counts as rounding."""
 
 _BELOW = 1.0 - 1e-12
 """Share of the threshold at which work on a projection that is shrunk to zero ends."""
@@ -124,9 +127,22 @@ class ConeProximal:
         return self.problem.dual_vector(self.fit)
 
     def start(self, vectors: FloatArray) -> None:
-        """Take vectors ``(K, r)`` as the blocks, projected on their cones."""
-        self.vectors = self.projector.project(vectors, np.arange(len(vectors)))
-        self.fit = np.einsum("kn,kn->n", self.masks * self.signs[:, None], self.vectors @ self.problem.X.T)
+        """Take vectors ``(K, r)`` as the blocks, projected on their cones; zero where that finds no point inside."""
+        projected = self.projector.project(vectors, np.arange(len(vectors)), deadline=self.deadline)
+        inside = self._inside(projected, _OUTSIDE * np.linalg.norm(vectors, axis=1))
+        self.vectors = np.where(inside[:, None], projected, 0.0)
+        self.fit = np.zeros(len(self.problem.X))
+        for part in self._parts():
+            hidden = self.vectors[part] @ self.problem.X.T
+            hidden *= self.masks[part]
+            self.fit += self.signs[part] @ hidden
+
+    def _inside(self, vectors: FloatArray, slack: FloatArray) -> BoolArray:
+        """Whether vectors lie in their cones up to a length ``(K,)``; a projection cut short does not."""
+        least = np.empty(len(vectors))
+        for part in self._parts():
+            least[part] = np.min(self.projector.sides[part] * (vectors[part] @ self.projector.rows.T), axis=1)
+        return least >= -slack
 
     def sigma(self, which: IntArray, beta: float) -> float:
         """Proximal weight to start from: the shrinkage is of the order of the largest block, or the steps are short."""
@@ -212,11 +228,14 @@ class ConeProximal:
     def _pulls(self, nu: FloatArray) -> FloatArray:
         X = self.problem.X
         pulls = np.empty_like(self.vectors)
-        size = max(1, _SLAB // max(len(X), 1))
-        for first in range(0, len(pulls), size):
-            part = slice(first, first + size)
+        for part in self._parts():
             np.matmul(self.masks[part] * nu, X, out=pulls[part])
         return pulls * self.signs[:, None]
+
+    def _parts(self) -> list[slice]:
+        """Parts of the cones whose masks are weighted in one go."""
+        size = max(1, _SLAB // max(len(self.fit), 1))
+        return [slice(first, first + size) for first in range(0, len(self.masks), size)]
 
     def _model(self, which: IntArray, beta: float, sigma: float) -> _Model:
         return _Model(
@@ -276,18 +295,16 @@ class ConeProximal:
         size = columns.shape[1]
         if size == 0:
             return error
-        if size <= error.size:
-            pulled = h[:, None] * columns
-            gram = columns.T @ pulled
-            gram[np.diag_indices(size)] += 1.0
-            inner = cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), pulled.T @ error)
-            return error - columns @ inner
-        root = np.sqrt(h)
-        scaled = root[:, None] * columns
-        gram = scaled @ scaled.T
-        gram[np.diag_indices(error.size)] += 1.0
-        inner = cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), root * error)
-        return error - columns @ (columns.T @ (root * inner))
+        try:
+            if size <= error.size:
+                pulled = h[:, None] * columns
+                return error - columns @ _solve_shifted(columns.T @ pulled, pulled.T @ error)
+            root = np.sqrt(h)
+            scaled = root[:, None] * columns
+            return error - columns @ (columns.T @ (root * _solve_shifted(scaled @ scaled.T, root * error)))
+        except LinAlgError:
+            # Rounding, or an overflow, leaves no positive definite system: the gradient step is always a descent.
+            return error
 
     def _columns(self, model: _Model, trial: _Trial) -> FloatArray:
         """Columns C ``(n, q)``: the maps of the faces to the fit, times the root of the slope of the shrinkage."""
@@ -339,6 +356,16 @@ class ConeProximal:
         norms = np.linalg.norm((model.weights * nu) @ self.problem.X + shifts, axis=1)
         scale = min(1.0, model.beta / float(norms.max(initial=model.beta)))
         return (objective - self.problem.dual_value(scale * nu)) / max(abs(objective), 1e-300)
+
+
+def _solve_shifted(gram: FloatArray, right: FloatArray) -> FloatArray:
+    """Solve ``(I + gram) x = right``; `gram` is overwritten."""
+    gram[np.diag_indices(len(gram))] += 1.0
+    factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    solution = cho_solve(factor, right, check_finite=False)
+    if not np.all(np.isfinite(solution)):
+        raise LinAlgError("the system is not positive definite to working precision")
+    return solution
 
 
 def _between(first: FloatArray, last: FloatArray, part: float) -> FloatArray:

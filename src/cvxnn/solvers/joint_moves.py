@@ -39,17 +39,21 @@ class JointMoves:
 
     def __init__(self, problem: Problem, products: PairProducts | None = None) -> None:
         self.problem = problem
-        self._newton = KinkNewton(problem, products)
+        self._products = products
+        self._newton: KinkNewton | None = None
+        self._steps: SmoothedKinks | None = None
 
     def minimize(
         self, neurons: Neurons, schedule: Sequence[tuple[float, int]], *, deadline: float = math.inf
     ) -> Neurons:
         """Best neurons met along smoothings and numbers of steps; see :meth:`KinkNewton.minimize`."""
         if KinkNewton.affords(self.problem, len(neurons)):
+            self._newton = self._newton or KinkNewton(self.problem, self._products)
             return self._newton.minimize(neurons, schedule, deadline=deadline)
-        steps = SmoothedKinks(self.problem)
+        self._steps = self._steps or SmoothedKinks(self.problem, self._products)
+        self._steps.restart()
         for eps, count in schedule:
-            neurons = steps.minimize(neurons, eps=eps, max_steps=count, deadline=deadline)
+            neurons = self._steps.minimize(neurons, eps=eps, max_steps=count, deadline=deadline)
         return neurons
 
     def cleaned(self, neurons: Neurons) -> Neurons:

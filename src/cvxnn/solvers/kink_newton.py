@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers._pair_products import PairProducts
-from cvxnn.solvers._row_slabs import row_pieces
 from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.row_slabs import row_pieces
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
@@ -27,6 +27,9 @@ _FINE_SMOOTHING = 5e-6
 """Smoothing below which single precision no longer tells the stiff directions from the others."""
 
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-6, 1e6
+_LARGEST_START = 1.0
+"""Damping with which a smoothing may begin."""
+
 _STIFFEST = 1e25
 _MOST_ENTRIES = 1 << 23
 _MOST_BLOCK_ENTRIES = 3 << 23
@@ -135,7 +138,8 @@ class _Run:
         self.fine = False
 
     def begin(self, eps: float) -> None:
-        """Set the smoothing."""
+        """Set the smoothing; the damping at which the last one gave up says little about it."""
+        self.damping = min(self.damping, _LARGEST_START)
         self.sizes = eps * np.maximum(np.linalg.norm(self.vectors, axis=1), 1e-150)
         self.fine = eps < _FINE_SMOOTHING
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
-from cvxnn.solvers._row_slabs import row_pieces
 from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.row_slabs import row_pieces
 
 AnyFloats = npt.NDArray[np.floating]
 

@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers._ascent import ascend
-from cvxnn.solvers._row_slabs import fitted, objective, row_slabs
 from cvxnn.solvers.lbfgs_start import lbfgs_start
-from cvxnn.solvers.mass_program import removal_costs, solve_masses
+from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.row_slabs import row_slabs
 from cvxnn.solvers.smoothed_kinks import SmoothedKinks
 
 FloatArray = npt.NDArray[np.float64]
-Pricing = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 __all__ = ["default_width", "local_search", "merge_neurons"]
 
@@ -28,15 +27,10 @@ _LAST_SMOOTHING = 1e-6
 _QUIET_CYCLES = 2
 _STEPS = 4
 _STARTS = 200
-# Several starts are pooled up to this many multiplications in a product with X.
+# Two starts are pooled up to this many multiplications in a product with X.
 _POOLED_PRODUCTS = 1 << 23
 _POOL_ROUNDS = 16
-_POLISH_SMOOTHINGS = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6)
-_POLISH_STEPS = 8
 _ROUNDING = 1e-15
-_SWAPS = 4
-_NARROW_STARTS, _NARROW_POLISHED, _NARROW_PRODUCTS = 24, 3, 1 << 20
-_DROP_SHARE = 8
 # Share of the neurons that a round may add.
 _GROWTH = 1 / 3
 _LARGEST_WORK_ARRAY = 1 << 24
@@ -56,14 +50,10 @@ def default_width(n_samples: int) -> int:
 def local_search(
     problem: Problem,
     *,
-    start: Neurons | None = None,
     width: int | None = None,
-    max_width: int | None = None,
-    n_starts: int | None = None,
     time_limit: float | None = None,
     max_rounds: int = 200,
     random_state: int | np.random.Generator | None = 0,
-    pricing: Pricing | None = None,
     callback: Callable[[Neurons, float], None] | None = None,
     tol: float = 1e-5,
 ) -> Neurons:
@@ -72,31 +62,22 @@ def local_search(
     An L-BFGS start on a wide network, then rounds of: merge neurons, re-optimise their masses
     (:func:`solve_masses`), move all vectors jointly at a shrinking smoothing of the kinks
     (:class:`SmoothedKinks`), and add neurons that a quick ascent finds to violate dual feasibility. Rounds form
-    cycles; each cycle begins at a large smoothing again. No bound is computed: the result is a point, good in
+    cycles; each cycle begins at a large smoothing again. For small problems the neurons of a short search from a
+    second random start then join, and the rounds go on. No bound is computed: the result is a point, good in
     practice, that other parts of the library judge.
 
     Parameters
     ----------
     problem : Problem
         Data of full column rank whose rows are of order one; targets of order one.
-    start : Neurons, optional
-        Neurons to begin with instead of the L-BFGS start.
     width : int, optional
         Neurons of the L-BFGS start; by default :func:`default_width`.
-    max_width : int, optional
-        Most neurons of the result. By default the number is free; at most twice :func:`default_width` are used.
-    n_starts : int, optional
-        Random starts whose neurons are pooled: when the search from the first one has settled, the neurons of a
-        short search from the next one join it. By default 2 for small problems and 1 for others.
     time_limit : float, optional
         Seconds of wall time; exceeded by no more than one step.
     max_rounds : int, default 200
         Most rounds.
     random_state : int, Generator or None, default 0
         Seed of the first weights.
-    pricing : callable, optional
-        A search more thorough than the built-in ascent, called once a cycle: takes the dual vector ``(n,)`` at the
-        current neurons and returns directions ``(q, d)`` and signs ``(q,)`` worth adding, best first, maybe none.
     callback : callable, optional
         Called as ``callback(neurons, objective)`` whenever the best objective falls.
     tol : float, default 1e-5
@@ -107,11 +88,6 @@ def local_search(
     Neurons
         The best neurons met; none where the zero function was the best.
 
-    Raises
-    ------
-    ValueError
-        If ``max_width`` or ``n_starts`` is not a positive integer.
-
     Examples
     --------
     >>> problem = Problem([[1.0], [-1.0]], [2.0, 0.0], beta=0.5)
@@ -119,26 +95,17 @@ def local_search(
     >>> best.vectors.round(6), best.signs
     (array([[1.5]]), array([1.]))
     """
-    if n_starts is None:
-        n_starts = 2 if problem.X.size * default_width(problem.n_samples) <= _POOLED_PRODUCTS else 1
-    for name, value in (("max_width", max_width), ("n_starts", n_starts)):
-        if value is not None and not (isinstance(value, (int, np.integer)) and value >= 1):
-            raise ValueError(f"{name} must be a positive integer; got {value!r}.")
     rng = np.random.default_rng(random_state)
     deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
-    incumbent = _Incumbent(problem, callback, max_width)
-    search = _Search(problem, incumbent, pricing, rng, deadline=deadline, tol=tol)
-    if max_width is not None:
-        search.narrow_starts(max_width)
-    if start is None:
-        start = search.start(width, 0.5)
+    incumbent = _Incumbent(problem, callback)
+    search = _Search(problem, incumbent, rng, deadline=deadline, tol=tol)
+    start = search.start(width, 0.5)
     incumbent.offer(start)
     found = search.rounds(start, max_rounds)
-    for _ in range(n_starts - 1):
-        if time.perf_counter() >= deadline or len(found) == 0:
-            break
-        found = search.pool(found, width, max_rounds)
-    search.finish(found)
+    pooled = problem.X.size * default_width(problem.n_samples) <= _POOLED_PRODUCTS
+    if pooled and len(found) and time.perf_counter() < deadline:
+        search.pool(found, width, max_rounds)
+    search.finish()
     return incumbent.neurons
 
 
@@ -148,22 +115,17 @@ def _share(part: float, deadline: float) -> float | None:
 
 
 class _Incumbent:
-    """The best neurons met so far that are not too many; the zero function is the first."""
+    """The best neurons met so far; the zero function is the first."""
 
-    def __init__(
-        self, problem: Problem, callback: Callable[[Neurons, float], None] | None, max_width: int | None
-    ) -> None:
+    def __init__(self, problem: Problem, callback: Callable[[Neurons, float], None] | None) -> None:
         self.problem = problem
         self.callback = callback
-        self.max_width = max_width
         self.neurons = Neurons.empty(problem.n_features)
         self.value = self.neurons.objective(problem)
 
     def offer(self, neurons: Neurons) -> float:
         """Keep the neurons if they are better, or as good but for rounding and not more; return their objective."""
-        value = objective(self.problem, neurons)
-        if self.max_width is not None and len(neurons) > self.max_width:
-            return value
+        value = neurons.objective(self.problem)
         fewer = len(neurons) <= len(self.neurons) and value <= self.value * (1.0 + _ROUNDING)
         if value < self.value or fewer:
             improved = value < self.value
@@ -180,7 +142,6 @@ class _Search:
         self,
         problem: Problem,
         incumbent: _Incumbent,
-        pricing: Pricing | None,
         rng: np.random.Generator,
         *,
         deadline: float,
@@ -188,7 +149,7 @@ class _Search:
     ) -> None:
         self.problem = problem
         self.incumbent = incumbent
-        self.pricer = _Pricer(problem, pricing, rng)
+        self.pricer = _Pricer(problem, rng, deadline)
         self.steps = SmoothedKinks(problem)
         self.rng = rng
         self.deadline = deadline
@@ -202,30 +163,30 @@ class _Search:
 
     def rounds(self, neurons: Neurons, max_rounds: int) -> Neurons:
         """Cycles of rounds; the smoothing falls within a cycle and the next cycle begins at a large one again."""
-        problem, tol = self.problem, self.tol
-        eps, factor, quiet = _FIRST_SMOOTHING, _FIRST_FACTOR, 0
-        best, best_value = neurons, objective(problem, neurons)
+        tol, quiet = self.tol, 0
+        eps, factor = _FIRST_SMOOTHING, _FIRST_FACTOR
+        best, best_value = neurons, neurons.objective(self.problem)
         cycle_value = best_value
+
+        def note(met: Neurons) -> Neurons:
+            nonlocal best, best_value
+            value = self.incumbent.offer(met)
+            if value <= best_value:
+                best, best_value = met, value
+            return met
+
         for _ in range(max_rounds):
             before = best_value
-            for stage in ("masses", "vectors"):
-                if stage == "masses":
-                    neurons = solve_masses(problem, _clean(problem.X, neurons), tol=min(1e-8, 1e-2 * tol), max_iter=20)
-                else:
-                    neurons = self.steps.minimize(neurons, eps=eps, max_steps=_STEPS, deadline=self.deadline)
-                value = self.incumbent.offer(neurons)
-                if value <= best_value:
-                    best, best_value = neurons, value
-            if time.perf_counter() >= self.deadline:
-                break
+            massed = note(self.massed(neurons))
+            neurons = note(self.steps.minimize(massed, eps=eps, max_steps=_STEPS, deadline=self.deadline))
             last = eps <= _LAST_SMOOTHING
             if last:
                 quiet = quiet + 1 if cycle_value - best_value <= tol * abs(best_value) else 0
                 cycle_value = best_value
-                if quiet >= _QUIET_CYCLES:
-                    break
-            grown = self.pricer.grow(neurons, margin=min(5e-4, max(2e-5, eps)), effort=4**quiet, thorough=last)
-            if len(grown) == 0:
+            if quiet >= _QUIET_CYCLES or time.perf_counter() >= self.deadline:
+                break
+            grown = self.pricer.grow(neurons, margin=min(5e-4, max(2e-5, eps)), effort=4**quiet)
+            if len(grown) == 0 or time.perf_counter() >= self.deadline:
                 break
             if last:
                 eps, factor = _NEXT_SMOOTHING, _NEXT_FACTOR
@@ -235,38 +196,20 @@ class _Search:
             neurons = grown
         return best
 
-    def pool(self, neurons: Neurons, width: int | None, max_rounds: int) -> Neurons:
+    def massed(self, neurons: Neurons) -> Neurons:
+        """Neurons merged and weighed afresh."""
+        tol = min(1e-8, 1e-2 * self.tol)
+        return solve_masses(self.problem, _clean(self.problem.X, neurons), tol=tol, max_iter=20)
+
+    def pool(self, neurons: Neurons, width: int | None, max_rounds: int) -> None:
         """Search shortly from other random weights, join the neurons and go on from there."""
-        spare = _Incumbent(self.problem, None, None)
-        other = _Search(self.problem, spare, None, self.rng, deadline=self.deadline, tol=self.tol)
+        spare = _Incumbent(self.problem, None)
+        other = _Search(self.problem, spare, self.rng, deadline=self.deadline, tol=self.tol)
         found = other.rounds(self.start(width, 0.3), min(_POOL_ROUNDS, max_rounds))
-        masses = _clean(self.problem.X, neurons.joined(found))
-        return self.rounds(masses, max_rounds)
+        self.rounds(_clean(self.problem.X, neurons.joined(found)), max_rounds)
 
-    def polish(self, neurons: Neurons) -> Neurons:
-        """Lower the objective with the neurons that are there."""
-        neurons = solve_masses(self.problem, _clean(self.problem.X, neurons), tol=1e-8, max_iter=20)
-        for eps in _POLISH_SMOOTHINGS:
-            self.incumbent.offer(neurons)
-            if time.perf_counter() >= self.deadline:
-                break
-            neurons = self.steps.minimize(neurons, eps=eps, max_steps=_POLISH_STEPS, deadline=self.deadline)
-            neurons = solve_masses(self.problem, _clean(self.problem.X, neurons), tol=1e-8, max_iter=20)
-        self.incumbent.offer(neurons)
-        return neurons
-
-    def finish(self, neurons: Neurons) -> None:
-        """Merge and weigh the result, and bring it down to the width that was asked for."""
-        most = self.incumbent.max_width
-        if most is not None and len(neurons) > most:
-            self.polish(self.narrow(neurons, most))
-            neurons = self.incumbent.neurons
-            for _ in range(_SWAPS):
-                if time.perf_counter() >= self.deadline:
-                    break
-                grown = self.pricer.grow(neurons, margin=1e-3, effort=1, thorough=False)
-                grown = self.steps.minimize(grown, eps=1e-3, max_steps=_STEPS, deadline=self.deadline)
-                neurons = self.polish(self.narrow(grown, most))
+    def finish(self) -> None:
+        """Merge and weigh the result."""
         for _ in range(2):
             final = merge_neurons(self.problem.X, self.incumbent.neurons)
             self.incumbent.offer(final)
@@ -274,61 +217,33 @@ class _Search:
                 break
             self.incumbent.offer(solve_masses(self.problem, final))
 
-    def narrow_starts(self, width: int) -> None:
-        """Train networks of that width, so that there is one whenever the search ends; polish the best of them."""
-        trained = []
-        for _ in range(int(np.clip(_NARROW_PRODUCTS // (self.problem.X.size * width), 2, _NARROW_STARTS))):
-            limit = _share(0.05, self.deadline)
-            found = lbfgs_start(self.problem, width=width, rtol=1e-4, time_limit=limit, random_state=self.rng)
-            trained.append((self.incumbent.offer(found), len(trained), found))
-        for _, _, found in sorted(trained)[:_NARROW_POLISHED]:
-            if time.perf_counter() >= self.deadline:
-                break
-            self.polish(found)
-
-    def narrow(self, neurons: Neurons, most: int) -> Neurons:
-        """Drop the neurons that cost least, some at a time, and move the others into their place."""
-        neurons = solve_masses(self.problem, _clean(self.problem.X, neurons), tol=1e-8, max_iter=20)
-        while len(neurons) > most:
-            target = max(most, len(neurons) - max(1, len(neurons) // _DROP_SHARE))
-            cost = removal_costs(self.problem, neurons)
-            neurons = neurons.take(np.sort(np.argsort(-cost, kind="stable")[:target]))
-            neurons = solve_masses(self.problem, neurons, tol=1e-8, max_iter=20)
-            neurons = self.steps.minimize(neurons, eps=1e-3, max_steps=2 * _STEPS, deadline=self.deadline)
-        return neurons
-
 
 class _Pricer:
-    """Proposes neurons: quick ascent in every round, the caller's search at the end of each cycle."""
+    """Proposes neurons by a quick ascent."""
 
-    def __init__(self, problem: Problem, outer: Pricing | None, rng: np.random.Generator) -> None:
+    def __init__(self, problem: Problem, rng: np.random.Generator, deadline: float) -> None:
         self.problem = problem
-        self.outer = outer
         self.rng = rng
+        self.deadline = deadline
         largest = 2 * default_width(problem.n_samples)
         self.largest = max(64, min(largest, _LARGEST_WORK_ARRAY // problem.n_samples))
 
-    def grow(self, neurons: Neurons, *, margin: float, effort: int, thorough: bool) -> Neurons:
+    def grow(self, neurons: Neurons, *, margin: float, effort: int) -> Neurons:
         """Neurons with those found to violate dual feasibility by a relative margin, at a small mass."""
-        nu = self.problem.dual_vector(fitted(self.problem, neurons))
         directions, signs = ascend(
             self.problem,
-            nu,
+            self.problem.dual_vector(neurons.fit(self.problem.X)),
             neurons,
             threshold=(1.0 + margin) * self.problem.beta,
             n_starts=_STARTS * effort,
             rng=self.rng,
+            deadline=self.deadline,
         )
-        if thorough and self.outer is not None:
-            found = self.outer(nu)
-            directions = np.vstack([np.reshape(found[0], (-1, directions.shape[1])), directions])
-            signs = np.concatenate([np.ravel(found[1]), signs])
         room = min(len(signs), max(10, int(_GROWTH * len(neurons))), max(0, self.largest - len(neurons)))
         if room == 0:
             return neurons
         mass = 0.01 * float(neurons.masses.mean()) if len(neurons) else 1.0
-        unit = directions[:room] / np.linalg.norm(directions[:room], axis=1, keepdims=True)
-        return neurons.joined(Neurons(mass * unit, np.sign(signs[:room])))
+        return neurons.joined(Neurons(mass * directions[:room], signs[:room]))
 
 
 def _clean(X: FloatArray, neurons: Neurons) -> Neurons:

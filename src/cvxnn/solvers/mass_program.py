@@ -11,8 +11,8 @@ from scipy.linalg import qr, solve_triangular
 from cvxnn.losses import SquaredLoss
 from cvxnn.problem import Problem
 from cvxnn.solvers._nonnegative_qp import minimize_nonnegative_quadratic
-from cvxnn.solvers._row_slabs import objective, row_slabs
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.row_slabs import row_slabs
 
 FloatArray = npt.NDArray[np.float64]
 AnyFloats = npt.NDArray[np.floating]
@@ -20,6 +20,9 @@ AnyFloats = npt.NDArray[np.floating]
 __all__ = ["removal_costs", "solve_masses"]
 
 _DOUBLE_ENTRIES = 1 << 23
+_RIDGE, _TINY = 1e-10, 1e-290
+"""Share of the trace that makes a curvature invertible where outputs depend on each other, and its least size."""
+
 _INDEPENDENT = 1e-5
 """Least distance of a unit column from the span of others that the Gram matrix resolves safely."""
 
@@ -77,7 +80,7 @@ def solve_masses(problem: Problem, neurons: Neurons, *, tol: float = 1e-12, max_
     keep = best > 0
     result = Neurons(directions[keep] * best[keep, None], live.signs[keep])
     # Rounding of the norms may cost a last digit: the promise is about the objective as the caller computes it.
-    return result if objective(problem, result) <= objective(problem, neurons) else neurons.take(alive)
+    return result if result.objective(problem) <= neurons.objective(problem) else neurons.take(alive)
 
 
 def removal_costs(problem: Problem, neurons: Neurons) -> FloatArray:
@@ -101,9 +104,8 @@ def removal_costs(problem: Problem, neurons: Neurons) -> FloatArray:
     outputs = _outputs(problem.X, neurons.vectors / masses[:, None], neurons.signs)
     program = _MassProgram(problem, outputs)
     gram = program._curvature(program._fit(masses))
-    diagonal = np.diag_indices_from(gram)
-    gram[diagonal] += 1e-10 * np.maximum(gram[diagonal], 1e-300)
-    return 0.5 * masses**2 / np.maximum(np.diagonal(np.linalg.pinv(gram, hermitian=True)), 1e-300)
+    gram[np.diag_indices_from(gram)] += _RIDGE * max(float(np.trace(gram)), _TINY)
+    return 0.5 * masses**2 / np.maximum(np.diagonal(np.linalg.inv(gram)), _TINY)
 
 
 def _outputs(X: FloatArray, directions: FloatArray, signs: FloatArray) -> AnyFloats:

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers.joint_moves import JointMoves
-from cvxnn.solvers.mass_program import solve_masses
+from cvxnn.solvers.mass_program import removal_costs, solve_masses
 from cvxnn.solvers.neuron_search import NeuronSearch
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.row_slabs import row_slabs
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -31,8 +32,6 @@ _STARTS = 400
 _NEW_MASS = 1e-2
 _GROWN_WIDTH, _TRIED, _DRAWN, _DISTINCT = 6, 16, 500, 0.98
 """Up to this width the network is also built neuron by neuron, each the best of so many tried."""
-
-_RIDGE = 1e-10
 
 
 def narrow(problem: Problem, neurons: Neurons, width: int, *, deadline: float = math.inf, seed: int = 0) -> Neurons:
@@ -63,6 +62,7 @@ def narrow(problem: Problem, neurons: Neurons, width: int, *, deadline: float = 
     array([[1.9]])
     """
     moves = JointMoves(problem)
+    neurons = neurons.take(neurons.masses > 0.0)
     best = _shrink(problem, neurons, width, moves, deadline)
     best_value = best.objective(problem)
     search, failures = NeuronSearch(problem), 0
@@ -111,8 +111,7 @@ def _grow(
         given = Neurons(neurons.vectors / neurons.masses[:, None], neurons.signs)
         drawn = np.random.default_rng([seed, 2, k]).standard_normal((_DRAWN, problem.n_features))
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-        random = Neurons(np.vstack([drawn, drawn]), np.repeat([1.0, -1.0], _DRAWN))
-        trials = _promising(problem, nu, found.joined(given).joined(random))
+        trials = _promising(problem, nu, found.joined(given), drawn)
         best, best_value = grown, grown.objective(problem)
         for i in range(len(trials)):
             if time.perf_counter() >= deadline:
@@ -128,12 +127,21 @@ def _grow(
     return grown
 
 
-def _promising(problem: Problem, nu: FloatArray, trials: Neurons) -> Neurons:
-    """Distinct unit directions that lower the objective most when one of them alone gets its best mass."""
-    outputs = np.maximum(problem.X @ trials.vectors.T, 0.0)
-    slope = np.maximum((nu @ outputs) * trials.signs - problem.beta, 0.0)
-    curvature = problem.loss_hessian(np.zeros(problem.n_samples)) @ (outputs * outputs)
-    promised = slope**2 / np.maximum(curvature, 1e-300)
+def _promising(problem: Problem, nu: FloatArray, known: Neurons, free: FloatArray) -> Neurons:
+    """Distinct unit directions, those of either sign among them, that do best when one alone gets its best mass."""
+    directions = np.vstack([known.vectors, free])
+    pull, curved = np.zeros(len(directions)), np.zeros(len(directions))
+    curvature = problem.loss_hessian(np.zeros(problem.n_samples))
+    for rows in row_slabs(problem.n_samples, len(directions)):
+        outputs = np.maximum(problem.X[rows] @ directions.T, 0.0)
+        pull += nu[rows] @ outputs
+        outputs *= outputs
+        curved += curvature[rows] @ outputs
+    index = np.concatenate([np.arange(len(directions)), np.arange(len(known), len(directions))])
+    signs = np.concatenate([known.signs, np.ones(len(free)), -np.ones(len(free))])
+    trials = Neurons(directions[index], signs)
+    slope = np.maximum(pull[index] * signs - problem.beta, 0.0)
+    promised = slope**2 / np.maximum(curved[index], 1e-300)
     chosen: list[int] = []
     for i in np.argsort(-promised, kind="stable"):
         same = trials.signs[chosen] == trials.signs[i]
@@ -151,18 +159,8 @@ def _shrink(problem: Problem, neurons: Neurons, width: int, moves: JointMoves, d
         excess = len(neurons) - width
         late = time.perf_counter() >= deadline
         count = excess if late else max(1, -(-excess // _DROPPED_SHARE))
-        keep = np.sort(np.argsort(_costs(problem, neurons), kind="stable")[count:])
+        keep = np.sort(np.argsort(removal_costs(problem, neurons), kind="stable")[count:])
         neurons = solve_masses(problem, neurons.take(keep), tol=1e-8)
         if not late:
             neurons = moves.cleaned(moves.minimize(neurons, _DESCENT, deadline=deadline))
     return neurons
-
-
-def _costs(problem: Problem, neurons: Neurons) -> FloatArray:
-    """Estimated rise of the objective when a neuron goes and the masses of the others adapt."""
-    masses = neurons.masses
-    outputs = np.maximum(problem.X @ (neurons.vectors / masses[:, None]).T, 0.0) * neurons.signs
-    curvature = problem.loss_hessian(outputs @ masses)
-    gram = outputs.T @ (curvature[:, None] * outputs)
-    gram[np.diag_indices_from(gram)] += _RIDGE * max(float(np.trace(gram)), 1e-300)
-    return 0.5 * masses**2 / np.maximum(np.diagonal(np.linalg.inv(gram)), 1e-300)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
+from cvxnn.solvers._directions import STEPS, batches, climb, distinct, unit_rows
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
@@ -18,13 +19,11 @@ SingleArray = npt.NDArray[np.float32]
 
 __all__ = ["NeuronSearch"]
 
-_CLIMB_STEPS = 40
 _SMOOTHINGS = (3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 3e-3, 1e-3, 1e-3, 1e-4)
 _REFINED_SHARE = 8
 _FEWEST_REFINED = 32
-_SIMILARITY, _FAR = 0.998, 1.2
-_BATCH_ENTRIES = 1 << 17
-_REFINE_ENTRIES = 1 << 20
+_FAR = 1.2
+_REFINE_ENTRIES, _SYSTEM_ENTRIES = 1 << 20, 1 << 23
 _DENSE_FEATURES = 160
 """Up to so many features the Newton systems are formed; beyond, conjugate gradients apply them through the rows."""
 
@@ -107,7 +106,7 @@ class NeuronSearch:
         starts = self._starts(neurons, n_starts, rng).astype(np.float32)
         points = np.vstack([starts, starts])
         signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(starts))
-        self._climb(points, signs, dual.astype(np.float32), deadline)
+        climb(self.single, dual.astype(np.float32), points, signs, STEPS, deadline)
         order = self._ranked(points, signs, dual, 0.3)
         # What climbed to a current neuron is a maximum already, and would crowd out the others.
         order = order[~_near(points[order], signs[order], neurons)]
@@ -120,7 +119,7 @@ class NeuronSearch:
         refined = points if plenty else self._refine(points, signs, dual.astype(np.float32), deadline)
         both, signs = np.vstack([refined, points]), np.concatenate([signs, signs])
         best = self._ranked(both, signs, dual, threshold)
-        vectors = _unit(both[best].astype(np.float64))
+        vectors = unit_rows(both[best].astype(np.float64))
         found = Neurons(vectors, signs[best].astype(np.float64))
         values = self._values(vectors, found.signs, dual)
         keep = values > threshold
@@ -132,35 +131,17 @@ class NeuronSearch:
         def value(part: slice) -> None:
             out[part] = signs[part] * (np.maximum(directions[part] @ self.problem.X.T, 0.0) @ dual)
 
-        in_parallel(value, _batches(len(directions), max(16, _BATCH_ENTRIES // self.problem.n_samples)))
+        in_parallel(value, batches(len(directions), self.problem.n_samples))
         return out
 
     def _ranked(
         self, points: SingleArray, signs: SingleArray, dual: FloatArray, threshold: float
     ) -> npt.NDArray[np.intp]:
         """Index of the points above a value, best first, without those close to a better one of their sign."""
-        directions = _unit(points.astype(np.float64))
+        directions = unit_rows(points.astype(np.float64))
         values = self._values(directions, signs.astype(np.float64), dual)
         order = np.argsort(-values, kind="stable")
-        return _distinct(points, signs, order[values[order] > threshold])
-
-    def _climb(self, points: SingleArray, signs: SingleArray, dual: SingleArray, deadline: float) -> None:
-        """Projected ascent in place: the gradient direction first, then steps that shrink from 1 to 1e-3."""
-        steps = [1.0, *np.geomspace(1.0, 1e-3, _CLIMB_STEPS - 1)]
-
-        def climb(batch: slice) -> None:
-            if time.perf_counter() >= deadline:
-                return
-            part, side = points[batch], signs[batch, None]
-            for k, step in enumerate(steps):
-                active = part @ self.single.T
-                np.multiply(active > 0.0, dual, out=active)
-                gradient = _unit(active @ self.single) * side
-                moved = gradient if k == 0 else _unit(part + np.float32(step) * gradient)
-                part = np.where(np.any(moved, axis=1)[:, None], moved, part)
-            points[batch] = part
-
-        in_parallel(climb, _batches(len(points), max(16, _BATCH_ENTRIES // len(self.single))))
+        return distinct(directions, signs, order[values[order] > threshold])
 
     def _refine(self, points: SingleArray, signs: SingleArray, dual: SingleArray, deadline: float) -> SingleArray:
         refined = points.copy()
@@ -170,7 +151,8 @@ class NeuronSearch:
             if time.perf_counter() < deadline:
                 refined[part] = self._settle(points[part], signs[part, None] * dual)
 
-        in_parallel(settle, _batches(len(points), max(4, min(_REFINE_ENTRIES // n, (1 << 23) // (d * d)))))
+        size = max(4, min(_REFINE_ENTRIES // n, _SYSTEM_ENTRIES // (d * d)))
+        in_parallel(settle, [slice(low, low + size) for low in range(0, len(points), size)])
         return refined
 
     def _settle(self, start: SingleArray, weights: SingleArray) -> SingleArray:
@@ -242,48 +224,27 @@ class NeuronSearch:
         out = np.where((kind == _KINDS - 1 if len(neurons) else kind % 2 == 1)[:, None], gauss, out)
         if len(neurons):
             heaviest = np.argsort(-neurons.masses, kind="stable")[:_MOST_NEARBY]
-            known = _unit(neurons.vectors[heaviest])
+            known = unit_rows(neurons.vectors[heaviest])
             base, other = known[rng.integers(len(known), size=count)], known[rng.integers(len(known), size=count)]
             spread = 10.0 ** rng.uniform(-2.0, 0.0, size=(count, 1))
-            row = _unit(first)
+            row = unit_rows(first)
             reflected = base - (1.0 + spread) * np.sum(base * row, axis=1, keepdims=True) * row
             relatives = (
-                base + spread * _unit(gauss),
+                base + spread * unit_rows(gauss),
                 reflected,
                 base + other,
                 base - other,
-                -base + 0.3 * _unit(gauss),
+                -base + 0.3 * unit_rows(gauss),
             )
             for k, relative in enumerate(relatives):
                 chosen = kind % _KINDS == k
                 out[chosen] = relative[chosen]
         dead = ~np.any(out != 0.0, axis=1)
         out[dead] = rng.standard_normal((int(dead.sum()), d))
-        return _unit(out)
-
-
-def _batches(count: int, size: int) -> list[slice]:
-    return [slice(low, low + size) for low in range(0, count, size)]
-
-
-def _unit(rows: npt.NDArray) -> npt.NDArray:
-    """Rows of unit length; zero rows stay zero."""
-    size = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(size, np.finfo(rows.dtype).tiny)
+        return unit_rows(out)
 
 
 def _near(points: SingleArray, signs: SingleArray, neurons: Neurons) -> npt.NDArray[np.bool_]:
     """Whether a point has the direction and the sign of one of the neurons."""
-    known = _unit(neurons.vectors.astype(np.float32))
-    return np.any((_unit(points) @ known.T > _SAME) & (signs[:, None] == neurons.signs), axis=1)
-
-
-def _distinct(points: SingleArray, signs: SingleArray, order: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Members of ``order`` that are not close to an earlier one of the same sign."""
-    ranked = _unit(points[order])
-    close = (ranked @ ranked.T > _SIMILARITY) & (signs[order][:, None] == signs[order])
-    free = np.ones(len(order), dtype=bool)
-    for i in range(len(order)):
-        if free[i]:
-            free[i + 1 :] &= ~close[i, i + 1 :]
-    return order[free]
+    known = unit_rows(neurons.vectors.astype(np.float32))
+    return np.any((unit_rows(points) @ known.T > _SAME) & (signs[:, None] == neurons.signs), axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy.typing as npt
 
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
+from cvxnn.solvers._workers import in_parallel
+from cvxnn.solvers.row_slabs import row_pieces
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -75,7 +78,14 @@ class Neurons:
 
     def fit(self, X: FloatArray) -> FloatArray:
         """Fitted values ``sum_i s_i (X z_i)_+``, ``(n,)``."""
-        return np.maximum(X @ self.vectors.T, 0.0) @ self.signs
+        fit = np.empty(len(X))
+
+        def sweep(slabs: Sequence[slice]) -> None:
+            for rows in slabs:
+                fit[rows] = np.maximum(X[rows] @ self.vectors.T, 0.0) @ self.signs
+
+        in_parallel(sweep, row_pieces(len(X), len(self)))
+        return fit
 
     def objective(self, problem: Problem) -> float:
         """Training objective of the balanced network."""

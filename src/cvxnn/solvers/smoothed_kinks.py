@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
-from cvxnn.solvers._row_slabs import objective, row_pieces
+from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.row_slabs import row_pieces
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
@@ -33,12 +34,10 @@ _KEEP_SMOOTHING = 4
 _KEEP_BLOCKS = 2
 _BLOCK_FEATURES = 24
 """Up to this many features a whole block for each neuron preconditions; beyond, a diagonal in the basis of X'X."""
-_PAIR_ENTRIES = 1 << 23
-"""Entries of the cached products of features; beyond, they are formed slab by slab."""
 _PRECISE_BELOW = 1e-5
 """Relative decrease of a step below which values and gradients are computed in double precision."""
-_LARGEST_START, _LARGEST_DAMPING = 1.0, 1e6
-"""Damping with which a call may begin, and that at which it gives up."""
+_FIRST_DAMPING, _LARGEST_START, _LARGEST_DAMPING = 0.1, 1.0, 1e6
+"""Damping of the first step, with which a call may begin, and that at which it gives up."""
 _LENGTHS = ((1.0, 2.0), (4.0, 8.0))
 _SHORT_LENGTHS = ((0.5, 0.25, 0.125), (2.0**-5, 2.0**-7, 2.0**-9))
 
@@ -59,6 +58,8 @@ class SmoothedKinks:
     ----------
     problem : Problem
         Data, loss and beta.
+    products : PairProducts, optional
+        Those of X in single precision; formed otherwise where there are few features.
 
     References
     ----------
@@ -74,21 +75,25 @@ class SmoothedKinks:
     0.195
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, products: PairProducts | None = None) -> None:
         self.problem = problem
         self.row_squares = np.einsum("ij,ij->i", problem.X, problem.X)
-        self.damping = 0.1
-        self.precise = False
         self.single: SingleArray = problem.X.astype(np.float32)
         self.rotation: FloatArray | None = None
-        self._upper = np.triu_indices(problem.n_features if problem.n_features <= _BLOCK_FEATURES else 0)
-        self._pairs: SingleArray | None = None
         self._work: tuple[SingleArray, SingleArray] | None = None
         if problem.n_features > _BLOCK_FEATURES:
             self.rotation = np.linalg.eigh(problem.X.T @ problem.X)[1]
             self.single = self.single @ self.rotation.astype(np.float32)
-        elif problem.n_samples * len(self._upper[0]) <= _PAIR_ENTRIES:
-            self._pairs = self._feature_products(slice(None))
+            products = None
+        self.products = products or PairProducts(self.single)
+        if self.rotation is None:
+            self.products.prepare()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin with the damping and the precision of a first call."""
+        self.damping = _FIRST_DAMPING
+        self.precise = False
 
     def minimize(self, neurons: Neurons, *, eps: float, max_steps: int, deadline: float = np.inf) -> Neurons:
         """Take steps at smoothing ``eps``; return the best neurons met by the true objective.
@@ -128,7 +133,7 @@ class SmoothedKinks:
             best = vectors
         self._work = None
         found = Neurons(best, signs)
-        return found if objective(self.problem, found) < objective(self.problem, start) else start
+        return found if found.objective(self.problem) < start.objective(self.problem) else start
 
     def _rotated(self, vectors: FloatArray) -> FloatArray:
         return vectors if self.rotation is None else vectors @ self.rotation
@@ -221,13 +226,10 @@ class SmoothedKinks:
 
         return sum(in_parallel(sweep, row_pieces(len(self.single), len(p))), out)
 
-    def _feature_products(self, rows: slice) -> SingleArray:
-        return self.single[rows][:, self._upper[0]] * self.single[rows][:, self._upper[1]]
-
     def _preconditioner(self, state: _State) -> SingleArray:
         """Inverse blocks ``(k, d, d)``, or the inverse of their diagonals ``(k, d)``."""
         k, d = state.directions.shape
-        size = d if self.rotation is not None else len(self._upper[0])
+        size = d if self.rotation is not None else self.products.count
 
         def sweep(slabs: Sequence[slice]) -> SingleArray:
             total = np.zeros((k, size), dtype=np.float32)
@@ -235,10 +237,7 @@ class SmoothedKinks:
                 weight = state.slopes[rows] ** 2
                 weight *= state.curvature[rows, None]
                 weight += state.convex[rows]
-                if self.rotation is not None:
-                    pairs = self.single[rows] ** 2
-                else:
-                    pairs = self._pairs[rows] if self._pairs is not None else self._feature_products(rows)
+                pairs = self.products.of(rows) if self.rotation is None else self.single[rows] ** 2
                 total += weight.T @ pairs
             return total
 
@@ -248,9 +247,7 @@ class SmoothedKinks:
             packed += state.pull[:, None] * (damping - state.directions**2)
             shift = np.float32(1e-6) * np.maximum(packed.sum(axis=1), 0.0)
             return 1.0 / np.maximum(packed + shift[:, None], np.float32(_FLATTEST))
-        blocks = np.empty((k, d, d), dtype=np.float32)
-        blocks[:, self._upper[0], self._upper[1]] = packed
-        blocks[:, self._upper[1], self._upper[0]] = packed
+        blocks = self.products.matrices(packed)
         blocks -= state.pull[:, None, None] * state.directions[:, :, None] * state.directions[:, None, :]
         diagonal = np.arange(d)
         trace = blocks[:, diagonal, diagonal].sum(axis=1) + d * state.pull

@@ -51,7 +51,7 @@ class ConeProjector:
     def __init__(self, rows: FloatArray, masks: BoolArray) -> None:
         count, d = len(masks), rows.shape[1]
         self.rows = rows
-        self.sides = np.where(masks, 1, -1).astype(np.int8)
+        self.sides = 2 * masks.astype(np.int8) - 1
         self.active = np.full((count, d), -1, dtype=np.intp)
         self.multipliers = np.zeros((count, d))
         self.room = max(1, min(count, _NUMBERS // (2 * d * d)))
@@ -96,9 +96,9 @@ class ConeProjector:
         return int(np.count_nonzero(self.active[cone] < 0))
 
     def basis(self, cone: int) -> FloatArray:
-        """Orthonormal basis ``(d, q)`` of that subspace, for a cone of the last projection."""
-        first = self.rows.shape[1] - self.dimension(cone)
-        return np.linalg.eigh(self.projectors[self._home[cone]])[1][:, first:]
+        """Orthonormal basis ``(d, q)`` of that subspace."""
+        used = self.active[cone][self.active[cone] >= 0]
+        return np.linalg.qr(self.rows[used].T, mode="complete")[0][:, used.size :]
 
     def dense_multipliers(self, which: IntArray) -> FloatArray:
         """Multipliers of the unit rows of the cones ``which (k,)``, ``(k, n)``."""

@@ -3,9 +3,9 @@ r"""Group lasso over activation patterns for many samples: time linear in n, mas
 .. math:: \min_u\ \ell\Big(\sum_i D_i X u_i\Big) + \beta \sum_i \|u_i\|
 
 A subsample of the rows gives the first blocks, along a path of penalties. All rows then take Newton steps on the blocks
-that are nonzero (:mod:`cvxnn.solvers._row_descent`); between two of them all patterns are priced and those with
-:math:`\|X^T D_i \nu\| > \beta` enter. Products are in single precision until the duality gap is small; the blocks and
-the bound that end the solve are evaluated in double precision.
+that are nonzero (:mod:`cvxnn.solvers.group_lasso._row_descent`); between two of them all patterns are priced and those
+with :math:`\|X^T D_i \nu\| > \beta` enter. Products are in single precision until the duality gap is small; the blocks
+are evaluated in double precision after every step, and so is the bound that ends the solve.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import math
 import time
 
 import numpy as np
+from scipy.linalg import LinAlgError
 
-from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.certificate import relative_gap
+from cvxnn.networks import row_norms
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
-from cvxnn.solvers._row_descent import Level, Point, Price
-from cvxnn.solvers._row_products import FloatArray, IntArray, Rows, row_norms
-from cvxnn.solvers.group_lasso import GroupLassoResult
+from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, norm_slack
+from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
+from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, Rows
 
 __all__ = ["solve_group_lasso_rows"]
 
@@ -40,11 +42,8 @@ _EXACT_GAP = 3e-6
 # Iterations without progress before the solve ends.
 _PATIENCE = 6
 _MAX_ITER = 200
-_EPS = float(np.finfo(np.float64).eps)
-
-
-class _OutOfTime(Exception):
-    """Raised between two products when the deadline has passed."""
+# Prices in double precision that follow the deadline: of the salvaged blocks, and for the certificate, with a margin.
+_LATE_PRICES = 3.0
 
 
 def solve_group_lasso_rows(
@@ -90,10 +89,12 @@ def solve_group_lasso_rows(
     run = _Run(problem, patterns, tol, time_limit, Recorder(False) if recorder is None else recorder)
     try:
         status = run.solve(_MAX_ITER if max_iter is None else max_iter, warm_start)
-    except _OutOfTime:
+    except OutOfTime:
         status = Status.TIME_LIMIT
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
+    except LinAlgError:
+        status = Status.STALLED
     return run.result(status)
 
 
@@ -126,30 +127,34 @@ class _Run:
         self.dual = problem.dual_vector(self.best.fit)
         self.bound = 0.0
         self.n_iter = 0
-        # Where the descent stands, so that nothing is lost when it is cut short.
+        # Blocks to salvage when the descent is cut short, of the level in work or before one.
         self.level: Level | None = None
+        self.start: tuple[IntArray, FloatArray] | None = None
 
     def zero(self, rows: Rows) -> Point:
         return Point(np.zeros(0, dtype=np.intp), np.zeros((0, rows.X.shape[1])), np.zeros(len(rows)))
 
     def check_time(self) -> None:
         if time.perf_counter() > self.deadline:
-            raise _OutOfTime
+            raise OutOfTime
 
     # -- course --------------------------------------------------------------------------------------------------------
 
     def solve(self, max_iter: int, warm_start: FloatArray | None) -> Status:
+        self.start = None if warm_start is None else self.warm_blocks(warm_start)
         level = Level(self.rows, self.beta, self.zero(self.rows))
         level.exact = True
+        begin = time.perf_counter()
         price = level.price()
+        self.deadline -= _LATE_PRICES * (time.perf_counter() - begin)
         self.update_bound(price)
         self.record(price.top, self.bound)
         if price.top <= self.beta or self.gap() <= self.tol:
             return Status.PATTERNS_OPTIMUM
         level.exact = False
         path = warm_start is None
-        if warm_start is not None:
-            self.place(level, *self.warm_blocks(warm_start))
+        if self.start is not None:
+            self.place(level, *self.start)
         elif len(self.rows) >= 2 * _LEAST_SAMPLE:
             self.place(level, *self.sampled(self.rows, self.beta))
             path = False
@@ -210,7 +215,8 @@ class _Run:
                     price = level.price()
                     gap = level.gap(price)
                 if level.exact:
-                    self.update(level, price)
+                    self.update_bound(price)
+            self.evaluate(level)
             self.record(price.top, (1.0 - gap) * level.objective() if level.beta <= target else 0.0)
             if self.gap() <= self.tol:
                 return Status.PATTERNS_OPTIMUM
@@ -243,56 +249,59 @@ class _Run:
 
     # -- bounds and record ---------------------------------------------------------------------------------------------
 
-    def update(self, level: Level, price: Price) -> None:
-        """Keep the point and the bound of an exact evaluation if they are the best so far."""
-        objective = level.objective()
+    def evaluate(self, level: Level) -> None:
+        """Evaluate the blocks of a level of all rows in double precision, and keep them if they are the best so far."""
+        if not level.exact:
+            level.refit()
+        objective = self.rows.value(level.point.fit) + self.beta * float(np.sum(row_norms(level.point.U)))
         if objective < self.objective:
             self.objective, self.best = objective, level.point
-        self.update_bound(price)
 
     def update_bound(self, price: Price) -> None:
-        # The certificate adds rounding to the norms; twice that here, so that it will agree.
-        nu = self.problem.loss.project_dual(price.nu, self.problem.y, self.problem.sample_weight)
-        magnitude = np.zeros(self.rows.X.shape[1])
-        for start in range(0, len(nu), 1 << 13):
-            magnitude += np.abs(nu[start : start + (1 << 13)]) @ np.abs(self.rows.X[start : start + (1 << 13)])
-        slack = 4.0 * (len(nu) + 8) * _EPS * float(np.linalg.norm(magnitude))
-        tau = math.ldexp(price.top, self.exponent) + slack
-        bound, _ = scaled_dual_bound(self.problem, nu, tau)
+        problem = self.problem
+        nu = problem.loss.project_dual(price.nu, problem.y, problem.sample_weight)
+        tau = math.ldexp(price.top, self.exponent) + norm_slack(self.rows.X, nu)
+        bound = dual_bound(problem.loss, problem.y, problem.sample_weight, nu, tau / problem.beta)
         if bound > self.bound:
             self.bound, self.dual = bound, nu
 
     def gap(self) -> float:
-        return (self.objective - self.bound) / max(abs(self.objective), float(np.finfo(np.float64).tiny))
+        return relative_gap(self.objective, self.bound)
 
     def record(self, largest: float, estimate: float) -> None:
         """Write a row of the history; ``largest`` is the largest norm over all blocks."""
-        objective, width = self.objective, len(self.best.ids)
-        if self.level is not None and self.level.rows is self.rows:
-            current = self.rows.value(self.level.point.fit) + self.beta * float(np.sum(row_norms(self.level.point.U)))
-            if current < objective:
-                objective, width = current, len(self.level.point.ids)
         self.recorder.record(
             "start" if self.n_iter == 0 else "blocks",
             self.n_iter,
-            objective=objective,
+            objective=self.objective,
             lower_bound=self.bound,
             estimate=max(self.bound, estimate),
-            width=width,
+            width=len(self.best.ids),
             violation=max(0.0, largest / self.beta - 1.0),
         )
 
     def result(self, status: Status) -> GroupLassoResult:
-        if status is not Status.PATTERNS_OPTIMUM and self.level is not None:
-            self.salvage(self.level)
+        blocks = self.start if self.level is None else (self.level.point.ids, self.level.point.U)
+        if status is not Status.PATTERNS_OPTIMUM and blocks is not None:
+            self.salvage(*blocks)
         index = self.origin[self.best.ids]
         vectors = np.ldexp(self.best.U, -self.exponent)
-        return GroupLassoResult(index, vectors, self.dual, status, self.recorder.history(), self.n_iter)
+        return GroupLassoResult(
+            index=index,
+            vectors=vectors,
+            dual=self.dual,
+            objective=self.objective,
+            lower_bound=self.bound,
+            status=status,
+            history=self.recorder.history(),
+            n_iter=self.n_iter,
+        )
 
-    def salvage(self, level: Level) -> None:
-        """Evaluate the blocks of a descent that was cut short, on all rows and in double precision."""
+    def salvage(self, ids: IntArray, U: FloatArray) -> None:
+        """Evaluate blocks, of a part of the rows perhaps, on all rows and in double precision."""
         self.deadline = math.inf
-        rest = Level(self.rows, self.beta, level.point)
+        rest = Level(self.rows, self.beta, self.zero(self.rows))
+        self.place(rest, ids, U)
+        self.evaluate(rest)
         rest.exact = True
-        rest.refit()
-        self.update(rest, rest.price())
+        self.update_bound(rest.price())

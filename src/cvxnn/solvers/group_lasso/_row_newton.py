@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from cvxnn.solvers._row_products import ByteArray, FloatArray, IntArray, Rows, row_norms
+from cvxnn.networks import row_norms
+from cvxnn.solvers.group_lasso._row_products import ByteArray, FloatArray, IntArray, Rows
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -30,6 +31,8 @@ _LEAST_UNSEEN = 1e-2
 _CROSSING = 1e-3
 _CROSSING_ROUNDS = 5
 MAX_PRODUCTS = 40
+# Shifts of a factor, each ten times the one before, until the last is far beyond the size of the matrix.
+_SHIFTS = 10
 
 
 class Preconditioner:
@@ -84,12 +87,13 @@ def _factorise(kernel: npt.NDArray[np.float32]):
     """Cholesky factor of ``I + kernel``; a larger shift where rounding needs it, as only the speed depends on it."""
     kernel.flat[:: len(kernel) + 1] += np.float32(1.0)
     shift = np.float32(1e-6) * np.max(np.diag(kernel), initial=np.float32(1.0))
-    while True:
+    for _ in range(_SHIFTS):
         try:
             return cho_factor(kernel.T, lower=True, check_finite=False)
         except LinAlgError:
             kernel.flat[:: len(kernel) + 1] += shift
             shift *= np.float32(10.0)
+    raise LinAlgError("the preconditioner of the rows is not positive definite to rounding.")
 
 
 @dataclass

@@ -28,11 +28,6 @@ _SLAB = 1 << 18
 _LEAST_ROWS = 256
 
 
-def row_norms(blocks: FloatArray) -> FloatArray:
-    """Lengths of the rows ``(k, d)``."""
-    return np.sqrt(np.einsum("kd,kd->k", blocks, blocks))
-
-
 def _exponent(values: npt.NDArray[np.floating]) -> int:
     """Power of two that brings the largest entry to order one."""
     largest = float(np.max(np.abs(values), initial=0.0))

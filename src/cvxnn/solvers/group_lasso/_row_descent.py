@@ -1,8 +1,7 @@
 r"""Descent of a group lasso on one set of rows: entry of violated blocks, Newton step, line search.
 
-The objective falls in every part: blocks enter along their gradients with a common length, the Newton step of
-:mod:`cvxnn.solvers._row_newton` is halved until it is good (Armijo), and where it leads nowhere a proximal gradient
-step takes its place.
+Blocks enter along their gradients with a common length, halved until the objective falls (Armijo); so is the Newton
+step of :mod:`cvxnn.solvers.group_lasso._row_newton`. Where it leads nowhere a proximal gradient step takes its place.
 """
 
 from __future__ import annotations
@@ -11,9 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxnn.solvers import _row_newton
-from cvxnn.solvers._row_newton import BoolArray, newton_step
-from cvxnn.solvers._row_products import FloatArray, IntArray, Rows, row_norms
+from cvxnn.certificates.certificate import relative_gap
+from cvxnn.networks import row_norms
+from cvxnn.solvers.group_lasso import _row_newton
+from cvxnn.solvers.group_lasso._common import dual_bound
+from cvxnn.solvers.group_lasso._row_newton import BoolArray, newton_step
+from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, Rows
 
 # Accuracy of a step while blocks still come and go, and afterwards.
 _LOOSE, _TIGHT = 0.3, 0.1
@@ -83,11 +85,10 @@ class Level:
 
     def gap(self, price: Price) -> float:
         """Relative duality gap at the penalty in force, as computed."""
-        rows, objective = self.rows, self.objective()
+        rows = self.rows
         nu = rows.loss.project_dual(price.nu, rows.y, rows.weight)
-        scale = min(self.beta / max(price.top, self.beta), rows.loss.dual_scale_limit(nu, rows.y, rows.weight))
-        dual = rows.loss.dual_value(rows.loss.project_dual(scale * nu, rows.y, rows.weight), rows.y, rows.weight)
-        return (objective - max(dual, 0.0)) / max(abs(objective), _TINY)
+        bound = dual_bound(rows.loss, rows.y, rows.weight, nu, price.top / self.beta)
+        return relative_gap(self.objective(), max(bound, 0.0))
 
     def advance(self, price: Price, slack: float) -> bool:
         """Let violated blocks enter and take a Newton step; tells whether the objective fell beyond rounding."""
@@ -141,6 +142,9 @@ class Level:
             if rows.value(point.fit + length * change) + length * cost <= value + 0.3 * length * slope:
                 break
             length *= 0.5
+        else:
+            # So near to the optimum that rounding hides the descent.
+            return price.gradient[point.ids], False
         ids = np.concatenate([point.ids, fresh])
         order = np.argsort(ids)
         U = np.concatenate([point.U, length * entry])[order]

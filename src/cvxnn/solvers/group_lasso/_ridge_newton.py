@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError
 
-from cvxnn.solvers._ridge import KernelRidge, Ridge
+from cvxnn.solvers.group_lasso._common import OutOfTime
+from cvxnn.solvers.group_lasso._ridge import KernelRidge, Ridge
 
 if TYPE_CHECKING:
-    from cvxnn.solvers._eta_newton import Model
+    from cvxnn.solvers.group_lasso._eta_newton import Model
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,10 +29,6 @@ _LINEAR_STEPS = 20
 _STALE_STEPS = 5
 # Relative change of the curvature of the loss within which a factor is used again.
 _SAME_CURVATURE = 0.02
-
-
-class OutOfTime(Exception):
-    """Raised between two factorisations when the deadline has passed."""
 
 
 class Imprecise(Exception):

@@ -11,7 +11,7 @@ into the minimisation over ``w >= 0`` of
 
 ``F`` is convex with derivative :math:`\tfrac\beta2 (1 - c_i^2),\ c_i = \|X^T D_i \alpha\|`. The outer method is a
 projected Newton method in ``w`` whose right-hand side is that of Hebden's secular equation ``1 / c_i = 1``; the inner
-one is Newton in ``alpha`` (:mod:`cvxnn.solvers._ridge_newton`).
+one is Newton in ``alpha`` (:mod:`cvxnn.solvers.group_lasso._ridge_newton`).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from cvxnn.losses import Loss
-from cvxnn.solvers._ridge import Blocks, GramCache, GramRidge, KernelRidge, Ridge
-from cvxnn.solvers._ridge_newton import Imprecise, factorise, solve_ridge
+from cvxnn.solvers.group_lasso._ridge import Blocks, GramCache, GramRidge, KernelRidge, Ridge
+from cvxnn.solvers.group_lasso._ridge_newton import Imprecise, factorise, solve_ridge
 
 FloatArray = npt.NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
 _LEAST_DAMPING = 1e-10
-# Samples beyond which the n x n route is not used: its matrices would fill the memory.
-KERNEL_LIMIT = 8000
 # Columns beyond which the kd x kd route is not used.
 GRAM_LIMIT = 6000
 # Relative change of the weights within which a factor is used again.
 _NEAR = 0.05
+# Shifts of a matrix with unit diagonal that rounding has made indefinite; the last is beyond its size.
+_SHIFTS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0, 1e4)
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Model:
         size = k * d
         gram_cost = size**3 / 3.0 + (n * size**2 if self.cache is None else 0.2 * n * size**2)
         kernel_cost = (n**3 / 3.0 + n * n * k) * (0.5 if self.single else 1.0)
-        if n > KERNEL_LIMIT or (size <= GRAM_LIMIT and gram_cost < kernel_cost):
+        if size <= GRAM_LIMIT and gram_cost < kernel_cost:
             return GramRidge(blocks, w, self.beta, self.cache)
         if self._kernel is None:
             data = self.X.astype(np.float32) if self.single else self.X
@@ -272,15 +272,15 @@ def _direction(curvature: FloatArray, state: State, damping: float, *, hebden: b
 
 
 def _solve_positive(system: FloatArray, rhs: FloatArray) -> FloatArray:
-    shift = 1e-12
-    while True:
+    """Solve a system with unit diagonal that is positive definite up to rounding."""
+    for shift in _SHIFTS:
+        shifted = system + shift * np.eye(len(system)) if shift > 0.0 else system
         try:
-            factor = cho_factor(system, lower=True, check_finite=False)
+            factor = cho_factor(shifted, lower=True, check_finite=False)
         except LinAlgError:
-            system = system + shift * np.eye(len(system))
-            shift *= 100.0
             continue
         return cho_solve(factor, rhs, check_finite=False)
+    raise LinAlgError("the curvature in the weights is not positive definite to rounding.")
 
 
 def _predict(model: Model, blocks: Blocks, state: State, w: FloatArray, floor: float) -> FloatArray:

@@ -1,0 +1,189 @@
+"""Points of a regularisation path: the zero network, the solver's network, or the minimum-norm member."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvxnn.architectures import GatedReLU
+from cvxnn.certificates.certificate import Certificate, relative_gap
+from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.landscape._beta_max import BetaMax
+from cvxnn.networks import ReLUNetwork, row_norms
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.problem import Problem
+from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
+from cvxnn.solution import Blocks, History, Solution, Status
+from cvxnn.training import blas_threads, solve
+
+__all__ = ["PathPoint", "gated_point", "relu_point"]
+
+_SAME = 1e-9
+"""Relative excess up to which the minimum-norm member counts as optimal as the solver's."""
+
+
+@dataclass(frozen=True, eq=False)
+class PathPoint:
+    """Optimal network at one weight decay.
+
+    Attributes
+    ----------
+    problem : Problem
+        The problem at this ``beta``.
+    solution : Solution
+        Result of the solver, with the certificate.
+    network : ReLUNetwork or GatedReLUNetwork
+        The minimum-norm member of the optimal set where ``minimum_norm``, else the network of ``solution``.
+    objective : float
+        Objective of ``network``.
+    minimum_norm : bool
+        Whether ``network`` is proved to be, among all optimal networks, the one whose masses have the least Euclidean
+        norm. False: the optimal set was not listed, and the solver's member is kept.
+    """
+
+    problem: Problem
+    solution: Solution
+    network: ReLUNetwork | GatedReLUNetwork
+    objective: float
+    minimum_norm: bool
+
+    @property
+    def beta(self) -> float:
+        """Weight decay."""
+        return self.problem.beta
+
+    @property
+    def lower_bound(self) -> float:
+        """Proved lower bound within :attr:`scope`."""
+        return self.solution.lower_bound
+
+    @property
+    def scope(self) -> str:
+        """Scope of the bound, "global" or "patterns"."""
+        return self.solution.scope
+
+    @property
+    def gap(self) -> float:
+        """Relative duality gap of :attr:`network`."""
+        return relative_gap(self.objective, self.lower_bound)
+
+    @property
+    def loss(self) -> float:
+        """Summed loss of the network."""
+        return self.problem.loss_value(self.network(self.problem.X))
+
+    @property
+    def penalty(self) -> float:
+        """Weight decay term of the network without beta, the sum of the masses of its neurons."""
+        return self.network.penalty()
+
+
+def _at(problem: Problem, beta: float) -> Problem:
+    """Return the problem with another weight decay."""
+    return Problem(problem.X, problem.y, beta, problem.loss, sample_weight=problem.sample_weight)
+
+
+def _zero_point(problem: Problem, beta: float, top: BetaMax, tol: float) -> PathPoint:
+    """Point at a beta that is proved to have the zero network as its optimum; nothing is left to solve."""
+    here = _at(problem, beta)
+    network = ReLUNetwork.zero(problem.n_features)
+    objective = network.objective(here)
+    nu = here.dual_vector(np.zeros(here.n_samples))
+    bound, scale = scaled_dual_bound(here, nu, top.upper)
+    certificate = Certificate(
+        objective=objective,
+        lower_bound=bound,
+        scope="global",
+        global_lower_bound=bound,
+        dual=nu,
+        scale=scale,
+        dual_norm_bound=top.upper,
+        dual_norm_attained=top.lower,
+        n_patterns=None,
+        method="beta_max",
+    )
+    patterns = ActivationPatterns.from_gates(here.X, top.direction[None])
+    nothing = np.zeros((1, here.n_features))
+    history = History(np.ones(1, dtype=np.int64), np.zeros(1), np.array([objective]), np.array([bound]))
+    status = Status.GLOBAL_OPTIMUM if certificate.gap <= tol else Status.STALLED
+    solution = Solution(network, certificate, status, patterns, Blocks(nothing, nothing.copy()), history, 1)
+    return PathPoint(here, solution, network, objective, minimum_norm=True)
+
+
+def relu_point(
+    problem: Problem,
+    top: BetaMax,
+    tol: float,
+    random_state: int | None,
+    list_set: bool,
+    beta: float,
+    points: Sequence[PathPoint],
+    time_limit: float | None,
+) -> PathPoint:
+    """Point of ReLU networks, from the network before; ``list_set`` asks for the minimum-norm member."""
+    if beta >= top.upper:
+        return _zero_point(problem, beta, top, tol)
+    here = _at(problem, beta)
+    warm = points[-1].network if points and points[-1].network.width else None
+    solution = solve(here, tol=tol, time_limit=time_limit, warm_start=warm, random_state=random_state)
+    member = _minimum_norm_member(here, solution) if list_set and solution.scope == "global" else None
+    network = solution.network if member is None else member
+    return PathPoint(here, solution, network, network.objective(here), member is not None)
+
+
+def gated_point(
+    problem: Problem,
+    architecture: GatedReLU,
+    patterns: ActivationPatterns,
+    tol: float,
+    beta: float,
+    points: Sequence[PathPoint],
+    time_limit: float | None,
+) -> PathPoint:
+    """Point of gated networks, from the network before with its masses extrapolated."""
+    here = _at(problem, beta)
+    with blas_threads(here, architecture):
+        solution = solve_gated(
+            here,
+            architecture,
+            tol=tol,
+            time_limit=time_limit,
+            warm_start=_extrapolated(points, beta, architecture),
+            patterns=patterns,
+        )
+    network = solution.network
+    # The zero network has the least norm of all, so that it is the member where it is optimal.
+    minimum_norm = network.width == 0 and solution.status.converged
+    return PathPoint(here, solution, network, solution.objective, minimum_norm)
+
+
+def _extrapolated(points: Sequence[PathPoint], beta: float, architecture: GatedReLU) -> GatedReLUNetwork | None:
+    """Last network with its masses continued linearly in the logarithm of beta."""
+    if not points or points[-1].network.width == 0:
+        return None
+    u = points[-1].solution.blocks.u
+    mass = row_norms(u)
+    if len(points) > 1:
+        last, before = points[-1], points[-2]
+        step = math.log(beta / last.beta) / math.log(last.beta / before.beta)
+        change = step * (mass - row_norms(before.solution.blocks.u))
+        factor = np.divide(change, mass, out=np.zeros_like(mass), where=mass > 0)
+        u = u * np.clip(1.0 + factor, 0.1, 3.0)[:, None]
+    return GatedReLUNetwork.from_vectors(architecture.gates, u)
+
+
+def _minimum_norm_member(problem: Problem, solution: Solution) -> ReLUNetwork | None:
+    """Optimal network whose masses have the least Euclidean norm; None where the optimal set is out of reach."""
+    from cvxnn.landscape.optimal_set import OptimalSetError, optimal_set
+
+    if solution.network.width == 0 and solution.status.converged:
+        return solution.network
+    try:
+        every = optimal_set(problem)
+        network = every.network(every.min_l2())
+    except OptimalSetError:
+        return None
+    return network if network.objective(problem) <= solution.objective * (1.0 + _SAME) else None

@@ -1,0 +1,124 @@
+"""Steps that searches for directions share: ascent of many directions at once, and the choice of distinct ones."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.solvers._workers import in_parallel
+
+FloatArray = npt.NDArray[np.float64]
+SingleArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.intp]
+
+__all__ = ["STEPS", "batches", "climb", "distinct", "unit_rows"]
+
+STEPS: SingleArray = np.array([np.inf, *np.geomspace(1.0, 1e-3, 39)], dtype=np.float32)
+"""Lengths of the ascent steps: straight to the gradient first, then shrinking because maxima lie on kinks."""
+
+_SIMILARITY = 0.998
+_BATCH_ENTRIES = 1 << 17
+_BLOCK = 256
+
+
+def unit_rows(rows: npt.NDArray) -> npt.NDArray:
+    """Rows of unit length; zero rows stay zero.
+
+    Examples
+    --------
+    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]])
+    """
+    size = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(size, np.finfo(rows.dtype).tiny)
+
+
+def batches(count: int, samples: int) -> list[slice]:
+    """Slices of directions whose products with so many samples stay in a core's cache.
+
+    Examples
+    --------
+    >>> batches(40, 100_000)
+    [slice(0, 16, None), slice(16, 32, None), slice(32, 40, None)]
+    """
+    size = max(16, _BATCH_ENTRIES // samples)
+    return [slice(low, min(low + size, count)) for low in range(0, count, size)]
+
+
+def distinct(directions: npt.NDArray, signs: npt.NDArray, order: IntArray) -> IntArray:
+    """Members of ``order`` whose cosine with every earlier one of the same sign is at most 0.998.
+
+    Examples
+    --------
+    >>> distinct(np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0]]), np.ones(3), np.array([1, 0, 2]))
+    array([1, 2])
+    """
+    chosen: IntArray = np.zeros(0, dtype=np.intp)
+    for low in range(0, len(order), _BLOCK):
+        block = order[low : low + _BLOCK]
+        if len(chosen):
+            same = signs[block][:, None] == signs[chosen]
+            block = block[~np.any((directions[block] @ directions[chosen].T > _SIMILARITY) & same, axis=1)]
+        close = (directions[block] @ directions[block].T > _SIMILARITY) & (signs[block][:, None] == signs[block])
+        free = np.ones(len(block), dtype=bool)
+        for i in range(len(block)):
+            if free[i]:
+                free[i + 1 :] &= ~close[i, i + 1 :]
+        chosen = np.concatenate([chosen, block[free]])
+    return chosen
+
+
+def climb(
+    X: SingleArray, nu: SingleArray, points: SingleArray, signs: SingleArray, steps: SingleArray, deadline: float
+) -> SingleArray:
+    r"""Projected ascent of :math:`s\,\nu^\top (X u)_+` on the unit sphere, in place.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+    nu : ndarray (n,)
+    points : ndarray (q, d)
+        Unit rows.
+    signs : ndarray (q,)
+    steps : ndarray
+        Lengths of the steps, part of :data:`STEPS`.
+    deadline : float
+        On the clock of ``time.perf_counter``; batches that begin later stay as they are.
+
+    Returns
+    -------
+    ndarray (q,)
+        Values before the last step.
+    """
+    values = np.zeros(len(points), dtype=np.float32)
+
+    def work(part: slice) -> None:
+        if time.perf_counter() < deadline:
+            points[part], values[part] = _climb(X, nu, points[part], signs[part], steps)
+
+    in_parallel(work, batches(len(points), len(X)))
+    return values
+
+
+def _climb(
+    X: SingleArray, nu: SingleArray, points: SingleArray, signs: SingleArray, steps: SingleArray
+) -> tuple[SingleArray, SingleArray]:
+    bits = nu.view(np.int32)
+    value = np.zeros(len(points), np.float32)
+    for step in steps:
+        active = points @ X.T
+        # The sign bit of minus the product, spread over the word, masks the bits of nu.
+        np.negative(active, out=active)
+        masks = active.view(np.int32)
+        np.right_shift(masks, 31, out=masks)
+        masks &= bits
+        gradient = (active @ X) * signs[:, None]
+        value = np.einsum("ij,ij->i", gradient, points)
+        gradient = unit_rows(gradient)
+        moved = gradient if np.isinf(step) else unit_rows(points + step * gradient)
+        stuck = ~np.any(moved, axis=1)
+        points = np.where(stuck[:, None], points, moved)
+    return points, value

@@ -1,0 +1,69 @@
+"""What the two methods of the group lasso share: the result, the deadline, and the bound at a penalty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.losses import Loss
+from cvxnn.solution import History, Status
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_EPS = float(np.finfo(np.float64).eps)
+# Rows of a slab of the data.
+_SLAB = 1 << 13
+
+
+class OutOfTime(Exception):
+    """Raised between two products or factorisations when the deadline has passed."""
+
+
+@dataclass(frozen=True)
+class GroupLassoResult:
+    """Blocks found, dual vector and course of the solve.
+
+    Attributes
+    ----------
+    index : ndarray (k,)
+        Patterns with a nonzero block, increasing.
+    vectors : ndarray (k, d)
+        Their blocks ``u_i``.
+    dual : ndarray (n,)
+        Dual vector with the best bound.
+    objective : float
+        Objective of the blocks, evaluated in double precision.
+    lower_bound : float
+        Bound that ``dual`` gives.
+    status : Status
+    history : History
+    n_iter : int
+        Iterations: working sets, or Newton steps on all rows.
+    """
+
+    index: IntArray
+    vectors: FloatArray
+    dual: FloatArray
+    objective: float
+    lower_bound: float
+    status: Status
+    history: History
+    n_iter: int
+
+
+def dual_bound(loss: Loss, y: FloatArray, weight: FloatArray, nu: FloatArray, excess: float) -> float:
+    """Dual value less its rounding, for a vector in the domain whose largest norm is ``excess`` penalties."""
+    scale = min(1.0, loss.dual_scale_limit(nu, y, weight), 1.0 / excess if excess > 0.0 else 1.0) * (1.0 - 4.0 * _EPS)
+    point = loss.project_dual(scale * nu, y, weight)
+    return loss.dual_value(point, y, weight) - (len(nu) + 16) * _EPS * loss.dual_magnitude(point, y, weight)
+
+
+def norm_slack(X: FloatArray, nu: FloatArray) -> float:
+    """Twice the rounding that a certificate adds to the norms ``||X^T D_i nu||``, so that it will agree."""
+    magnitude = np.zeros(X.shape[1])
+    for start in range(0, len(nu), _SLAB):
+        magnitude += np.abs(nu[start : start + _SLAB]) @ np.abs(X[start : start + _SLAB])
+    return 4.0 * (len(nu) + 8) * _EPS * float(np.linalg.norm(magnitude))
