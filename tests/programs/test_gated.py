@@ -327,3 +327,17 @@ def test_the_clock_starts_before_the_patterns_are_made(monkeypatch):
     monkeypatch.setattr(gated, "gate_patterns", slow)
     s = solve_gated(problem, architecture, tol=1e-12, time_limit=0.04)
     assert s.status is Status.TIME_LIMIT and s.n_iter == 0
+
+
+@pytest.mark.parametrize("n", [60, 5500])
+@pytest.mark.parametrize("scale", [1e-6, 1e3, 1e8])
+def test_a_warm_start_at_a_wrong_scale_is_a_start_all_the_same(n, scale):
+    problem, architecture = make("squared", n=n, d=5, P=30, beta=0.02 * n, seed=5)
+    cold = solve_gated(problem, architecture)
+    network = cold.network
+    far = GatedReLUNetwork(network.gates, scale * network.W, network.a)
+    warm = solve_gated(problem, architecture, warm_start=far)
+    assert warm.status is Status.PATTERNS_OPTIMUM
+    assert warm.objective == pytest.approx(cold.objective, rel=2e-6)
+    stopped = solve_gated(problem, architecture, warm_start=network, time_limit=0.0)
+    assert stopped.objective <= cold.objective * (1 + 1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,26 @@ class GroupLassoResult:
     status: Status
     history: History
     n_iter: int
+
+
+def fitting_scale(value: Callable[[FloatArray], float], fit: FloatArray, cost: float) -> float:
+    """Power of a half by which blocks are to be multiplied, to a factor of two the one with the least objective.
+
+    ``value(t fit) + t cost`` is convex in t: it is halved for as long as that helps. Blocks at a wrong scale are a poor
+    start, although their directions may be right.
+
+    Examples
+    --------
+    >>> fitting_scale(lambda fit: 0.5 * float(np.sum((fit - 1.0) ** 2)), np.array([8.0]), 0.0)
+    0.125
+    """
+    scale, best = 1.0, value(fit) + cost
+    while True:
+        half = 0.5 * scale
+        halved = value(half * fit) + half * cost
+        if not halved < best:
+            return scale
+        scale, best = half, halved
 
 
 def dual_bound(loss: Loss, y: FloatArray, weight: FloatArray, nu: FloatArray, excess: float) -> float:

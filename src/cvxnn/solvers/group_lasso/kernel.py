@@ -21,7 +21,7 @@ from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
-from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, norm_slack
+from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, fitting_scale, norm_slack
 from cvxnn.solvers.group_lasso._eta_newton import Model, State, evaluate, minimise_weights
 from cvxnn.solvers.group_lasso._ridge import Blocks
 
@@ -217,13 +217,14 @@ class KernelRun:
         ids = np.flatnonzero(lengths > 0)
         blocks, u, w = self.blocks(ids), np.ldexp(u[ids], self.exponent), np.ldexp(lengths[ids], self.exponent)
         fit = blocks.fit(u)
+        scale = fitting_scale(self.model.value, fit, self.beta * float(np.sum(w)))
+        u, w, fit = scale * u, scale * w, scale * fit
+        # A limit that ends the solve before its first step must not lose the start.
+        objective = self.model.value(fit) + self.beta * float(np.sum(w))
+        if objective < self.objective:
+            self.objective, self.best = objective, (ids, u)
         nu = -self.model.gradient(fit)
         norms = self.price(nu)
-        # A limit that ends the solve before its first step must not lose the start.
-        for t in 0.5 ** np.arange(6):
-            objective = self.model.value(t * fit) + t * self.beta * float(np.sum(w))
-            if objective < self.objective:
-                self.objective, self.best = objective, (ids, t * u)
         self.bound_from(self.problem.loss.project_dual(nu, self.problem.y, self.problem.sample_weight), norms)
         return blocks, w, nu, norms
 

@@ -23,7 +23,7 @@ from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
-from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, norm_slack
+from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, fitting_scale, norm_slack
 from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
 from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, Rows
 
@@ -238,8 +238,7 @@ class _Run:
         """Start a level from blocks, scaled down where that lowers its objective."""
         fit = level.rows.forward(level.rows.bits(ids), U)
         cost = level.beta * float(np.sum(row_norms(U)))
-        values = [(level.rows.value(t * fit) + t * cost, t) for t in 0.5 ** np.arange(6)]
-        best = min(values)[1]
+        best = fitting_scale(level.rows.value, fit, cost)
         level.point = Point(ids, best * U, best * fit)
 
     def warm_blocks(self, warm_start: FloatArray) -> tuple[IntArray, FloatArray]:
