@@ -169,8 +169,8 @@ class ReLUNetwork:
         """
         size_w, size_a = row_norms(self.W), row_norms(self._output_rows())
         root = np.sqrt(size_w) * np.sqrt(size_a)
-        W = self.W * _safe_ratio(root, size_w)[:, None]
-        factor = _safe_ratio(root, size_a)
+        W = self.W * safe_ratio(root, size_w)[:, None]
+        factor = safe_ratio(root, size_a)
         return replace(self, W=W, a=self.a * (factor if self.a.ndim == 1 else factor[:, None]))
 
     def without_dead_neurons(self, X: npt.ArrayLike) -> ReLUNetwork:
@@ -265,5 +265,5 @@ def row_norms(rows: FloatArray) -> FloatArray:
     return safe * np.sqrt(np.sum((rows / safe[:, None]) ** 2, axis=1)) * (scale > 0)
 
 
-def _safe_ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def safe_ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

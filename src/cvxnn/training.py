@@ -10,6 +10,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from cvxnn._validation import as_count, as_number
+from cvxnn._workers import workers
 from cvxnn.architectures import GatedReLU, ReLU
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, sample_patterns
@@ -19,7 +20,6 @@ from cvxnn.programs.output_bias import solve_output_bias
 from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
-from cvxnn.solvers._workers import workers
 from cvxnn.solvers.group_lasso import ROWS
 
 __all__ = ["blas_threads", "solve"]

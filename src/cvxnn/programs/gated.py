@@ -20,7 +20,7 @@ import numpy.typing as npt
 from cvxnn._validation import as_float_array, as_number
 from cvxnn.architectures import GatedReLU, gate_masks, gate_patterns
 from cvxnn.certificates.gated_bound import certify_gated
-from cvxnn.networks import _safe_ratio, row_norms
+from cvxnn.networks import row_norms, safe_ratio
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
@@ -150,7 +150,7 @@ class GatedReLUNetwork:
         size_w, size_a = row_norms(self.W), np.abs(self.a)
         root = np.sqrt(size_w) * np.sqrt(size_a)
         return GatedReLUNetwork(
-            self.gates, self.W * _safe_ratio(root, size_w)[:, None], self.a * _safe_ratio(root, size_a)
+            self.gates, self.W * safe_ratio(root, size_w)[:, None], self.a * safe_ratio(root, size_a)
         )
 
     def vectors(self, gates: npt.ArrayLike) -> FloatArray:

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.solvers._workers import in_parallel
+from cvxnn._workers import in_parallel
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.solvers._workers import in_parallel, pieces_of
+from cvxnn._workers import in_parallel, pieces_of
 
 SingleArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.intp]

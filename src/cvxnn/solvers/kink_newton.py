@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
 from cvxnn.solvers._pair_products import PairProducts
-from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 

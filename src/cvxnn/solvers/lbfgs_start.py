@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
-from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
 from cvxnn.solvers._directions import STEPS, batches, climb, distinct, unit_rows
 from cvxnn.solvers._pair_products import PairProducts
-from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._workers import in_parallel
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
-from cvxnn.solvers._workers import in_parallel
 from cvxnn.solvers.row_slabs import row_pieces
 
 FloatArray = npt.NDArray[np.float64]

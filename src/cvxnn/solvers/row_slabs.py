@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cvxnn.solvers._workers import pieces_of
+from cvxnn._workers import pieces_of
 
 __all__ = ["row_pieces", "row_slabs"]
 

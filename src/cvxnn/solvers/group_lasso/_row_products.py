@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.losses import Loss
-from cvxnn.solvers._workers import in_parallel, pieces_of
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cvxnn import Problem
-from cvxnn.solvers._workers import in_parallel, pieces_of, workers
+from cvxnn._workers import in_parallel, pieces_of, workers
 from cvxnn.solvers.local_search import local_search
 
 
