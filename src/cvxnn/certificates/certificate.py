@@ -19,7 +19,15 @@ from cvxnn.problem import Problem
 FloatArray = npt.NDArray[np.float64]
 Scope = Literal["global", "patterns"]
 
-__all__ = ["Certificate", "Scope", "certify_global", "certify_patterns", "certify_relaxation", "relative_gap"]
+__all__ = [
+    "Certificate",
+    "Scope",
+    "certify_global",
+    "certify_norm",
+    "certify_patterns",
+    "certify_relaxation",
+    "relative_gap",
+]
 
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -143,20 +151,50 @@ def certify_global(
         stop_at_violation=stop_at_violation,
         method=method,
     )
-    bound, scale = scaled_dual_bound(problem, dual, pricing.upper)
-    certificate = Certificate(
+    certificate = certify_norm(problem, objective, dual, pricing.upper, pricing.lower, method=pricing.method)
+    return certificate, pricing
+
+
+def certify_norm(
+    problem: Problem,
+    objective: float,
+    dual: FloatArray,
+    upper: float,
+    attained: float,
+    *,
+    method: str,
+    n_patterns: int | None = None,
+) -> Certificate:
+    """Certificate of scope "global" from a proved bound of the dual norm over all directions.
+
+    Parameters
+    ----------
+    problem : Problem
+    objective : float
+    dual : ndarray (n,)
+        Dual vector, in the domain of the conjugate.
+    upper : float
+        Bound of ``max_{||u|| <= 1} |dual^T (X u)_+|``.
+    attained : float
+        Largest value met.
+    method : str
+        How the bound was found.
+    n_patterns : int, optional
+        Where given, the bound is reported in scope "patterns", in which it holds the more.
+    """
+    bound, scale = scaled_dual_bound(problem, dual, upper)
+    return Certificate(
         objective=objective,
         lower_bound=bound,
-        scope="global",
+        scope="global" if n_patterns is None else "patterns",
         global_lower_bound=bound,
         dual=dual,
         scale=scale,
-        dual_norm_bound=pricing.upper,
-        dual_norm_attained=pricing.lower,
-        n_patterns=None,
-        method=pricing.method,
+        dual_norm_bound=upper,
+        dual_norm_attained=attained,
+        n_patterns=n_patterns,
+        method=method,
     )
-    return certificate, pricing
 
 
 def certify_relaxation(

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvxnn.architectures import GatedReLU
-from cvxnn.certificates.certificate import Certificate, relative_gap
-from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.certificate import certify_norm, relative_gap
 from cvxnn.landscape._beta_max import BetaMax
 from cvxnn.networks import ReLUNetwork, row_norms
 from cvxnn.patterns import ActivationPatterns
@@ -92,22 +91,12 @@ def _zero_point(problem: Problem, beta: float, top: BetaMax, tol: float) -> Path
     network = ReLUNetwork.zero(problem.n_features)
     objective = network.objective(here)
     nu = here.dual_vector(np.zeros(here.n_samples))
-    bound, scale = scaled_dual_bound(here, nu, top.upper)
-    certificate = Certificate(
-        objective=objective,
-        lower_bound=bound,
-        scope="global",
-        global_lower_bound=bound,
-        dual=nu,
-        scale=scale,
-        dual_norm_bound=top.upper,
-        dual_norm_attained=top.lower,
-        n_patterns=None,
-        method="beta_max",
-    )
+    certificate = certify_norm(here, objective, nu, top.upper, top.lower, method="beta_max")
     patterns = ActivationPatterns.from_gates(here.X, top.direction[None])
     nothing = np.zeros((1, here.n_features))
-    history = History(np.ones(1, dtype=np.int64), np.zeros(1), np.array([objective]), np.array([bound]))
+    history = History(
+        np.ones(1, dtype=np.int64), np.zeros(1), np.array([objective]), np.array([certificate.lower_bound])
+    )
     status = Status.GLOBAL_OPTIMUM if certificate.gap <= tol else Status.STALLED
     solution = Solution(network, certificate, status, patterns, Blocks(nothing, nothing.copy()), history, 1)
     return PathPoint(here, solution, network, objective, minimum_norm=True)

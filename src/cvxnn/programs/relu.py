@@ -22,6 +22,7 @@ import numpy.typing as npt
 from cvxnn.certificates.certificate import (
     Certificate,
     certify_global,
+    certify_norm,
     certify_patterns,
     certify_relaxation,
     relative_gap,
@@ -371,10 +372,9 @@ def _quick_bound(
     """Global bound without branching; reported in scope "patterns" where a number of patterns is given."""
     nu = problem.dual_vector(fit)
     upper, method = norm_bound(problem.X, nu)
-    bound, scale = scaled_dual_bound(problem, nu, upper)
-    attained = _attained(problem.X, nu, network)
-    scope = "global" if n_patterns is None else "patterns"
-    return Certificate(objective, bound, scope, bound, nu, scale, max(upper, attained), attained, n_patterns, method)
+    # The value met is rounded, the bound is not below the exact one.
+    attained = min(_attained(problem.X, nu, network), upper)
+    return certify_norm(problem, objective, nu, upper, attained, method=method, n_patterns=n_patterns)
 
 
 def _attained(X: FloatArray, nu: FloatArray, network: ReLUNetwork) -> float:
