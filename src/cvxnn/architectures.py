@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["GatedReLU", "ReLU", "gate_masks", "gate_patterns"]
 
 # Entries of a slab of products X g, which stays in the cache, and gates of a piece.
-_SLAB = 1 << 18
+_SLAB = 1 << 17
 _PIECE = 4096
 
 
@@ -153,9 +153,9 @@ def _sign_slabs(data: FloatArray, gates: FloatArray) -> Iterator[tuple[slice, sl
             signs = products >= 0
             limit = factor * np.sqrt(np.sum(x * x, axis=1))
             np.abs(products, out=products)
-            close = products <= size * limit
-            if close.any():
-                i, j = np.nonzero(close)
+            # One comparison with the largest limit of the slab mostly spares those with the limit of each pair.
+            if float(np.min(products)) <= float(np.max(size)) * float(np.max(limit)):
+                i, j = np.nonzero(products <= size * limit)
                 # Zeros in sparse data bring many pairs, whose rows together would be large.
                 pairs = max(1, _SLAB // rows.shape[1])
                 for low in range(0, len(i), pairs):

@@ -8,8 +8,9 @@ from scipy.linalg import LinAlgError
 
 from cvxnn import HuberLoss, Problem
 from cvxnn.patterns import ActivationPatterns
+from cvxnn.progress import Recorder
 from cvxnn.solution import Status
-from cvxnn.solvers.group_lasso import _eta_newton, _row_newton, solve_group_lasso
+from cvxnn.solvers.group_lasso import _eta_newton, _ridge_newton, _row_newton, kernel, solve_group_lasso
 from cvxnn.solvers.group_lasso import dispatch as solver
 from cvxnn.solvers.group_lasso._common import OutOfTime
 from cvxnn.solvers.group_lasso._eta_newton import Model, evaluate
@@ -43,7 +44,7 @@ def model_of(problem):
 def test_every_route_reaches_the_optimum(loss, gram, monkeypatch):
     problem, masks, patterns = make(loss)
     if gram:
-        monkeypatch.setattr(Model, "ridge", lambda self, blocks, w: GramRidge(blocks, w, self.beta, self.cache))
+        monkeypatch.setattr(Model, "ridge", lambda self, blocks, w, _: GramRidge(blocks, w, self.beta, self.cache))
     else:
         monkeypatch.setattr(_eta_newton, "GRAM_LIMIT", 0)
     result = solve_group_lasso(problem, patterns, tol=1e-6)
@@ -199,6 +200,67 @@ def test_ill_conditioned_systems_go_to_double_precision():
     assert not model.single
     residual = hard.beta * state.alpha + model.gradient(state.fit)
     assert np.linalg.norm(residual) <= 1e-8 * np.linalg.norm(hard.y)
+
+
+@pytest.mark.parametrize(
+    ("seed", "fraction"),
+    [(334, 1.12e-3), (334, 1.54e-3), (1054, 1.1e-4), (1054, 1.32e-4)],
+    ids=["short steps", "flat loss", "singular in single precision", "single factor after double"],
+)
+def test_flat_stretches_of_the_huber_loss_do_not_stall(seed, fraction):
+    # Residuals far beyond a small delta leave few samples with curvature, and a small beta does not replace it.
+    rng = np.random.default_rng(seed)
+    n, d, P = int(rng.integers(5, 61)), int(rng.integers(2, 9)), int(rng.integers(2, 40))
+    X = rng.normal(size=(n, d))
+    X[:, -1] = 1.0
+    y, gates = rng.normal(size=n), rng.normal(size=(P, d))
+    masks, loss = gates @ X.T >= 0, HuberLoss(0.01)
+    top = np.max(np.linalg.norm((masks * Problem(X, y, 1.0, loss).dual_vector(np.zeros(n))) @ X, axis=1))
+    problem = Problem(X, y, fraction * top, loss)
+    result = solve_group_lasso(problem, ActivationPatterns.from_masks(masks, gates))
+    assert result.status is Status.PATTERNS_OPTIMUM
+    fit = np.sum(masks[result.index].T * (X @ result.vectors.T), axis=1)
+    nu = problem.dual_vector(fit)
+    excess = np.max(np.linalg.norm((masks * nu) @ X, axis=1)) / problem.beta
+    scale = 1.0 / max(1.0, excess)
+    bound = problem.loss.dual_value(scale * nu, y, problem.sample_weight)
+    assert bound <= result.objective == pytest.approx(objective(problem, masks, result), rel=1e-12)
+    assert result.lower_bound == pytest.approx(result.objective, rel=1.01e-6)
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 23], ids=["pieces", "kept"])
+def test_largest_price_is_exact(kept, monkeypatch):
+    monkeypatch.setattr(kernel, "_KEPT", kept)
+    monkeypatch.setattr(kernel, "_SLAB", 400)
+    problem, masks, patterns = make(P=200, n=70)
+    run = kernel.KernelRun(problem, patterns, 1e-6, np.inf, Recorder(False))
+    masks = masks[run.origin]
+    for nu in (problem.dual_vector(np.zeros(70)), np.full(70, 1e-100), np.zeros(70)):
+        truth = np.ldexp(np.linalg.norm((masks * nu) @ problem.X, axis=1), -run.exponent)
+        known = np.array([0, 3, int(np.argmax(truth))])
+        for ids in (np.zeros(0, dtype=np.int64), known):
+            norms = run.price(nu, ids, truth[ids])
+            assert np.max(norms) == pytest.approx(np.max(truth), rel=1e-14)
+            np.testing.assert_allclose(norms, truth, rtol=1e-4)
+
+
+def test_part_of_a_step_minimises_along_it():
+    problem, blocks, _ = setting("huber")
+    model, rng = model_of(problem), np.random.default_rng(0)
+    alpha, step = rng.standard_normal(40), 50.0 * rng.standard_normal(40)
+    ridge = GramRidge(blocks, np.ones(6), problem.beta)
+    fit, image = ridge.apply(alpha), ridge.apply(step)
+    slope = image @ (model.gradient(fit) + problem.beta * alpha)
+    step, image = -np.sign(slope) * step, -np.sign(slope) * image
+    t = _ridge_newton._shorter(model, (alpha, fit), (step, image))
+
+    def value(size):
+        moved = fit + size * image
+        return model.value(moved) + 0.5 * problem.beta * (alpha + size * step) @ moved
+
+    best = min(value(size) for size in np.linspace(0.0, 1.0, 2001))
+    assert 0.0 < t < 1.0
+    assert value(0.0) - value(t) >= 0.9 * (value(0.0) - best)
 
 
 def test_deadline_and_interrupt_keep_a_valid_bound(monkeypatch):

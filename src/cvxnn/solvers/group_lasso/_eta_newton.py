@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, get_lapack_funcs
 
 from cvxnn.losses import Loss
 from cvxnn.solvers.group_lasso._ridge import Blocks, GramCache, GramRidge, KernelRidge, Ridge
@@ -31,6 +32,8 @@ FloatArray = npt.NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
 _LEAST_DAMPING = 1e-10
+# The wrappers of this take longer than the routine on small matrices.
+_POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
 # Columns beyond which the kd x kd route is not used.
 GRAM_LIMIT = 6000
 # Relative change of the weights within which a factor is used again.
@@ -76,13 +79,13 @@ class Model:
         """Upper bound of the weights at the optimum."""
         return self.zero_value / self.beta
 
-    def ridge(self, blocks: Blocks, w: FloatArray) -> Ridge:
-        """Cheaper of the two routes for the active blocks."""
+    def ridge(self, blocks: Blocks, w: FloatArray, columns: int) -> Ridge:
+        """Cheaper of the two routes for the active blocks, when the working set has so many columns."""
         n, d = self.X.shape
         k = len(w)
         size = k * d
-        gram_cost = size**3 / 3.0 + (n * size**2 if self.cache is None else 0.2 * n * size**2)
-        kernel_cost = (n**3 / 3.0 + n * n * k) * (0.5 if self.single else 1.0)
+        gram_cost = size**3 / 3.0 + n * size**2 * (1.0 if self.cache is None else 0.5) + 2.0 * n * size * columns
+        kernel_cost = (n**3 / 3.0 + n * n * (k + columns)) * (0.5 if self.single else 1.0)
         if size <= GRAM_LIMIT and gram_cost < kernel_cost:
             return GramRidge(blocks, w, self.beta, self.cache)
         if self._kernel is None:
@@ -132,41 +135,53 @@ class State:
         return replace(self, w=w, vectors=vectors, norms=np.sqrt(np.sum(vectors * vectors, axis=1)))
 
 
-def evaluate(model: Model, blocks: Blocks, w: FloatArray, start: FloatArray, near: Ridge | None = None) -> State:
+def evaluate(
+    model: Model,
+    blocks: Blocks,
+    w: FloatArray,
+    start: FloatArray,
+    near: Ridge | None = None,
+    vectors: FloatArray | None = None,
+) -> State:
     """Solve the ridge problem at ``w``, from the starting point ``alpha = start``.
 
-    The factor of the problem ``near``, if given, is tried before a new one is made.
+    The factor of the problem ``near``, if given, is tried before a new one is made. The ``vectors`` of the starting
+    point, if known, spare a product.
     """
     active = w > 0
     beta = model.beta
     if not np.any(active):
-        fit = np.zeros_like(start)
+        ridge, fit = None, np.zeros_like(start)
         alpha = -model.gradient(fit) / beta
-        ridge, smooth = None, model.value(fit)
+        vectors = blocks.correlate(alpha)
     else:
-        few, positive = blocks.take(active), w[active]
+        few, positive, fit = blocks.take(active), w[active], None
         try:
-            ridge = model.ridge(few, positive)
+            ridge = model.ridge(few, positive, len(w))
             if isinstance(ridge, KernelRidge) and isinstance(near, KernelRidge):
                 # One that was made in single precision serves one in double precision, too.
                 ridge.adopt(near)
-            alpha, fit = solve_ridge(model, ridge, start)
+            if vectors is not None:
+                fit = few.fit(positive[:, None] * vectors[active])
+            alpha = solve_ridge(model, ridge, start, fit)
         except Imprecise:
             model.use_double()
-            ridge = model.ridge(few, positive)
-            alpha, fit = solve_ridge(model, ridge, start)
-        smooth = model.value(fit) + 0.5 * beta * float(alpha @ fit)
-    vectors = blocks.correlate(alpha)
-    norms = np.sqrt(np.sum(vectors * vectors, axis=1))
-    value = smooth + 0.5 * beta * float(np.sum(w))
-    objective = model.value(fit) + beta * float(w @ norms)
+            ridge = model.ridge(few, positive, len(w))
+            alpha = solve_ridge(model, ridge, start)
+        vectors = blocks.correlate(alpha)
+        # The fit is that of the blocks to the last digit.
+        fit = few.fit(positive[:, None] * vectors[active])
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    loss = model.value(fit)
+    value = loss + 0.5 * beta * (float(alpha @ fit) + float(np.sum(w)))
+    objective = loss + beta * float(w @ norms)
     return State(w, alpha, fit, vectors, norms, value, objective, ridge)
 
 
 def minimise_weights(
     model: Model, blocks: Blocks, state: State, *, done: Callable[[State], bool], max_steps: int = 60
 ) -> State:
-    """Projected Newton in ``w`` from the given state until ``done(state)``, or until no step lowers ``F``.
+    """Projected Newton in ``w`` until ``done(state)`` after a step, or until no step lowers ``F``.
 
     Raises
     ------
@@ -175,42 +190,53 @@ def minimise_weights(
     """
     damping, floor = _LEAST_DAMPING, 0.0
     for _ in range(max_steps):
-        if done(state):
-            return state
-        new = None
-        curvature = _curvature(model, blocks, state, floor)
-        attempt = 0
-        while attempt < 12:
-            # Hebden's right-hand side first, then the plain gradient, then with more and more damping.
-            direction = _direction(curvature, state, damping, hebden=attempt != 1)
-            # The optimum has beta * sum(w) <= F(0), which is the loss of the zero network.
-            trial = np.clip(state.w + direction, 0.0, model.largest_weight())
-            start = _predict(model, blocks, state, trial, floor)
-            candidate = evaluate(model, blocks, trial, start, _near(state, trial) if attempt == 0 else None)
-            if _better(model, candidate, state):
-                new = candidate
-                break
-            model.release(candidate.ridge)
-            if state.ridge is not None and state.ridge.borrowed:
-                # The curvature was that of another point.
-                factorise(model, state.ridge, model.hessian(state.fit))
-                curvature = _curvature(model, blocks, state, floor)
-                continue
-            attempt += 1
-            if attempt > 1:
-                damping = max(damping, 1e-8) * 30.0
-                if not model.constant_curvature:
-                    # Flat stretches of the loss have no curvature: the model needs some to know how far to go.
-                    floor = min(1.0, max(10.0 * floor, 1e-3))
-                    curvature = _curvature(model, blocks, state, floor)
+        try:
+            new, damping, floor = _step(model, blocks, state, damping, floor)
+        except Imprecise:
+            model.use_double()
+            state = evaluate(model, blocks, state.w, state.alpha)
+            continue
         if new is None:
-            return state
+            break
         damping = max(damping / 10.0, _LEAST_DAMPING)
         floor = floor / 10.0 if floor > 1e-5 else 0.0
         model.release(state.ridge)
         state = new
-    done(state)
+        if done(state):
+            break
     return state
+
+
+def _step(
+    model: Model, blocks: Blocks, state: State, damping: float, floor: float
+) -> tuple[State | None, float, float]:
+    """State after a step that lowers ``F``, none where there is no such step, with the damping and floor it took."""
+    curvature = _curvature(model, blocks, state, floor)
+    attempt = 0
+    while attempt < 12:
+        # Hebden's right-hand side first, then the plain gradient, then with more and more damping.
+        direction = _direction(curvature, state, damping, hebden=attempt != 1)
+        # The optimum has beta * sum(w) <= F(0), which is the loss of the zero network.
+        trial = np.clip(state.w + direction, 0.0, model.largest_weight())
+        start = _predict(model, blocks, state, trial, floor)
+        near = _near(state, trial) if attempt == 0 else None
+        candidate = evaluate(model, blocks, trial, start, near, state.vectors if start is state.alpha else None)
+        if _better(model, candidate, state):
+            return candidate, damping, floor
+        model.release(candidate.ridge)
+        if state.ridge is not None and state.ridge.borrowed:
+            # The curvature was that of another point.
+            factorise(model, state.ridge, model.hessian(state.fit))
+            curvature = _curvature(model, blocks, state, floor)
+            continue
+        attempt += 1
+        if attempt > 1:
+            damping = max(damping, 1e-8) * 30.0
+            if not model.constant_curvature:
+                # Flat stretches of the loss have no curvature: the model needs some to know how far to go.
+                floor = min(1.0, max(10.0 * floor, 1e-3))
+                curvature = _curvature(model, blocks, state, floor)
+    return None, damping, floor
 
 
 def _near(state: State, trial: FloatArray) -> Ridge | None:
@@ -240,7 +266,7 @@ def _curvature(model: Model, blocks: Blocks, state: State, floor: float) -> Floa
     if state.ridge is None:
         return columns.T @ (model.hessian(state.fit, floor)[:, None] * columns) / model.beta
     if floor > 0.0:
-        state.ridge.factorise(model.hessian(state.fit, floor))
+        factorise(model, state.ridge, model.hessian(state.fit, floor))
     return state.ridge.weight_hessian(columns)
 
 
@@ -254,19 +280,22 @@ def _direction(curvature: FloatArray, state: State, damping: float, *, hebden: b
     largest = float(np.max(diagonal, initial=0.0))
     if largest == 0.0:
         return direction
-    scale = 1.0 / np.sqrt(np.maximum(diagonal, 1e-12 * largest))
+    index = np.flatnonzero(free)
+    scale = 1.0 / np.sqrt(np.maximum(diagonal[index], 1e-12 * largest))
+    system = curvature[np.ix_(index, index)]
+    system *= scale
+    system *= scale[:, None]
+    system.flat[:: len(index) + 1] += damping
     for _ in range(20):
-        index = np.flatnonzero(free)
         if index.size == 0:
             break
-        s = scale[index]
-        system = curvature[np.ix_(index, index)] * s * s[:, None]
-        system.flat[:: len(index) + 1] += damping
         direction[:] = 0.0
-        direction[index] = s * _solve_positive(system, s * rhs[index])
+        direction[index] = scale * _solve_positive(system, scale * rhs[index])
         wrong = free & (w == 0) & (direction <= 0)
         if not np.any(wrong):
             break
+        right = ~wrong[index]
+        index, scale, system = index[right], scale[right], system[np.ix_(right, right)]
         free &= ~wrong
     return direction
 
@@ -275,11 +304,9 @@ def _solve_positive(system: FloatArray, rhs: FloatArray) -> FloatArray:
     """Solve a system with unit diagonal that is positive definite up to rounding."""
     for shift in _SHIFTS:
         shifted = system + shift * np.eye(len(system)) if shift > 0.0 else system
-        try:
-            factor = cho_factor(shifted, lower=True, check_finite=False)
-        except LinAlgError:
-            continue
-        return cho_solve(factor, rhs, check_finite=False)
+        _, solution, info = _POSV(shifted, rhs, lower=1)
+        if info == 0:
+            return solution
     raise LinAlgError("the curvature in the weights is not positive definite to rounding.")
 
 

@@ -29,14 +29,20 @@ _LINEAR_STEPS = 20
 _STALE_STEPS = 5
 # Relative change of the curvature of the loss within which a factor is used again.
 _SAME_CURVATURE = 0.02
+# Newton steps at one weight vector; length below which a step is short, and the floor of the curvature after one.
+_NEWTON_STEPS = 60
+_SHORT = 0.1
+_FLOOR = 1e-3
+# Accuracy below which the fit is computed from alpha after each system.
+_FINE = 1e-7
 
 
 class Imprecise(Exception):
     """Raised where the factor in single precision does not lead to the accuracy that is wanted."""
 
 
-def solve_ridge(model: Model, ridge: Ridge, start: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Minimise ``l(G alpha) + beta/2 alpha^T G alpha``; return ``alpha`` and the fit ``G alpha``.
+def solve_ridge(model: Model, ridge: Ridge, start: FloatArray, fit: FloatArray | None = None) -> FloatArray:
+    """Minimise ``l(G alpha) + beta/2 alpha^T G alpha`` from ``start``, whose fit ``G start`` may be known.
 
     Newton with backtracking, at most 60 steps.
 
@@ -48,13 +54,13 @@ def solve_ridge(model: Model, ridge: Ridge, start: FloatArray) -> tuple[FloatArr
         When the deadline passes.
     """
     if model.constant_curvature:
-        return _refine(model, ridge, start)
+        return _refine(model, ridge, start, fit)
     beta = model.beta
-    alpha, fit = start, ridge.apply(start)
+    alpha, fit = start, ridge.apply(start) if fit is None else fit
     value = model.value(fit) + 0.5 * beta * float(alpha @ fit)
-    previous = 0.0
+    previous, floor = 0.0, 0.0
     curvature = model.hessian(fit)
-    for _ in range(60):
+    for _ in range(_NEWTON_STEPS):
         residual = beta * alpha + model.gradient(fit)
         # Bound of the error in the norms c_i, which are held against 1.
         if float(model.lengths @ np.abs(residual)) <= model.accuracy * beta:
@@ -71,29 +77,48 @@ def solve_ridge(model: Model, ridge: Ridge, start: FloatArray) -> tuple[FloatArr
             new_alpha, new_fit = alpha + t * step, fit + t * step_fit
             new_value = model.value(new_fit) + 0.5 * beta * float(new_alpha @ new_fit)
             accepted = new_value <= value + 1e-4 * t * slope + 8.0 * _EPS * abs(value)
-            t *= 0.5
+            if not accepted:
+                t = _shorter(model, (alpha, fit), (step, step_fit)) if t == 1.0 else 0.5 * t
         if not accepted and ridge.distance(curvature) > 0.0:
             factorise(model, ridge, curvature)
             continue
         if not accepted:
             break
         alpha, fit, value = new_alpha, new_fit, new_value
-        curvature = model.hessian(fit)
+        full = t == 1.0 and floor == 0.0
+        # Flat stretches of the loss have no curvature: after short steps the model takes some for them.
+        floor = min(1.0, max(_FLOOR, 10.0 * floor)) if t < _SHORT else (0.1 * floor if floor > _FLOOR else 0.0)
+        curvature = model.hessian(fit, floor)
         change = ridge.change(step, step_fit)
         # Newton's error falls at least as fast as the last two changes tell.
-        if change <= model.accuracy or (t == 0.5 and change * change <= model.accuracy * previous):
+        if full and (change <= model.accuracy or change * change <= model.accuracy * previous):
             break
-        previous = change if t == 0.5 else 0.0
+        previous = change if full else 0.0
     if ridge.distance(curvature) > _SAME_CURVATURE:
         # The factor is also what the curvature in the weights is made of.
         factorise(model, ridge, curvature)
-    # The recurrence of the fit drifts by rounding; one product restores fit = G alpha.
-    return alpha, ridge.apply(alpha)
+    return alpha
 
 
-def _refine(model: Model, ridge: Ridge, alpha: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _shorter(
+    model: Model, point: tuple[FloatArray, FloatArray], step: tuple[FloatArray, FloatArray], halvings: int = 30
+) -> float:
+    """Part of a step in ``alpha`` and the fit at which the convex objective along it is least, below one."""
+    (alpha, fit), (direction, image) = point, step
+    linear, square = model.beta * float(alpha @ image), model.beta * float(direction @ image)
+    low, high = 0.0, 1.0
+    for _ in range(halvings):
+        middle = 0.5 * (low + high)
+        rising = float(model.gradient(fit + middle * image) @ image) + linear + middle * square > 0.0
+        low, high = (low, middle) if rising else (middle, high)
+        if low > 0.8 * high:
+            break
+    return high if low == 0.0 else low
+
+
+def _refine(model: Model, ridge: Ridge, alpha: FloatArray, fit: FloatArray | None) -> FloatArray:
     """Minimiser for the squared loss: one linear system, solved again for what rounding has left."""
-    fit = ridge.apply(alpha)
+    fit = ridge.apply(alpha) if fit is None else fit
     residual = model.beta * alpha + model.gradient(fit)
     size = float(np.linalg.norm(residual))
     if not ridge.borrowed:
@@ -104,24 +129,25 @@ def _refine(model: Model, ridge: Ridge, alpha: FloatArray) -> tuple[FloatArray, 
             factorise(model, ridge, model.weight)
             step, step_fit, _ = _conjugate_gradients(model, ridge, model.weight, -residual, model.accuracy)
         new_alpha = alpha + step
-        new_fit = ridge.apply(new_alpha)
+        # The recurrence of the fit drifts by rounding, which matters where that is all there is to mend.
+        new_fit = ridge.apply(new_alpha) if model.accuracy < _FINE else fit + step_fit
         residual = model.beta * new_alpha + model.gradient(new_fit)
         previous, size = size, float(np.linalg.norm(residual))
         if size < previous:
             alpha, fit = new_alpha, new_fit
         change = ridge.change(step, step_fit)
         if change * size <= model.accuracy * previous or change <= model.accuracy:
-            return alpha, fit
+            return alpha
         if size > 0.25 * previous:
             # The system is singular to rounding, in this precision at least.
-            if _single(model, ridge):
+            if _single(ridge):
                 raise Imprecise
             break
-    return alpha, fit
+    return alpha
 
 
-def _single(model: Model, ridge: Ridge) -> bool:
-    return model.single and isinstance(ridge, KernelRidge)
+def _single(ridge: Ridge) -> bool:
+    return isinstance(ridge, KernelRidge) and ridge.single
 
 
 def factorise(model: Model, ridge: Ridge, curvature: FloatArray) -> None:
@@ -130,7 +156,7 @@ def factorise(model: Model, ridge: Ridge, curvature: FloatArray) -> None:
     try:
         ridge.factorise(curvature)
     except LinAlgError:
-        if _single(model, ridge):
+        if _single(ridge):
             raise Imprecise from None
         raise
 
@@ -167,6 +193,6 @@ def _conjugate_gradients(
         z = ridge.solve(r, root)
         last, product = product, float(np.sum(r * z / h))
         direction = z + (product / last) * direction
-    if count == 1 and size > 0.0 and _single(model, ridge):
+    if count == 1 and size > 0.0 and _single(ridge):
         raise Imprecise
     return step, step_fit, _LINEAR_STEPS

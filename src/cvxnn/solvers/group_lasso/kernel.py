@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +28,15 @@ from cvxnn.solvers.group_lasso._ridge import Blocks
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+SingleArray = npt.NDArray[np.float32]
 
 __all__ = ["KernelRun"]
 
-# Floats of a slab of masks.
-_SLAB = 1 << 22
+# Floats of a slab of masks, and masks in single precision up to which all are kept.
+_SLAB = 1 << 20
+_KEPT = 1 << 23
+_NONE = np.zeros(0, dtype=np.int64)
+_SINGLE_EPS = float(np.finfo(np.float32).eps)
 # Relative gap at which a penalty of the path is left.
 _PATH_GAP = 0.1
 # Cost of pricing all patterns, relative to a factorisation, up to which it follows every Newton step.
@@ -64,9 +69,10 @@ class KernelRun:
         self.model = Model(
             X, problem.y, problem.sample_weight, problem.loss, self.beta, lambda: time.perf_counter() > self.deadline
         )
+        self._kept: SingleArray | None = None
         self.zero_fit = np.zeros(problem.n_samples)
         self.objective = problem.loss_value(self.zero_fit)
-        self.best: tuple[IntArray, FloatArray] = (np.zeros(0, dtype=np.int64), np.zeros((0, X.shape[1])))
+        self.best: tuple[IntArray, FloatArray] = (_NONE, np.zeros((0, X.shape[1])))
         self.dual = problem.dual_vector(self.zero_fit)
         self.bound = 0.0
         self.n_iter = 0
@@ -87,14 +93,43 @@ class KernelRun:
 
     # -- pricing -------------------------------------------------------------------------------------------------------
 
-    def price(self, nu: FloatArray) -> FloatArray:
-        """Norms ``||X^T D_i nu||`` of all blocks, ``(P,)``."""
+    def price(self, nu: FloatArray, ids: IntArray, known: FloatArray) -> FloatArray:
+        """Norms ``||X^T D_i nu||`` of all blocks, ``(P,)``; those of the blocks ``ids`` are known.
+
+        The product is in single precision; norms that may be the largest are computed in double precision after it.
+        """
         out = np.empty(len(self.patterns))
-        weighted = self.model.X * nu[:, None]
-        for piece, masks in self.patterns.chunks(max(1, _SLAB // len(nu))):
-            blocks = masks.astype(np.float64) @ weighted
-            out[piece] = np.sqrt(np.sum(blocks * blocks, axis=1))
-        return out
+        size = float(np.max(np.abs(nu)))
+        if size == 0.0:
+            out[:] = 0.0
+            return out
+        weighted = self.model.X * (nu / size)[:, None]
+        single = weighted.astype(np.float32)
+        for piece, masks in self._single_masks():
+            blocks = masks @ single
+            out[piece] = np.sqrt(np.einsum("ij,ij->i", blocks, blocks))
+        slack = 4.0 * _SINGLE_EPS * float(np.linalg.norm(np.sum(np.abs(single), axis=0)))
+        known = known / size
+        floor = max(float(np.max(known, initial=0.0)), float(np.max(out, initial=0.0)) - slack)
+        out[ids] = known
+        near = out + slack > floor
+        near[ids] = False
+        index = np.flatnonzero(near)
+        step = max(1, _SLAB // len(nu))
+        for start in range(0, index.size, step):
+            few = index[start : start + step]
+            blocks = self.patterns.subset(few).masks.astype(np.float64) @ weighted
+            out[few] = np.sqrt(np.sum(blocks * blocks, axis=1))
+        return out * size
+
+    def _single_masks(self) -> Iterable[tuple[slice, SingleArray]]:
+        """Masks in single precision, kept from one pricing to the next where they are small."""
+        n = len(self.model.y)
+        if len(self.patterns) * n > _KEPT:
+            return ((piece, masks.astype(np.float32)) for piece, masks in self.patterns.chunks(max(1, _SLAB // n)))
+        if self._kept is None:
+            self._kept = self.patterns.masks.astype(np.float32)
+        return [(slice(None), self._kept)]
 
     def dual_point(self, state: State) -> FloatArray:
         """Dual vector ``beta * alpha`` of a state.
@@ -103,6 +138,13 @@ class KernelRun:
         state was solved for; on data with columns of very different scale the gradient's are not.
         """
         return self.problem.loss.project_dual(self.model.beta * state.alpha, self.problem.y, self.problem.sample_weight)
+
+    def known_norms(self, blocks: Blocks, state: State, nu: FloatArray) -> FloatArray:
+        """Norms of the working set for the dual vector of its state, ``(k,)``."""
+        if np.array_equal(nu, self.model.beta * state.alpha):
+            return self.model.beta * state.norms
+        vectors = blocks.correlate(nu)
+        return np.sqrt(np.sum(vectors * vectors, axis=1))
 
     def note(self, state: State, blocks: Blocks) -> None:
         """Keep the blocks of a state if they are the best so far."""
@@ -113,11 +155,12 @@ class KernelRun:
             self.objective = objective
             self.best = (blocks.ids[active], state.w[active, None] * state.vectors[active])
 
-    def bound_from(self, nu: FloatArray, norms: FloatArray) -> None:
-        """Update the lower bound by a dual vector with known norms."""
+    def bound_from(self, nu: FloatArray, norms: FloatArray) -> float:
+        """Lower bound that a dual vector with known norms gives; the best one is kept."""
         bound = self.dual_bound(nu, (float(np.max(norms)) + norm_slack(self.model.X, nu)) / self.beta)
         if bound > self.bound:
             self.bound, self.dual = bound, nu
+        return bound
 
     def dual_bound(self, nu: FloatArray, excess: float) -> float:
         """Dual value less its rounding, for a vector whose largest norm is ``excess`` penalties."""
@@ -153,9 +196,9 @@ class KernelRun:
             blocks, w, nu, norms = self.given_blocks(warm_start)
         else:
             nu = self.problem.dual_vector(self.zero_fit)
-            norms = self.price(nu)
+            norms = self.price(nu, _NONE, np.zeros(0))
             self.bound_from(nu, norms)
-            blocks, w = self.blocks(np.zeros(0, dtype=np.int64)), np.zeros(0)
+            blocks, w = self.blocks(_NONE), np.zeros(0)
         # The certificate prices once more.
         self.deadline -= time.perf_counter() - begin
         top = float(np.max(norms, initial=0.0))
@@ -186,10 +229,11 @@ class KernelRun:
             state = self.newton(blocks, state, inner_tol)
             self.n_iter += 1
             nu = self.dual_point(state)
-            norms = self.price(nu)
-            self.bound_from(nu, norms)
-            self.record(float(np.max(norms)))
-            previous, path_gap = path_gap, self.penalty_gap(state, nu, float(np.max(norms)) / penalty)
+            norms = self.price(nu, blocks.ids, self.known_norms(blocks, state, nu))
+            bound, largest = self.bound_from(nu, norms), float(np.max(norms))
+            self.record(largest)
+            previous = path_gap
+            path_gap = relative_gap(state.objective, bound) if final else self.penalty_gap(state, nu, largest / penalty)
             keep = state.w > 0
             blocks, state = blocks.take(keep), state.take(keep)
             stuck = stuck + 1 if path_gap >= 0.9 * previous else 0
@@ -207,7 +251,7 @@ class KernelRun:
 
     def blocks(self, ids: IntArray) -> Blocks:
         """Blocks of some patterns."""
-        masks = self.patterns.subset(ids).masks
+        masks = self.patterns.subset(ids).masks if self._kept is None else self._kept[ids]
         return Blocks(self.model.X, masks.astype(np.float64).T, ids)
 
     def given_blocks(self, vectors: FloatArray) -> tuple[Blocks, FloatArray, FloatArray, FloatArray]:
@@ -224,7 +268,7 @@ class KernelRun:
         if objective < self.objective:
             self.objective, self.best = objective, (ids, u)
         nu = -self.model.gradient(fit)
-        norms = self.price(nu)
+        norms = self.price(nu, _NONE, np.zeros(0))
         self.bound_from(self.problem.loss.project_dual(nu, self.problem.y, self.problem.sample_weight), norms)
         return blocks, w, nu, norms
 
@@ -233,7 +277,11 @@ class KernelRun:
         outside = norms.copy()
         outside[blocks.ids] = 0.0
         # So many further blocks cost less than the factorisation.
-        room = max(10, len(state.w), len(self.model.y) // 4)
+        n, active = len(self.model.y), len(state.w)
+        room = max(10, active, n // 4)
+        if self.single_steps:
+            # The first steps choose few blocks, and choose again at the next pricing.
+            room = max(10, active, n // 24, min(6 * active, n // 4))
         candidates = np.flatnonzero(outside > 1.0)
         if candidates.size > room:
             order = np.argsort(-outside[candidates], kind="stable")
@@ -245,20 +293,23 @@ class KernelRun:
 
     def newton(self, blocks: Blocks, state: State, inner_tol: float) -> State:
         """Newton steps on the working set: to a relative gap, or a single one where pricing is cheap."""
-        accuracy, steps = inner_tol, 60
-        if self.single_steps and self.n_iter < _SINGLE_STEPS:
-            # The gap after a step is about the square of the one before.
-            accuracy, inner_tol, steps = max(self.tol, inner_tol * inner_tol), 0.3 * self.tol, 1
+        single = self.single_steps and self.n_iter < _SINGLE_STEPS
+        # The gap after a step is about the square of the one before.
+        accuracy = max(self.tol, inner_tol * inner_tol) if single else inner_tol
         self.model.accuracy = 3e-2 * accuracy
 
         def done(state: State) -> bool:
             self.note(state, blocks)
             if self.model.expired():
                 raise OutOfTime
+            if single:
+                return True
             nu = self.dual_point(state)
             return self.penalty_gap(state, nu, float(np.max(state.norms, initial=0.0))) <= inner_tol
 
-        return minimise_weights(self.model, blocks, state, done=done, max_steps=steps)
+        if not single and done(state):
+            return state
+        return minimise_weights(self.model, blocks, state, done=done)
 
     # -- results -------------------------------------------------------------------------------------------------------
 
