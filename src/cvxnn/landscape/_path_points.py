@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cvxnn.architectures import GatedReLU
 from cvxnn.certificates.certificate import certify_norm, relative_gap
 from cvxnn.landscape._beta_max import BetaMax
-from cvxnn.networks import ReLUNetwork, row_norms
+from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
-from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
+from cvxnn.programs.gated import GatedReLUNetwork
 from cvxnn.solution import Blocks, History, Solution, Status
-from cvxnn.training import blas_threads, solve
+from cvxnn.training import solve
 
-__all__ = ["PathPoint", "gated_point", "relu_point"]
+__all__ = ["PathPoint", "problem_at", "relu_point"]
 
 _SAME = 1e-9
 """Relative excess up to which the minimum-norm member counts as optimal as the solver's."""
@@ -80,14 +78,14 @@ class PathPoint:
         return self.network.penalty()
 
 
-def _at(problem: Problem, beta: float) -> Problem:
+def problem_at(problem: Problem, beta: float) -> Problem:
     """Return the problem with another weight decay."""
     return Problem(problem.X, problem.y, beta, problem.loss, sample_weight=problem.sample_weight)
 
 
 def _zero_point(problem: Problem, beta: float, top: BetaMax, tol: float) -> PathPoint:
     """Point at a beta that is proved to have the zero network as its optimum; nothing is left to solve."""
-    here = _at(problem, beta)
+    here = problem_at(problem, beta)
     network = ReLUNetwork.zero(problem.n_features)
     objective = network.objective(here)
     nu = here.dual_vector(np.zeros(here.n_samples))
@@ -115,53 +113,12 @@ def relu_point(
     """Point of ReLU networks, from the network before; ``list_set`` asks for the minimum-norm member."""
     if beta >= top.upper:
         return _zero_point(problem, beta, top, tol)
-    here = _at(problem, beta)
+    here = problem_at(problem, beta)
     warm = points[-1].network if points and points[-1].network.width else None
     solution = solve(here, tol=tol, time_limit=time_limit, warm_start=warm, random_state=random_state)
     member = _minimum_norm_member(here, solution) if list_set and solution.scope == "global" else None
     network = solution.network if member is None else member
     return PathPoint(here, solution, network, network.objective(here), member is not None)
-
-
-def gated_point(
-    problem: Problem,
-    architecture: GatedReLU,
-    patterns: ActivationPatterns,
-    tol: float,
-    beta: float,
-    points: Sequence[PathPoint],
-    time_limit: float | None,
-) -> PathPoint:
-    """Point of gated networks, from the network before with its masses extrapolated."""
-    here = _at(problem, beta)
-    with blas_threads(here, architecture):
-        solution = solve_gated(
-            here,
-            architecture,
-            tol=tol,
-            time_limit=time_limit,
-            warm_start=_extrapolated(points, beta, architecture),
-            patterns=patterns,
-        )
-    network = solution.network
-    # The zero network has the least norm of all, so that it is the member where it is optimal.
-    minimum_norm = network.width == 0 and solution.status.converged
-    return PathPoint(here, solution, network, solution.objective, minimum_norm)
-
-
-def _extrapolated(points: Sequence[PathPoint], beta: float, architecture: GatedReLU) -> GatedReLUNetwork | None:
-    """Last network with its masses continued linearly in the logarithm of beta."""
-    if not points or points[-1].network.width == 0:
-        return None
-    u = points[-1].solution.blocks.u
-    mass = row_norms(u)
-    if len(points) > 1:
-        last, before = points[-1], points[-2]
-        step = math.log(beta / last.beta) / math.log(last.beta / before.beta)
-        change = step * (mass - row_norms(before.solution.blocks.u))
-        factor = np.divide(change, mass, out=np.zeros_like(mass), where=mass > 0)
-        u = u * np.clip(1.0 + factor, 0.1, 3.0)[:, None]
-    return GatedReLUNetwork.from_vectors(architecture.gates, u)
 
 
 def _minimum_norm_member(problem: Problem, solution: Solution) -> ReLUNetwork | None:

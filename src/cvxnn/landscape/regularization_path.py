@@ -16,7 +16,8 @@ import numpy.typing as npt
 from cvxnn._validation import as_count, as_float_array, as_number
 from cvxnn.architectures import GatedReLU, ReLU, gate_patterns
 from cvxnn.landscape._beta_max import BetaMax, beta_max, gated_beta_max, unknown_beta_max
-from cvxnn.landscape._path_points import PathPoint, gated_point, relu_point
+from cvxnn.landscape._gated_points import GatedPoints
+from cvxnn.landscape._path_points import PathPoint, relu_point
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import count_patterns, reduce_rank
 from cvxnn.problem import Problem, require_no_output_bias
@@ -206,7 +207,7 @@ def regularization_path(
         if isinstance(architecture, GatedReLU):
             patterns = gate_patterns(problem.X, architecture.gates)
             top = gated_beta_max(problem, patterns)
-            make = partial(gated_point, problem, architecture, patterns, tol)
+            make = GatedPoints(problem, architecture, patterns, tol)
         else:
             top = beta_max(problem, time_limit=None if time_limit is None else _BETA_MAX_SHARE * limit)
             list_set = _few_patterns(problem) if minimum_norm is None else minimum_norm

@@ -1,0 +1,64 @@
+"""A factorisation of the weighted ridge problem that outlives its weights, as preconditioner and as curvature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import get_blas_funcs
+
+from cvxnn.solvers.group_lasso._ridge import KernelRidge, Ridge
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+SingleArray = npt.NDArray[np.float32]
+
+__all__ = ["Frozen"]
+
+
+class Frozen:
+    """Factorisation at one weight vector, with the curvature in the weights of the blocks met since."""
+
+    def __init__(self, ridge: Ridge, root: FloatArray, beta: float, n_patterns: int) -> None:
+        self.ridge, self.root, self.beta = ridge, root, beta
+        self.place: IntArray = np.full(n_patterns, -1)
+        self._count = 0
+        self._half: SingleArray = np.zeros((len(root), 0), dtype=np.float32, order="F")
+        self._columns: FloatArray = np.zeros((len(root), 0))
+        self.curvature: FloatArray = np.zeros((0, 0))
+        # Where a factorisation is cheap, each step has its own.
+        self.lasting = isinstance(ridge, KernelRidge)
+
+    def solve(self, r: FloatArray, root: FloatArray) -> FloatArray:
+        """Approximation of ``(beta I + H G)^{-1} r`` for the ``H`` with the square root given."""
+        if not isinstance(self.ridge, KernelRidge):
+            return self.ridge.solve(r, root)
+        trsv: Any = get_blas_funcs("trsv", dtype=np.float32)
+        half = r / root
+        size = float(np.max(np.abs(half), initial=0.0))
+        if size == 0.0:
+            return half
+        factor = self.ridge.workspace
+        inner = trsv(factor, (half / size).astype(np.float32), lower=1, overwrite_x=1)
+        inner = trsv(factor, inner, lower=1, trans=1, overwrite_x=1)
+        return root * inner.astype(np.float64) * (size / self.beta)
+
+    def add(self, ids: IntArray, columns: FloatArray) -> None:
+        """Extend the curvature by blocks with the columns ``D_i X v_i (n, k)``."""
+        before, self._count = self._count, self._count + len(ids)
+        self.place[ids] = np.arange(before, self._count)
+        if not isinstance(self.ridge, KernelRidge):
+            self._columns = np.concatenate([self._columns, columns], axis=1)
+            self.curvature = self.ridge.weight_hessian(self._columns)
+            return
+        trsm: Any = get_blas_funcs("trsm", dtype=np.float32)
+        scaled = np.asfortranarray(columns * self.root[:, None], dtype=np.float32)
+        fresh = trsm(1.0, self.ridge.workspace, scaled, lower=1, overwrite_b=1)
+        self._half = np.asfortranarray(np.concatenate([self._half, fresh], axis=1))
+        cross = (self._half.T @ fresh).astype(np.float64) / self.beta
+        out = np.empty((self._count,) * 2)
+        out[:before, :before] = self.curvature
+        out[:, before:] = cross
+        out[before:, :before] = cross[:before].T
+        self.curvature = out
