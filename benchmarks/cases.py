@@ -31,6 +31,8 @@ class Case:
     loss : str
     holdout : float
         Share of test rows.
+    weighted : bool
+        Whether the samples have weights: exponential with mean one, a tenth of them zero.
     """
 
     suite: str
@@ -39,12 +41,13 @@ class Case:
     P: int = 0
     loss: str = "squared"
     holdout: float = 0.0
+    weighted: bool = False
 
     @property
     def key(self) -> str:
         """Text that names the case in files, and that ``--cases`` searches."""
         parts = [self.table, f"P={self.P}" if self.P else "", f"lam={self.lam:g}" if self.lam else "planted", self.loss]
-        parts.append(f"holdout={self.holdout:g}" if self.holdout else "")
+        parts += [f"holdout={self.holdout:g}" if self.holdout else "", "weighted" if self.weighted else ""]
         return " ".join(part for part in parts if part)
 
 

@@ -68,7 +68,8 @@ def load(name: str, *, holdout: float = 0.0, random_state: int = 0) -> Table:
     ----------
     name : str
         ``diabetes``, ``cancer``, ``digits`` (parity), ``wine``, ``iris``, ``california`` (if scikit-learn has it
-        on disk), ``mnist`` (5,000 rows, parity), ``keel-<set>``, ``synthetic-<n>x<d>``, ``curve-<n>`` (rank 2),
+        on disk), ``mnist`` (5,000 rows, parity), ``keel-<set>``, ``keel-<set>@regression`` (the last column of numbers
+        is the target, the label a feature), ``synthetic-<n>x<d>``, ``curve-<n>`` (rank 2),
         ``planted-gated-<n>x<d>x<P>`` or ``planted-relu-<n>x<d>`` (known optimum, data as they are).
     holdout : float, default 0.0
         Share of the rows, drawn at random, that become test rows.
@@ -123,6 +124,8 @@ def _source(name: str) -> tuple[FloatArray, FloatArray, str, str]:
         return _california_housing()
     if name == "mnist":
         return _mnist()
+    if name.startswith("keel-") and name.endswith("@regression"):
+        return _last_column(*_keel(name.removeprefix("keel-").removesuffix("@regression")))
     if name.startswith("keel-"):
         return _keel(name.removeprefix("keel-"))
     if match := re.fullmatch(r"synthetic-(\d+)x(\d+)", name):
@@ -215,6 +218,16 @@ def _keel(name: str) -> tuple[FloatArray, FloatArray, str, str]:
         note += f"; {len(rows) - len(full)} rows with missing values dropped"
     columns = [_encode(column) for column in cells[:, :-1].T]
     return np.column_stack(columns), labels, "classification", note
+
+
+def _last_column(raw: FloatArray, labels: FloatArray, task: str, note: str) -> tuple[FloatArray, FloatArray, str, str]:
+    """Regression of the last column that has at least ten values on the others and the label."""
+    several = [j for j in range(raw.shape[1]) if len(np.unique(raw[:, j])) >= 10]
+    if not several:
+        raise ValueError("name must be that of a table with a column of at least ten values; this one has none.")
+    target = raw[:, several[-1]]
+    features = np.column_stack([np.delete(raw, several[-1], axis=1), labels])
+    return features, target, "regression", f"the target is column {several[-1]}"
 
 
 def _encode(column: npt.NDArray[np.str_]) -> FloatArray:

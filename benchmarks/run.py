@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.run --suite all --out bench_output`` runs every case with every method, each run in a process of
 its own, warmed up, methods alternating. Runs are appended to OUT/runs.jsonl; runs that are there already, of the same
-code with as many threads, are not repeated, so an interrupted benchmark goes on where it stopped. Tables go to
-OUT/results.md, profiles to OUT/profile_*.
+code with as many threads, are not repeated, so an interrupted benchmark goes on where it stopped (``--fresh`` starts
+again, the old file is kept as runs.old.jsonl). Tables go to OUT/results.md after each case, profiles to OUT/profile_*
+at the end. ``--plan`` prints the cases, how many of their runs are there, and how long the rest takes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import REFERENCE, SUITES, Case, Method, cases, methods
-from benchmarks.data import load
+from benchmarks.plan import Expected, Progress, expected, hours, limit_of, longer_runs
 from benchmarks.plots import draw_profiles
 from benchmarks.profiles import Run, append_run, current, read_runs
 from benchmarks.report import markdown
@@ -40,6 +41,9 @@ class Runner:
         self.folder = Path(options.out)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / "runs.jsonl"
+        self.where = ""
+        if options.fresh and self.path.exists():
+            self.path.replace(self.folder / "runs.old.jsonl")
         self.runs = read_runs(self.path)
         if options.retry:
             self.runs = [run for run in self.runs if run["failure"] is None]
@@ -58,7 +62,7 @@ class Runner:
         line |= dict(zip(_KEY, wanted, strict=True)) | {"commit": commit()}
         append_run(self.path, line)
         self.runs.append(line)
-        _tell(line)
+        _tell(line, self.where)
         return line
 
     def _perform(
@@ -72,7 +76,7 @@ class Runner:
         """Runs of a suite whose measure is time: a reference, then the methods in turn."""
         options = self.options
         chosen = methods(case.suite, options.methods, case.loss)
-        limit = options.budget or 60.0
+        limit = limit_of(case, options.budget)
         reference = self.run(case, methods(case.suite, [REFERENCE], case.loss)[0], limit)
         best = reference.get("known_optimum") or reference["objective"]
         target = None if best is None else best * (1.0 + 1e-4)
@@ -86,16 +90,14 @@ class Runner:
 
     def free(self, case: Case) -> None:
         """Runs whose measure is the objective: tuning on the first seed, further seeds, then the longer schedules."""
-        options, table = self.options, load(case.table, holdout=case.holdout)
-        limit = options.budget or _budget(table.X.size)
+        options, limit = self.options, limit_of(case, self.options.budget)
         chosen, best = methods(case.suite, options.methods, case.loss), {}
         for seed in range(options.repeats):
             for method in chosen:
                 if method.name not in best:
                     best[method.name] = self._tune(case, method, limit)
                 self.run(case, method, limit, seed=seed, settings=best[method.name])
-        small = len(table.y) < 1000 or case.lam >= 1e-2 or case.lam == 0
-        if options.longer > 1 and small:
+        if longer_runs(case, options.longer):
             for seed in range(options.long_seeds):
                 for method in chosen:
                     if method.name in ("Adam 400", "L-BFGS 400"):
@@ -115,11 +117,34 @@ class Runner:
             values.append(_score(self.run(case, method, limit, settings=tried[-1])))
         return tried[values.index(min(values))]
 
-    def report(self) -> None:
-        """Write the tables, and the profiles where matplotlib is installed."""
+    def count(self, case: Case) -> int:
+        """Number of the runs of a case that are in the file, of this code and with these threads."""
+        known = {(method.name, code_of(method)) for method in methods(case.suite, ["all"], case.loss)}
+        threads = threads_of(self.options.threads)
+        return sum(
+            (run["suite"], run["case"], run.get("threads")) == (case.suite, case.key, threads)
+            and (run["method"], run.get("code")) in known
+            for run in self.runs
+        )
+
+    def perform_all(self, chosen: list[Case]) -> None:
+        """All cases in their order, the tables after each."""
+        progress = Progress([_expected(case, self.options) for case in chosen], [self.count(case) for case in chosen])
+        for index, case in enumerate(chosen):
+            self.where = progress.text(index)
+            (self.free if case.suite == "free" else self.timed)(case)
+            self.tables()
+
+    def tables(self) -> list[Run]:
+        """Write the tables; the runs that they hold."""
         runs = current(self.runs, threads_of(self.options.threads))
         text = markdown(runs, environment(self.options.threads))
         (self.folder / "results.md").write_text(text, encoding="utf-8")
+        return runs
+
+    def report(self) -> None:
+        """Write the tables, and the profiles where matplotlib is installed."""
+        runs = self.tables()
         print(self.folder / "results.md")
         if importlib.util.find_spec("matplotlib") is None:
             print("no drawings: matplotlib is not installed")
@@ -136,15 +161,10 @@ def _score(line: Run) -> float:
     return float("inf") if line["objective"] is None else line["objective"]
 
 
-def _budget(entries: int) -> float:
-    """Seconds for a table of so many entries in the free suite."""
-    return next((seconds for most, seconds in ((2e4, 4.0), (1e5, 8.0), (4e5, 15.0)) if entries < most), 30.0)
-
-
-def _tell(line: Run) -> None:
+def _tell(line: Run, where: str) -> None:
     value = "-" if line["objective"] is None else f"{line['objective'] / line['n']:.9f}"
     label = f"{line['suite']:6} {line['case']:42} {line['method']:17} seed {line['seed']} #{line['repeat']}"
-    print(f"{label} {line['seconds']:8.3f} s  {value}  {line['failure'] or line['status']}", flush=True)
+    print(f"{where} {label} {line['seconds']:8.3f} s  {value}  {line['failure'] or line['status']}", flush=True)
 
 
 def _selected(options: argparse.Namespace) -> Iterator[Case]:
@@ -153,6 +173,21 @@ def _selected(options: argparse.Namespace) -> Iterator[Case]:
         for case in cases(suite, quick=options.quick, every=options.every):
             if not options.cases or any(word in case.key for word in options.cases):
                 yield case if options.holdout is None else replace(case, holdout=options.holdout)
+
+
+def _expected(case: Case, options: argparse.Namespace) -> Expected:
+    """Runs and seconds of a case with these options."""
+    order = {"names": options.methods, "budget": options.budget, "repeats": options.repeats}
+    return expected(case, longer=options.longer, long_seeds=options.long_seeds, **order)
+
+
+def _plan(runner: Runner, chosen: list[Case]) -> None:
+    """Print what there is to do, and how long it takes."""
+    wanted, there = [_expected(case, runner.options) for case in chosen], [runner.count(case) for case in chosen]
+    for case, each, count in zip(chosen, wanted, there, strict=True):
+        print(f"{case.suite:6} {case.key:42} {each.runs:5.0f} runs {hours(each.seconds)}  {count} there")
+    total, left = sum(each.runs for each in wanted), hours(Progress(wanted, there).seconds)
+    print(f"{len(chosen)} cases, {total:.0f} runs, about {left} to go on an idle machine")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,9 +204,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="threads of every method; each method's own default without it")
     parser.add_argument("--holdout", type=float, help="share of test rows instead of the case's own")
     parser.add_argument("--out", default="bench_output", help="folder of the results")
-    parser.add_argument("--quick", action="store_true", help="six small cases, a few minutes")
-    parser.add_argument("--every", action="store_true", help="every table that fits, hours")
+    parser.add_argument("--quick", action="store_true", help="six small cases, less than five minutes")
+    parser.add_argument("--every", action="store_true", help="every table that fits, a night")
     parser.add_argument("--retry", action="store_true", help="repeat the runs that failed")
+    parser.add_argument("--fresh", action="store_true", help="repeat all; the old runs are kept as runs.old.jsonl")
+    parser.add_argument("--plan", action="store_true", help="print what is left to do and how long it takes, and stop")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
     parser.add_argument("--report", action="store_true", help="only write tables and plots of the runs that are there")
     return parser
@@ -185,11 +222,14 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(f"{case.suite:6} {case.key}" for case in chosen))
         return 0
     if options.quick and options.budget is None:
-        options.budget = 3.0
+        options.budget = 2.0
+    options.fresh = options.fresh and not (options.plan or options.report)
     runner, code = Runner(options), 0
+    if options.plan:
+        _plan(runner, chosen)
+        return 0
     try:
-        for case in [] if options.report else chosen:
-            (runner.free if case.suite == "free" else runner.timed)(case)
+        runner.perform_all([] if options.report else chosen)
     except KeyboardInterrupt:
         code = 130
     runner.report()

@@ -42,8 +42,16 @@ def make_job(case: Case, limit: float, seed: int, options: dict[str, Any], targe
     gates = planted.gates if planted is not None else None
     if case.P and gates is None:
         gates = np.random.default_rng(0).standard_normal((case.P, table.X.shape[1]))
-    problem = Problem(table.X, table.y, beta=beta, loss=case.loss)
+    weight = _weights(len(table.y)) if case.weighted else None
+    problem = Problem(table.X, table.y, beta=beta, loss=case.loss, sample_weight=weight)
     return Job(case, table, problem, gates, limit, seed, options, target)
+
+
+def _weights(n: int) -> np.ndarray:
+    """Weights of the samples: exponential with mean one, every tenth zero."""
+    weight = np.random.default_rng(0).exponential(size=n)
+    weight[::10] = 0.0
+    return weight * (n / weight.sum())
 
 
 def function_of(method: Method) -> Callable[[Job], Outcome]:

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from benchmarks import data, gated, profiles, synthetic
+from benchmarks import data, gated, profiles, survey, synthetic
 from benchmarks.cases import METHODS, SUITES, Case, cases, methods
+from benchmarks.plan import Expected, Progress, expected, hours
 from benchmarks.record import Job, NetworkTrace, Outcome, Point, TimeUpError
 from benchmarks.report import markdown
 from benchmarks.run import Runner, _parser, main
@@ -69,6 +70,20 @@ class TestTables:
         for name in data.keel_names():
             table = data.load(f"keel-{name}")
             assert np.all(np.isfinite(table.X)) and set(np.unique(table.y)) == {-1.0, 1.0}
+
+    def test_a_column_becomes_the_target(self, tmp_path, monkeypatch):
+        folder = tmp_path / "data/balanced/raw"
+        folder.mkdir(parents=True)
+        rows = [f"{i % 3}, {i * i}, {'a' if i % 4 else 'b'}" for i in range(12)]
+        (folder / "tiny.dat").write_text("\n".join(rows))
+        monkeypatch.setattr(data, "_package", lambda name: tmp_path)
+        table, target = data.load("keel-tiny@regression"), np.arange(12.0) ** 2
+        assert table.task == "regression" and table.X.shape == (12, 3)
+        np.testing.assert_allclose(table.y, (target - target.mean()) / target.std())
+        assert set(np.round(np.abs(np.corrcoef(table.X[:, 1], np.arange(12) % 4 == 0)[0]), 9)) == {1.0}
+        (folder / "tiny.dat").write_text("\n".join(row for row in rows for _ in range(2) if row[0] == "0"))
+        with pytest.raises(ValueError, match="ten values"):
+            data.load("keel-tiny@regression")
 
 
 class TestPlanted:
@@ -230,6 +245,47 @@ class TestRuns:
         assert (tmp_path / "runs.jsonl").read_text() == lines
         capsys.readouterr()
 
+    def test_fresh_repeats_and_keeps_the_old_file(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("benchmarks.run.draw_profiles", lambda runs, folder: [])
+        performed = []
+
+        def perform(runner, case, method, *order):
+            performed.append(method.name)
+            return _line(method.name, 0, [[1.0, 1.0, 0.0]], suite="gated")
+
+        monkeypatch.setattr(Runner, "_perform", perform)
+        arguments = ["--suite", "gated", "--cases", "diabetes P=100", "--quick", "--methods", "cvxnn"]
+        arguments += ["--repeats", "2", "--out", str(tmp_path)]
+        assert main(arguments) == main(arguments) == 0
+        assert len(performed) == 3
+        assert main([*arguments, "--plan", "--fresh"]) == 0
+        assert "3 runs" in (printed := capsys.readouterr().out) and "3 there" in printed and "[1/1, " in printed
+        assert len(performed) == 3
+        assert main([*arguments, "--fresh"]) == 0
+        assert len(performed) == 6
+        assert (tmp_path / "runs.old.jsonl").read_text() == (tmp_path / "runs.jsonl").read_text()
+        capsys.readouterr()
+
+    def test_interrupt_keeps_what_is_done(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("benchmarks.run.draw_profiles", lambda runs, folder: [])
+        performed = []
+
+        def perform(runner, case, method, *order):
+            if len(performed) == 3:
+                raise KeyboardInterrupt
+            performed.append((case.key, method.name))
+            return _line(method.name, 0, [[1.0, 1.0, 0.0]], suite="gated")
+
+        monkeypatch.setattr(Runner, "_perform", perform)
+        arguments = ["--suite", "gated", "--quick", "--methods", "cvxnn", "--repeats", "1", "--out", str(tmp_path)]
+        assert main(arguments) == 130
+        assert len(profiles.read_runs(tmp_path / "runs.jsonl")) == 3
+        assert "cvxnn" in (tmp_path / "results.md").read_text()
+        performed.append(None)
+        assert main(arguments) == 0
+        assert len(performed) == 5 and len(set(performed)) == 5
+        capsys.readouterr()
+
     def test_a_change_of_code_or_threads_repeats_a_run(self, tmp_path, capsys, monkeypatch):
         performed = []
 
@@ -266,6 +322,103 @@ class TestRuns:
         assert line["objective"] is None and "nothing" in line["failure"]
         assert profiles.read_runs(tmp_path / "runs.jsonl")[0]["failure"] == line["failure"]
         capsys.readouterr()
+
+
+class TestPlan:
+    def test_runs_of_the_free_suite_are_those_performed(self, tmp_path, capsys, monkeypatch):
+        performed = []
+
+        def perform(runner, case, method, limit, seed, settings, target):
+            performed.append(limit)
+            value = 1.0 + abs(settings.get("lr", 0.0) - 1e-2)
+            return _line(method.name, seed, [[1.0, value, 0.0]]) | {"limit": limit}
+
+        monkeypatch.setattr(Runner, "_perform", perform)
+        names = ["cvxnn", "L-BFGS 400", "Adam 400"]
+        for lam, table in ((1e-2, "iris"), (1e-3, "keel-none")):
+            monkeypatch.setattr("benchmarks.plan.load", lambda *_, **__: data.load("synthetic-1200x3"))
+            case, options = Case("free", table, lam), ["--out", str(tmp_path / table), "--repeats", "2"]
+            performed.clear()
+            Runner(_parser().parse_args([*options, "--methods", *names, "--long-seeds", "2"])).free(case)
+            figure = expected(case, names=names, repeats=2, long_seeds=2)
+            # The best rate is in the middle of the grid, which is therefore not extended.
+            assert figure.runs == pytest.approx(len(performed) + 0.7)
+            assert figure.seconds == pytest.approx(sum(performed) + 0.7 * 4.0 + 3.0 * figure.runs)
+        capsys.readouterr()
+
+    def test_the_reference_is_counted_once(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(
+            Runner, "_perform", lambda _, case, method, *__: _line(method.name, 0, [[1.0, 1.0, 0.0]], suite="gated")
+        )
+        case = Case("gated", "iris", 0.1, 5)
+        for number, names in enumerate((["cvxnn"], ["cvxnn", "cvxnn 1e-6"])):
+            arguments = ["--out", str(tmp_path / str(number)), "--repeats", "1", "--methods", *names]
+            runner = Runner(_parser().parse_args(arguments))
+            runner.timed(case)
+            assert len(runner.runs) == expected(case, names=names, repeats=1).runs == 2
+        capsys.readouterr()
+
+    def test_time_left_leaves_out_what_is_there(self):
+        progress = Progress([Expected(4, 40.0), Expected(2, 20.0)], [3, 0])
+        assert progress.seconds == 30.0 and progress.text(0) == "[1/2, 0:00:30 to go]"
+        assert Progress([Expected(4, 40.0)], [5]).seconds == 0.0
+
+    def test_time_left_follows_the_pace(self):
+        progress = Progress([Expected(1, 10.0), Expected(1, 30.0)], [0, 0])
+        progress._begin -= 20.0
+        assert progress.text(1) == "[2/2, 0:01:00 to go]" and hours(86399.6) == "24:00:00"
+
+
+class TestSurvey:
+    def test_weights_of_the_rival_are_those_of_the_problem(self):
+        import torch
+        from benchmarks.peers.torch_networks import _Network
+
+        for loss in ("squared", "logistic", "huber", "squared_hinge"):
+            for weighted in (False, True):
+                job = make_job(Case("free", "iris", 1e-2, loss=loss, weighted=weighted), 1.0, 0, {"width": 7})
+                network = _Network(job, torch.float64)
+                value = ReLUNetwork(*network.weights()).objective(job.problem)
+                assert float(network.loss().detach()) * 150 == pytest.approx(value, rel=1e-12)
+        weight = job.problem.sample_weight
+        assert weight.mean() == pytest.approx(1.0) and np.count_nonzero(weight == 0.0) == 15
+        rows = torch.arange(20)
+        part = Problem(job.problem.X[:20], job.problem.y[:20], 0.0, loss, sample_weight=weight[:20])
+        fit = ReLUNetwork(*network.weights())(part.X)
+        squares = sum(float(p.detach().square().sum()) for p in (network.W, network.a))
+        expected_value = part.loss_value(fit) / 20 + 0.5 * job.problem.beta / 150 * squares
+        assert float(network.loss(rows).detach()) == pytest.approx(expected_value, rel=1e-12)
+
+    def test_a_case_end_to_end(self):
+        line = survey.compare(Case("free", "iris", 1e-1, weighted=True), 0.4)
+        job = make_job(Case("free", "iris", 1e-1, weighted=True), 0.4, 0, {})
+        zero = job.problem.loss_value(np.zeros(150))
+        for name in ("objective", "Adam 400", "L-BFGS 400", "L-BFGS 400 longer"):
+            assert 0.0 < line[name] < zero
+        assert line["L-BFGS 400 longer"] <= line["L-BFGS 400"] and line["failure"] is None
+        assert "iris lam=0.1 squared weighted" in survey.survey_table([line])
+
+    def test_remarks_and_order(self):
+        best = {"case": "good", "seed": 0, "n": 1, "d": 1, "limit": 1.0, "wall": 1.0, "cpu": 1.0, "objective": 1.0}
+        best |= {"Adam 400": 1.1, "L-BFGS 400": 1.2, "Adam 400 longer": None, "L-BFGS 400 longer": 1.05}
+        best |= {"status": "done", "gap": 0.1, "global_bound": 0.9, "failure": None, "warnings": []}
+        lost = best | {"case": "bad", "L-BFGS 400 longer": 0.99, "wall": 2.0, "global_bound": 0.995}
+        assert survey._remarks(best) == []
+        marks = survey._remarks(lost)
+        assert [mark.split()[0] for mark in marks] == ["LOSS", "LATE", "FALSE"] and "-1.0000 %" in marks[0]
+        text = survey.survey_table([best, lost])
+        assert text.index("bad") < text.index("good")
+        assert "at equal time in 2, at five times the time in 1 of 2" in text
+        failed = best | {"objective": None, "failure": "ValueError: no", "global_bound": None}
+        assert survey._remarks(failed)[-1] == "FAILURE ValueError: no" and "ValueError" in survey.survey_table([failed])
+
+    def test_an_error_of_the_solver_is_a_line(self, monkeypatch):
+        def fail(*_, **__):
+            raise ValueError("no")
+
+        monkeypatch.setattr(survey, "solve", fail)
+        line = survey._ours(make_job(Case("free", "iris", 1e-1), 0.1, 0, {}))
+        assert line["objective"] is None and line["failure"] == "ValueError: no"
 
 
 class TestCases:

@@ -137,24 +137,31 @@ class _Network:
         self.n_samples = job.problem.n_samples
         self._decay = 0.5 * job.problem.beta / job.problem.n_samples
         self._loss = _losses()[job.problem.loss.name]
+        weight = job.problem.sample_weight
+        self._weight = None if (weight == 1.0).all() else torch.tensor(weight, dtype=dtype)
 
     def loss(self, rows: Any = None) -> Any:
         """Mean loss over the rows (all by default) and half of beta / n times the squared weights."""
         X, y = (self._X, self._y) if rows is None else (self._X[rows], self._y[rows])
         fit = (X @ self.W.T).relu_() @ self.a
-        return self._loss(fit, y) + self._decay * (self.W.square().sum() + self.a.square().sum())
+        weight = self._weight if rows is None or self._weight is None else self._weight[rows]
+        return self._loss(fit, y, weight) + self._decay * (self.W.square().sum() + self.a.square().sum())
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         """First and second layer in double precision."""
         return self.W.detach().double().numpy(), self.a.detach().double().numpy()
 
 
-def _losses() -> dict[str, Callable[[Any, Any], Any]]:
+def _losses() -> dict[str, Callable[[Any, Any, Any], Any]]:
+    """Mean losses of fit and targets, with the weights of the samples or None."""
     from torch.nn import functional
 
+    def mean(values: Any, weight: Any) -> Any:
+        return values.mean() if weight is None else (weight * values).mean()
+
     return {
-        "squared": lambda fit, y: 0.5 * (fit - y).square().mean(),
-        "logistic": lambda fit, y: functional.softplus(-y * fit).mean(),
-        "huber": lambda fit, y: functional.huber_loss(fit, y, delta=1.0),
-        "squared_hinge": lambda fit, y: 0.5 * (1.0 - y * fit).relu().square().mean(),
+        "squared": lambda fit, y, weight: 0.5 * mean((fit - y).square(), weight),
+        "logistic": lambda fit, y, weight: mean(functional.softplus(-y * fit), weight),
+        "huber": lambda fit, y, weight: mean(functional.huber_loss(fit, y, reduction="none", delta=1.0), weight),
+        "squared_hinge": lambda fit, y, weight: 0.5 * mean((1.0 - y * fit).relu().square(), weight),
     }
