@@ -14,6 +14,8 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso import _row_descent, _row_newton, _row_products, solve_group_lasso
 from cvxnn.solvers.group_lasso import rows as group_lasso_rows
+from cvxnn.solvers.group_lasso._common import norm_slack
+from cvxnn.solvers.group_lasso._row_descent import Level, Point
 from cvxnn.solvers.group_lasso._row_products import Rows
 from cvxnn.solvers.group_lasso.rows import solve_group_lasso_rows
 from tests.oracles.group_lasso import group_lasso_optimum
@@ -94,8 +96,9 @@ def test_products_are_those_of_the_columns(monkeypatch):
     for exact, rtol in ((True, 1e-12), (False, 1e-5)):
         np.testing.assert_allclose(rows.forward(bits, U, exact=exact), A @ U.ravel(), rtol=rtol, atol=rtol)
         np.testing.assert_allclose(rows.backward(bits, r, exact=exact).ravel(), A.T @ r, rtol=rtol, atol=1e30 * rtol)
-    curved = rows.curved(bits, U, h.astype(np.float32)).ravel()
-    np.testing.assert_allclose(curved, A.T @ (h * (A @ U.ravel())), rtol=1e-5, atol=1e-5)
+    curved, fit = rows.curved(bits, U, h.astype(np.float32))
+    np.testing.assert_allclose(fit, A @ U.ravel(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(curved.ravel(), A.T @ (h * (A @ U.ravel())), rtol=1e-5, atol=1e-5)
     few = rows.sample(np.array([3, 8, 9, 20, 44]))
     kept = np.unpackbits(few.packed, axis=1, count=5, bitorder="little")
     np.testing.assert_array_equal(kept, patterns.masks[:, [3, 8, 9, 20, 44]])
@@ -110,7 +113,7 @@ def test_newton_step_with_all_rows_solves_the_model():
     h = problem.sample_weight
     gradient = (A.T @ problem.loss_gradient(A @ U.ravel())).reshape(4, 2)
     # A small enough penalty that no block crosses zero.
-    step = _row_newton.newton_step(rows, rows, ids, U, gradient, h, 1e-3, sample_h=h, forcing=1e-5)
+    step = _row_newton.newton_step(rows, rows, ids, U, U, gradient, h, 1e-3, sample_h=h, forcing=1e-5)
     lengths = np.linalg.norm(U, axis=1)
     unit = U / lengths[:, None]
     hessian = A.T @ (h[:, None] * A)
@@ -122,6 +125,38 @@ def test_newton_step_with_all_rows_solves_the_model():
     np.testing.assert_array_equal(step.zero, crossing)
     if not crossing.any():
         np.testing.assert_allclose(step.direction.ravel(), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(step.change, A @ step.direction.ravel(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("d", [1, 3, 4, 7, 15, 31])
+def test_rounding_of_single_precision_is_bounded(d):
+    rng = np.random.default_rng(d)
+    X, y, masks = rng.standard_normal((700, d)), rng.standard_normal(700), rng.random((20, 700)) < 0.5
+    problem, patterns = Problem(X, y, beta=1.0), ActivationPatterns.from_masks(masks, np.zeros((20, d)))
+    rows = Rows(problem.X, problem.y, problem.sample_weight, problem.loss, np.asarray(patterns.packed), 0, lambda: None)
+    # Nearly orthogonal to the columns, so that the blocks are small and their rounding is not.
+    r = 1e6 + rng.standard_normal(700)
+    exact = rows.backward(rows.packed, r, exact=True)
+    slack = rows.single_slack(rows.packed, r) * norm_slack(problem.X, r)
+    rounding = np.linalg.norm(rows.backward(rows.packed, r) - exact, axis=1)
+    assert 0 < np.max(rounding) <= slack
+    level = Level(rows, 1.0, Point(np.zeros(0, dtype=np.intp), np.zeros((0, d)), -r + problem.y))
+    level.exact = True
+    price = level.price()
+    norms = np.linalg.norm(rows.backward(rows.packed, price.nu, exact=True), axis=1)
+    assert price.top == pytest.approx(np.max(norms), rel=1e-14)
+
+
+def test_blocks_of_repeated_patterns_add_up_in_a_start():
+    problem, patterns = make(n=80, P=6)
+    twice = ActivationPatterns.from_masks(np.repeat(patterns.masks, 2, axis=0), np.repeat(patterns.gates, 2, axis=0))
+    result = solve_group_lasso_rows(problem, patterns, tol=1e-8)
+    start = np.zeros((12, 3))
+    start[2 * result.index], start[2 * result.index + 1] = 0.25 * result.vectors, 0.75 * result.vectors
+    again = solve_group_lasso_rows(problem, twice, tol=1e-7, warm_start=start)
+    assert again.status is Status.PATTERNS_OPTIMUM
+    assert again.n_iter == 0
+    np.testing.assert_array_equal(again.index, 2 * result.index)
 
 
 def test_weights_equal_repeated_rows(small_levels):

@@ -10,7 +10,6 @@ and the number of blocks are. Blocks that the step would carry through zero are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +17,12 @@ import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from cvxnn.networks import row_norms
-from cvxnn.solvers.group_lasso._row_products import ByteArray, FloatArray, IntArray, Rows
+from cvxnn.solvers.group_lasso._row_products import ByteArray, FloatArray, IntArray, Rows, SingleArray
 
 BoolArray = npt.NDArray[np.bool_]
 
-# Rows of the subsample behind the preconditioner.
-SAMPLE = 800
+# Least rows of the subsample behind the preconditioner.
+SAMPLE = 400
 # Part of the mean eigenvalue that stands for the directions that the subsample does not see.
 _UNSEEN = 0.1
 _LEAST_UNSEEN = 1e-2
@@ -33,6 +32,11 @@ _CROSSING_ROUNDS = 5
 MAX_PRODUCTS = 40
 # Shifts of a factor, each ten times the one before, until the last is far beyond the size of the matrix.
 _SHIFTS = 10
+
+
+def build_cost(size: int, count: int, features: int) -> float:
+    """Operations that the preconditioner of ``count`` blocks takes on a subsample of this size."""
+    return 2.0 * size**2 * (count + features) + size**3 / 3.0
 
 
 class Preconditioner:
@@ -98,11 +102,28 @@ def _factorise(kernel: npt.NDArray[np.float32]):
 
 @dataclass
 class Step:
-    """Direction of the blocks ``(k, d)``, those that it sets to zero, and the products with the Hessian it took."""
+    """Direction ``(k, d)``, the change of the fit along it ``(n,)``, the blocks that end at zero, and its products."""
 
     direction: FloatArray
+    change: FloatArray
     zero: BoolArray
     products: int
+
+
+class _Model:
+    """Hessian of the quadratic model, and the change of the fit for every direction that it was applied to."""
+
+    def __init__(
+        self, rows: Rows, bits: ByteArray, h: SingleArray, unit: FloatArray, across: FloatArray, ridge: FloatArray
+    ) -> None:
+        self._rows, self._bits, self._curvature = rows, bits, h
+        self._unit, self._across, self._ridge = unit, across, ridge
+
+    def __call__(self, V: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Hessian times ``V``, and ``A V``."""
+        flat = V - np.einsum("kd,kd->k", V, self._unit)[:, None] * self._unit
+        image, change = self._rows.curved(self._bits, V, self._curvature)
+        return image + self._across * flat + self._ridge * V, change
 
 
 def newton_step(
@@ -110,6 +131,7 @@ def newton_step(
     sample: Rows,
     ids: IntArray,
     U: FloatArray,
+    around: FloatArray,
     gradient: FloatArray,
     h: FloatArray,
     beta: float,
@@ -120,52 +142,53 @@ def newton_step(
 ) -> Step:
     """Minimise the quadratic model over the blocks; ``gradient`` is that of the loss in them.
 
-    ``damping`` times the mean curvature of each feature is added to the Hessian, which is singular where there are more
-    blocks than samples.
+    The norms are expanded around the blocks ``around (k, d)``, none of them zero: those of ``U`` where it is nonzero,
+    a guess along the gradient where a block is to enter. ``damping`` times the mean curvature of each feature is added
+    to the Hessian, which is singular where there are more blocks than samples.
     """
-    lengths = row_norms(U)
-    unit = U / lengths[:, None]
-    bits, curvature = rows.bits(ids), h.astype(np.float32)
+    lengths = row_norms(around)
+    unit = around / lengths[:, None]
     across = (beta / lengths)[:, None]
     squares = sample_h @ np.square(sample.single.astype(np.float64)) * (0.5 * len(rows) / len(sample))
     mean = np.maximum(squares, max(1e-12 * float(np.max(squares)), 1e-6 * float(np.min(across))))
     unseen = max(_UNSEEN * (1.0 - len(sample) / len(rows)), damping, _LEAST_UNSEEN) * mean
-    precondition = Preconditioner(rows, sample, sample.bits(ids), U, sample_h, beta, unseen)
-
-    def hessian(V: FloatArray) -> FloatArray:
-        flat = V - np.einsum("kd,kd->k", V, unit)[:, None] * unit
-        return rows.curved(bits, V, curvature) + across * flat + (damping * mean) * V
+    precondition = Preconditioner(rows, sample, sample.bits(ids), around, sample_h, beta, unseen)
+    model = _Model(rows, rows.bits(ids), h.astype(np.float32), unit, across, damping * mean)
 
     residual = -(gradient + beta * unit)
+    change = np.zeros(len(rows))
     free = np.ones(len(ids), dtype=bool)
-    x, residual, target, products = _solve(hessian, precondition, residual, free, forcing, None)
+    x, residual, target, products = _solve(model, precondition, residual, free, change, forcing, None)
     for _ in range(_CROSSING_ROUNDS):
         crossing = free & (np.einsum("kd,kd->k", U + x, unit) <= _CROSSING * lengths)
         if not crossing.any():
             break
         free &= ~crossing
-        change = np.zeros_like(x)
-        change[crossing] = -U[crossing] - x[crossing]
+        back = np.zeros_like(x)
+        back[crossing] = -U[crossing] - x[crossing]
         x[crossing] = -U[crossing]
-        residual -= hessian(change)
-        more, residual, _, count = _solve(hessian, precondition, residual, free, forcing, target)
+        image, moved = model(back)
+        residual -= image
+        change += moved
+        more, residual, _, count = _solve(model, precondition, residual, free, change, forcing, target)
         x += more
         products += count + 1
-    return Step(x, ~free, products)
+    return Step(x, change, ~free, products)
 
 
 def _solve(
-    hessian: Callable[[FloatArray], FloatArray],
-    precondition: Callable[[FloatArray], FloatArray],
+    model: _Model,
+    precondition: Preconditioner,
     residual: FloatArray,
     free: BoolArray,
+    change: FloatArray,
     forcing: float,
     target: float | None,
 ) -> tuple[FloatArray, FloatArray, float, int]:
     """Conjugate gradients on the free blocks until the residual in the metric of the preconditioner is ``target``.
 
     Returns the solution, the full residual, the target (``forcing`` times the first residual where none was given) and
-    the number of products.
+    the number of products; the change of the fit is added to ``change``.
     """
     mask = free[:, None]
     x, residual = np.zeros_like(residual), residual.copy()
@@ -176,12 +199,13 @@ def _solve(
     for count in range(MAX_PRODUCTS):
         if size <= goal * goal:
             return x, residual, goal, count
-        image = hessian(p)
+        image, moved = model(p)
         curvature = float(np.sum(p * image))
         if curvature <= 0.0:
             return x, residual, goal, count + 1
         length = size / curvature
         x += length * p
+        change += length * moved
         residual -= length * image
         inner = residual * mask
         z = precondition(inner) * mask

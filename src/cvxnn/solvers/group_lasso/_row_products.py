@@ -26,6 +26,21 @@ ByteArray = npt.NDArray[np.uint8]
 # Entries of a slab of expanded masks: it stays in the cache between its two products.
 _SLAB = 1 << 18
 _LEAST_ROWS = 256
+# Slabs at least, for two threads and more.
+_RUNS = 8
+# Multiples of columns that suit the kernels of a BLAS, and the part of the columns that may be added to reach one.
+_MULTIPLES = (16, 4)
+_PADDING = 0.125
+_EPS, _SINGLE_EPS = float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
+
+
+def _padded(columns: int) -> int:
+    """Columns of the data in single precision."""
+    for multiple in _MULTIPLES:
+        wide = -(-columns // multiple) * multiple
+        if wide - columns <= _PADDING * columns:
+            return wide
+    return columns
 
 
 def _exponent(values: npt.NDArray[np.floating]) -> int:
@@ -56,10 +71,10 @@ class Rows:
         largest = np.maximum(np.max(X, axis=0), -np.min(X, axis=0))
         self._powers = np.where(largest > 0, np.frexp(largest)[1], exponent)
         self._columns = self._powers - exponent
-        self._single = np.empty(X.shape, dtype=np.float32)
+        self._single = np.zeros((len(X), _padded(X.shape[1])), dtype=np.float32)
         for start in range(0, len(X), _SLAB):
             piece = slice(start, start + _SLAB)
-            self._single[piece] = np.ldexp(X[piece], -self._powers)
+            self._single[piece, : X.shape[1]] = np.ldexp(X[piece], -self._powers)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -78,7 +93,7 @@ class Rows:
     @property
     def single(self) -> SingleArray:
         """Data divided by ``2**exponent``, a new array ``(n, d)``."""
-        return np.ldexp(self._single, self._columns)
+        return np.ldexp(self._single[:, : self.X.shape[1]], self._columns)
 
     def sample(self, index: IntArray) -> Rows:
         """Rows of some samples."""
@@ -101,10 +116,10 @@ class Rows:
         if len(U) == 0:
             return out
         shift = _exponent(U)
-        V = np.ldexp(U, self._columns - shift).astype(np.float64 if exact else np.float32)
+        V = self._scaled(U, shift, exact)
 
         def sweep(slabs: Sequence[slice]) -> None:
-            for rows, masks in self._expanded(bits, slabs, exact):
+            for rows, masks in self._expanded(bits, slabs, V.dtype):
                 out[rows] = np.einsum("sd,sd->s", masks.T @ V, self._data(rows, exact))
 
         in_parallel(sweep, self._pieces(bits))
@@ -117,43 +132,72 @@ class Rows:
         weights = np.ldexp(r, -shift).astype(np.float64 if exact else np.float32)
 
         def sweep(slabs: Sequence[slice]) -> FloatArray:
-            total = np.zeros((len(bits), self.X.shape[1]))
-            for rows, masks in self._expanded(bits, slabs, exact):
-                total += masks @ (self._data(rows, exact) * weights[rows, None])
-            return total
+            total: FloatArray | None = None
+            for rows, masks in self._expanded(bits, slabs, weights.dtype):
+                part = masks @ (self._data(rows, exact) * weights[rows, None])
+                total = part.astype(np.float64) if total is None else np.add(total, part, out=total)
+            return np.zeros((len(bits), self.X.shape[1])) if total is None else total[:, : self.X.shape[1]]
 
         return np.ldexp(np.sum(in_parallel(sweep, self._pieces(bits)), axis=0), self._columns + shift)
 
-    def curved(self, bits: ByteArray, U: FloatArray, h: SingleArray) -> FloatArray:
-        """``A^T diag(h) A u`` in single precision, each slab expanded once."""
+    def curved(self, bits: ByteArray, U: FloatArray, h: SingleArray) -> tuple[FloatArray, FloatArray]:
+        """``A^T diag(h) A u`` and ``A u`` in single precision, each slab expanded once."""
         self.check()
         shift = _exponent(U)
-        V = np.ldexp(U, self._columns - shift).astype(np.float32)
+        V = self._scaled(U, shift, False)
+        fit = np.empty(len(self))
 
         def sweep(slabs: Sequence[slice]) -> FloatArray:
-            total = np.zeros(U.shape)
-            for rows, masks in self._expanded(bits, slabs, False):
-                x = self._single[rows]
-                z = np.einsum("sd,sd->s", masks.T @ V, x)
+            total = np.zeros(V.shape)
+            part = np.empty(V.shape, dtype=np.float32)
+            store = np.empty((max(rows.stop - rows.start for rows in slabs), V.shape[1]), dtype=np.float32)
+            for rows, masks in self._expanded(bits, slabs, V.dtype):
+                x, product = self._single[rows], store[: rows.stop - rows.start]
+                np.matmul(masks.T, V, out=product)
+                z = np.einsum("sd,sd->s", product, x)
+                fit[rows] = z
                 z *= h[rows]
-                total += masks @ (x * z[:, None])
-            return total
+                np.multiply(x, z[:, None], out=product)
+                total += np.matmul(masks, product, out=part)
+            return total[:, : U.shape[1]]
 
-        return np.ldexp(np.sum(in_parallel(sweep, self._pieces(bits)), axis=0), self._columns + shift)
+        image = np.sum(in_parallel(sweep, self._pieces(bits)), axis=0)
+        return np.ldexp(image, self._columns + shift), np.ldexp(fit, shift)
+
+    def single_slack(self, bits: ByteArray, r: FloatArray) -> float:
+        """Bound of the rounding of the norms of :meth:`backward`, relative to ``norm_slack(X, r)``."""
+        return (self._step(bits) + 8) * _SINGLE_EPS / (4.0 * (len(r) + 8) * _EPS)
+
+    def _scaled(self, U: FloatArray, shift: int, exact: bool) -> npt.NDArray[Any]:
+        """Blocks divided by ``2**shift``, in the scale of the columns."""
+        V = np.ldexp(U, self._columns - shift)
+        if exact:
+            return V
+        padded = np.zeros((len(U), self._single.shape[1]), dtype=np.float32)
+        padded[:, : U.shape[1]] = V
+        return padded
 
     def _data(self, rows: slice, exact: bool) -> FloatArray | SingleArray:
         return np.ldexp(self.X[rows], -self._powers) if exact else self._single[rows]
 
+    def _step(self, bits: ByteArray) -> int:
+        """Samples of a slab, a multiple of the eight of a byte; few enough for several threads."""
+        step = min(_SLAB // max(1, len(bits)), -(-len(self) // _RUNS))
+        return max(_LEAST_ROWS, -(-step // 8) * 8)
+
     def _pieces(self, bits: ByteArray) -> list[Sequence[slice]]:
-        """Slabs of samples, eight to a byte, in a few runs."""
-        step = max(_LEAST_ROWS, _SLAB // max(1, len(bits)) // 8 * 8)
+        """Slabs of samples in a few runs."""
+        step = self._step(bits)
         return pieces_of([slice(start, min(len(self), start + step)) for start in range(0, len(self), step)])
 
     def _expanded(
-        self, bits: ByteArray, slabs: Sequence[slice], exact: bool
+        self, bits: ByteArray, slabs: Sequence[slice], dtype: npt.DTypeLike
     ) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Slabs with their masks as floats ``(k, s)``."""
+        """Slabs with their masks as floats ``(k, s)``, one after the other in the same memory."""
+        store = np.empty(len(bits) * max((rows.stop - rows.start for rows in slabs), default=0), dtype=dtype)
         for rows in slabs:
+            size = rows.stop - rows.start
             piece = bits[:, rows.start // 8 : (rows.stop + 7) // 8]
-            masks = np.unpackbits(piece, axis=1, count=rows.stop - rows.start, bitorder="little")
-            yield rows, masks.astype(np.float64 if exact else np.float32)
+            masks = store[: len(bits) * size].reshape(len(bits), size)
+            np.copyto(masks, np.unpackbits(piece, axis=1, count=size, bitorder="little"))
+            yield rows, masks

@@ -42,8 +42,10 @@ _EXACT_GAP = 3e-6
 # Iterations without progress before the solve ends.
 _PATIENCE = 6
 _MAX_ITER = 200
-# Prices in double precision that follow the deadline: of the salvaged blocks, and for the certificate, with a margin.
-_LATE_PRICES = 3.0
+# Relative gap of the zero network from which on it is looked at in double precision.
+_TRIVIAL_GAP = 1e-2
+# Prices that follow the deadline: in double precision of the salvaged blocks, and for the certificate, with a margin.
+_LATE_PRICES = 6.0
 
 
 def solve_group_lasso_rows(
@@ -58,26 +60,8 @@ def solve_group_lasso_rows(
 ) -> GroupLassoResult:
     """Solve the group lasso to a relative duality gap, by products with the data only.
 
-    Parameters
-    ----------
-    problem : Problem
-        Data, loss and a positive ``beta``.
-    patterns : ActivationPatterns
-        One block for each pattern; of equal patterns only the first carries weight.
-    tol : float, default 1e-6
-        Relative duality gap.
-    time_limit : float, optional
-        Seconds; checked between products.
-    max_iter : int, optional
-        Newton steps on all rows, 200 by default.
-    warm_start : ndarray (P, d), optional
-        Blocks to start from; the subsample is skipped.
-    recorder : Recorder, optional
-        Keeps the history, one row a step, and calls back.
-
-    Returns
-    -------
-    GroupLassoResult
+    Parameters and result are those of :func:`cvxnn.solvers.group_lasso.solve_group_lasso`; ``max_iter`` counts Newton
+    steps on all rows, and blocks to start from replace the subsample.
 
     Examples
     --------
@@ -88,7 +72,7 @@ def solve_group_lasso_rows(
     """
     run = _Run(problem, patterns, tol, time_limit, Recorder(False) if recorder is None else recorder)
     try:
-        status = run.solve(_MAX_ITER if max_iter is None else max_iter, warm_start)
+        status = run.solve(patterns, _MAX_ITER if max_iter is None else max_iter, warm_start)
     except OutOfTime:
         status = Status.TIME_LIMIT
     except KeyboardInterrupt:
@@ -140,16 +124,19 @@ class _Run:
 
     # -- course --------------------------------------------------------------------------------------------------------
 
-    def solve(self, max_iter: int, warm_start: FloatArray | None) -> Status:
-        self.start = None if warm_start is None else self.warm_blocks(warm_start)
+    def solve(self, patterns: ActivationPatterns, max_iter: int, warm_start: FloatArray | None) -> Status:
+        self.start = None if warm_start is None else self.warm_blocks(patterns, warm_start)
         level = Level(self.rows, self.beta, self.zero(self.rows))
-        level.exact = True
         begin = time.perf_counter()
         price = level.price()
+        if level.gap(price) <= _TRIVIAL_GAP:
+            # The zero network may be optimal, which single precision cannot prove.
+            level.exact = True
+            price = level.price()
+            self.update_bound(price)
         self.deadline -= _LATE_PRICES * (time.perf_counter() - begin)
-        self.update_bound(price)
         self.record(price.top, self.bound)
-        if price.top <= self.beta or self.gap() <= self.tol:
+        if level.exact and (price.top <= self.beta or self.gap() <= self.tol):
             return Status.PATTERNS_OPTIMUM
         level.exact = False
         path = warm_start is None
@@ -241,8 +228,14 @@ class _Run:
         best = fitting_scale(level.rows.value, fit, cost)
         level.point = Point(ids, best * U, best * fit)
 
-    def warm_blocks(self, warm_start: FloatArray) -> tuple[IntArray, FloatArray]:
+    def warm_blocks(self, patterns: ActivationPatterns, warm_start: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Nonzero blocks of a start; those of equal patterns add up."""
         U = np.ldexp(warm_start[self.origin], self.exponent)
+        if len(self.origin) < len(patterns):
+            place = {patterns.packed[i].tobytes(): k for k, i in enumerate(self.origin)}
+            home = np.array([place[row.tobytes()] for row in patterns.packed])
+            U = np.zeros_like(U)
+            np.add.at(U, home, np.ldexp(warm_start, self.exponent))
         ids = np.flatnonzero(row_norms(U) > 0)
         return ids, U[ids]
 
