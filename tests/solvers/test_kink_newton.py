@@ -46,6 +46,25 @@ def test_monotone_and_nothing_left_on_the_faces(loss, weights):
     assert polished >= last.objective(problem) * (1 - 1e-4)
 
 
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_diagonals_in_the_eigenbasis_serve_as_well_as_blocks(monkeypatch, loss):
+    problem = table(loss=loss, weights=True)
+    start = some_neurons(problem, 12)
+    blocks = solve_masses(problem, KinkNewton(problem).minimize(start, DOWN, tol=0.0))
+    monkeypatch.setattr("cvxnn.solvers.kink_newton._BLOCK_FEATURES", 1)
+    assert KinkNewton.affords(problem, 12)
+    newton, last = KinkNewton(problem), start
+    for _ in range(6):
+        moved = solve_masses(problem, newton.minimize(last, DOWN, tol=0.0))
+        assert moved.objective(problem) <= last.objective(problem) * (1 + 1e-12)
+        last = moved
+    assert polish(problem, last).neurons.objective(problem) >= last.objective(problem) * (1 - 1e-4)
+    assert last.objective(problem) <= blocks.objective(problem) * 1.02
+    # Where nothing is gained the start comes back as it was, not turned to the other basis and back.
+    late = newton.minimize(start, DOWN, deadline=time.perf_counter() - 1.0)
+    np.testing.assert_array_equal(late.vectors, start.vectors)
+
+
 def test_start_counts_and_zero_vectors_go():
     problem = table()
     start = Neurons(np.zeros((2, 4)), np.ones(2))

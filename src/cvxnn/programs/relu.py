@@ -38,7 +38,8 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
 from cvxnn.solvers.column_generation import generate_columns
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
-from cvxnn.solvers.local_search import local_search
+from cvxnn.solvers.kink_newton import KinkNewton
+from cvxnn.solvers.local_search import default_width, local_search
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.narrowing import narrow
 from cvxnn.solvers.neurons import Neurons
@@ -63,11 +64,19 @@ _CERTIFY_SECONDS = 60.0
 _PATIENCE = 0.5
 """Seconds for the bound among the patterns, at least, once the user or the clock has stopped the solve."""
 
-_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH = 0.2, 1.0, 5e-6
+_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH = 0.15, 1.0, 5e-6
 """Share of a time limit that is kept for the bound among the patterns; less where it takes fewer seconds than that."""
 
-_START_ROUNDS, _EXACT_START_ROUNDS, _START_SHARE = 12, 200, 0.4
-"""Most rounds of the local search that makes a start, and its share of a time limit."""
+_MOST_BOUNDING = 0.4
+"""Largest share of a time limit that is kept for all bounds."""
+
+_START_ROUNDS, _LARGE_START_ROUNDS, _EXACT_START_ROUNDS, _START_SHARE = 1, 12, 200, 0.4
+"""Most rounds of the local search that makes a start (usual; large; a proof to follow), and its share
+of a time limit."""
+
+_ROUNDS_SAMPLES, _ROUNDS_SHARE, _ROUNDS_AFTER = 5000, 0.6, 0.5
+"""Above this number of samples joint moves come before a proof, for at most this share of the time; the proof begins
+only where this multiple of the time that they took is left."""
 
 _NARROW_SHARE = 0.4
 """Share of a time limit that is kept for the narrowing of the network to a limited width."""
@@ -101,14 +110,17 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
         Clock and history.
     """
     deadline = math.inf if options.time_limit is None else time.perf_counter() + options.time_limit
+    begin = time.perf_counter()
     reduction = reduce_problem(problem, keep_samples=options.listed is not None)
+    # A bound of the dual norm decomposes matrices of the same size.
+    decomposing = time.perf_counter() - begin
     small = reduction.problem
     exact = options.listed is None and is_exact(small, certify=options.certify)
     zero = Neurons.empty(small.n_features)
     state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
     # The bound comes after the columns, and a narrowing: they need their share of the time.
-    reserve = _reserve(small, options, exact=exact)
-    columns = ColumnOptions(options.tol, exact, options.max_iter, deadline - reserve, options.seed)
+    narrowing, bounding = _reserves(small, options, decomposing, exact=exact)
+    columns = ColumnOptions(options.tol, exact, options.max_iter, deadline - narrowing - bounding, options.seed)
 
     def report(current: ColumnState) -> None:
         _record(reduction, current, recorder)
@@ -121,22 +133,39 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
             solve_listed(small, options.listed.masks[:, reduction.samples], gates, state, columns, report)
         else:
             _start(reduction, state, options, columns.deadline)
+            if exact and small.n_samples > _ROUNDS_SAMPLES:
+                _rounds(small, state, columns, report)
             generate_columns(small, state, columns, report)
             if exact:
                 proved = _prove(problem, reduction, state, columns, report)
     except KeyboardInterrupt:
         interrupted = True
-    return _finish(problem, reduction, state, options, recorder, deadline, proved=proved, interrupted=interrupted)
+    clock = deadline, deadline - bounding
+    return _finish(problem, reduction, state, options, recorder, clock, proved=proved, interrupted=interrupted)
 
 
-def _reserve(problem: Problem, options: ReLUOptions, *, exact: bool) -> float:
-    """Seconds of the time limit that the columns leave to what follows them."""
+def _rounds(
+    problem: Problem, state: ColumnState, columns: ColumnOptions, report: Callable[[ColumnState], None]
+) -> None:
+    """Rounds of joint moves before the programs on the cells, which take long where there are many samples."""
+    begin, remaining = time.perf_counter(), _remaining(columns.deadline)
+    limit = math.inf if remaining is None else begin + _ROUNDS_SHARE * remaining
+    generate_columns(problem, state, replace(columns, exact=False, deadline=limit), report)
+    now = time.perf_counter()
+    # A program on the cells takes about as long as the rounds; begun late it would end long after the deadline.
+    if state.outcome != "max_iter" and columns.deadline - now > _ROUNDS_AFTER * min(now - begin, limit - begin):
+        state.outcome = "running"
+
+
+def _reserves(problem: Problem, options: ReLUOptions, decomposing: float, *, exact: bool) -> tuple[float, float]:
+    """Seconds of the time limit that the columns leave to the narrowing, and to the bound that follows it."""
     if options.time_limit is None:
-        return 0.0
-    seconds = 0.0 if options.max_width is None else _NARROW_SHARE * options.time_limit
-    if not exact:
-        seconds += min(_CERTIFY_SHARE * options.time_limit, _CERTIFY_FIRST + _CERTIFY_EACH * problem.X.size)
-    return seconds
+        return 0.0, 0.0
+    narrowing = 0.0 if options.max_width is None else _NARROW_SHARE * options.time_limit
+    if exact:
+        return narrowing, 0.0
+    bounding = min(_CERTIFY_SHARE * options.time_limit, _CERTIFY_FIRST + _CERTIFY_EACH * problem.X.size)
+    return narrowing, min(bounding + decomposing, _MOST_BOUNDING * options.time_limit)
 
 
 def _prove(
@@ -200,14 +229,22 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
         remaining = _remaining(deadline)
         limit = None if remaining is None else _START_SHARE * remaining
         # The rounds that follow find better neurons than further cycles of the local search would.
-        rounds = _START_ROUNDS if not is_exact(small, certify=options.certify) else _EXACT_START_ROUNDS
+        rounds = _START_ROUNDS
+        if is_exact(small, certify=options.certify):
+            rounds = _EXACT_START_ROUNDS
+        elif not KinkNewton.affords(small, default_width(small.n_samples)):
+            rounds = _LARGE_START_ROUNDS
         found = local_search(small, time_limit=limit, max_rounds=rounds, random_state=options.seed, callback=keep)
         keep(found, found.objective(small))
 
 
 def _zero_is_optimal(problem: Problem) -> bool:
-    """Whether a cheap bound proves the zero network optimal."""
+    """Whether a cheap bound proves the zero network optimal; the bound is spared where one direction refutes it."""
     nu = problem.dual_vector(np.zeros(problem.n_samples))
+    for sign in (1.0, -1.0):
+        gradient = np.maximum(sign * nu, 0.0) @ problem.X
+        if sign * float(nu @ np.maximum(problem.X @ gradient, 0.0)) > problem.beta * float(np.linalg.norm(gradient)):
+            return False
     return norm_bound(problem.X, nu)[0] <= problem.beta
 
 
@@ -232,19 +269,21 @@ def _finish(
     state: ColumnState,
     options: ReLUOptions,
     recorder: Recorder,
-    deadline: float,
+    clock: tuple[float, float],
     *,
     proved: Certificate | None,
     interrupted: bool,
 ) -> Solution:
-    """Go back to the original problem, certify there, and tell how it ended."""
+    """Go back to the original problem, certify there, and tell how it ended; ``clock``: deadlines of all, of moves."""
+    deadline, last_move = clock
     free, fit, objective = _network(problem, reduction, state)
     network, kept, free_objective = free, state.neurons, objective
     if options.max_width is not None and network.width > options.max_width:
-        kept, interrupted = _narrowed(reduction, state, options, deadline, interrupted=interrupted)
+        kept, interrupted = _narrowed(reduction, state, options, last_move, interrupted=interrupted)
         network = reduction.expand(kept).network()
         # The bound comes from the fit of the best network of all widths, the objective from the narrow one.
         objective = network.objective(problem)
+    narrowed_in_time = time.perf_counter() < last_move
     neurons = reduction.expand(kept)
     patterns = options.listed
     if patterns is None:
@@ -257,8 +296,11 @@ def _finish(
         interrupted = True
         certificate = _quick_bound(problem, free, fit, objective, len(patterns))
     status = _status(certificate, state, options.tol, interrupted=interrupted, listed=options.listed is not None)
-    if kept is not state.neurons and status is Status.STALLED:
-        status = Status.WIDTH_LIMIT
+    if status is Status.STALLED and kept is not state.neurons:
+        status = Status.WIDTH_LIMIT if narrowed_in_time else Status.TIME_LIMIT
+    elif status is Status.STALLED and time.perf_counter() >= deadline:
+        # What is left open, the bound or the proof, might have closed with more time.
+        status = Status.TIME_LIMIT
     # The result is complete: an interrupt in the last callback has nothing left to stop.
     with contextlib.suppress(KeyboardInterrupt):
         recorder.record(

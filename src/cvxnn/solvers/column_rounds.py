@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["ColumnRounds"]
 
 _STARTS = 800
-_LARGEST_SEARCH = 6e10
+_LARGEST_SEARCH = 1.2e11
 """Multiplications of a search that the number of its starts is cut down to, by no more than a factor of eight."""
 
 _CONFIRMING = 4
@@ -33,7 +33,7 @@ _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 """Up to this n d^2 the search with exact concave steps has a say, too."""
 
 _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
-    ((1e-2, 1), (3e-3, 1), (1e-3, 1), (3e-4, 1), (1e-4, 1)),
+    ((1e-1, 2), (3e-2, 2), (1e-2, 2), (3e-3, 2), (1e-3, 1), (3e-4, 1), (1e-4, 1)),
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
     ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
 )

@@ -90,6 +90,7 @@ class ColumnOptions:
 
 def _stationarity_error(problem: Problem, neurons: Neurons) -> float:
     """Largest departure of ``s h_nu(u)`` from beta over the neurons: 0 at an optimum."""
+    neurons = neurons.take(neurons.masses > 0.0)
     if len(neurons) == 0:
         return np.inf
     nu = problem.dual_vector(neurons.fit(problem.X))

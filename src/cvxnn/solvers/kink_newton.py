@@ -21,7 +21,7 @@ SingleArray = npt.NDArray[np.float32]
 
 __all__ = ["KinkNewton"]
 
-_CG_TOL, _CG_MOST = 0.05, 40
+_CG_TOL, _CG_MOST = 0.1, 40
 _CG_FINE_MOST = 80
 _FINE_SMOOTHING = 5e-6
 """Smoothing below which single precision no longer tells the stiff directions from the others."""
@@ -31,9 +31,17 @@ _LARGEST_START = 1.0
 """Damping with which a smoothing may begin."""
 
 _STIFFEST = 1e25
-_MOST_ENTRIES = 1 << 23
-_MOST_BLOCK_ENTRIES = 3 << 23
+_MOST_ENTRIES, _MOST_DATA = 1 << 23, 1 << 24
+"""Entries of the hidden layer, and of the data, up to which the steps fit in memory."""
+
 _MOST_FLOPS = 3e10
+"""Multiplications that whole blocks may take."""
+
+_BLOCK_FEATURES = 64
+"""Up to so many features a whole block for each neuron preconditions; beyond, a diagonal in the basis of X'X."""
+
+_FLATTEST = 1e-15
+"""Least curvature in a preconditioner."""
 
 
 class KinkNewton:
@@ -43,7 +51,8 @@ class KinkNewton:
     :math:`w = t/R` of a kink is a variable of its own, with the equation :math:`w R = t` instead of :math:`w = t/R`:
     a convex kink then has the curvature :math:`(1 - w t/R)/(2R)`, which lies between that of the smoothed kink and that
     of a majorising parabola, and Newton's method converges from afar and fast at the end, however small the smoothing.
-    Concave kinks are linearised. Conjugate gradients solve the systems, preconditioned with the block of each neuron.
+    Concave kinks are linearised. Conjugate gradients solve the systems, preconditioned with the block of each neuron,
+    or, with many features, with the diagonal of that block in the eigenvectors of :math:`X^\top X`.
 
     Parameters
     ----------
@@ -66,6 +75,13 @@ class KinkNewton:
     """
 
     def __init__(self, problem: Problem, products: PairProducts | None = None) -> None:
+        self.rotation: FloatArray | None = None
+        if problem.n_features > _BLOCK_FEATURES:
+            # Norms and fits do not depend on the basis, so that all computations may stay in this one.
+            self.rotation = np.linalg.eigh(problem.X.T @ problem.X)[1]
+            weight = problem.sample_weight
+            problem = Problem(problem.X @ self.rotation, problem.y, problem.beta, problem.loss, sample_weight=weight)
+            products = None
         self.problem = problem
         self.single: SingleArray = problem.X.astype(np.float32)
         self.row_norms = np.linalg.norm(problem.X, axis=1)
@@ -73,9 +89,11 @@ class KinkNewton:
 
     @staticmethod
     def affords(problem: Problem, width: int) -> bool:
-        """Whether the steps for so many neurons fit in memory and in the time of a few matrix products."""
+        """Whether the steps for so many neurons fit in memory, and their blocks in the time of a few products."""
         n, d = problem.X.shape
-        return n * width <= _MOST_ENTRIES and width * d * d <= _MOST_BLOCK_ENTRIES and n * d * d * width <= _MOST_FLOPS
+        if n * width > _MOST_ENTRIES or n * d > _MOST_DATA:
+            return False
+        return d > _BLOCK_FEATURES or n * d * d * width <= _MOST_FLOPS
 
     def minimize(
         self, neurons: Neurons, schedule: Sequence[tuple[float, int]], *, tol: float = 1e-9, deadline: float = math.inf
@@ -92,23 +110,34 @@ class KinkNewton:
         deadline : float
             Time of ``time.perf_counter``.
         """
-        best = neurons.take(neurons.masses > 0)
+        best = start = neurons.take(neurons.masses > 0)
         if len(best) == 0:
             return best
-        best_value = best.objective(self.problem)
+        if self.rotation is not None:
+            best = Neurons(best.vectors @ self.rotation, best.signs)
+        first_value = best_value = best.objective(self.problem)
         run = _Run(self, best)
+        best, best_value = self._descend(run, best, best_value, schedule, tol, deadline)
+        if best_value >= first_value:
+            return start
+        return best if self.rotation is None else Neurons(best.vectors @ self.rotation.T, best.signs)
+
+    @staticmethod
+    def _descend(
+        run: _Run, best: Neurons, best_value: float, schedule: Sequence[tuple[float, int]], tol: float, deadline: float
+    ) -> tuple[Neurons, float]:
         for eps, steps in schedule:
             run.begin(eps)
             for _ in range(steps):
                 if time.perf_counter() >= deadline:
-                    return best
+                    return best, best_value
                 promised = run.step(deadline)
                 value = run.true_value()
                 if value < best_value:
                     best, best_value = run.neurons(), value
                 if promised <= tol * abs(best_value) or run.damping > _MOST_DAMPING:
                     break
-        return best
+        return best, best_value
 
 
 @dataclass(eq=False)
@@ -246,11 +275,16 @@ class _Run:
         pull: npt.NDArray,
         directions: npt.NDArray,
     ) -> npt.NDArray:
-        """Inverse of the diagonal block of each neuron, ``(k, d, d)``."""
+        """Inverse of the diagonal block of each neuron ``(k, d, d)``, or of the diagonal of that block ``(k, d)``."""
         weight = slopes * slopes
         weight *= curvature[:, None]
         weight += convex
         d = directions.shape[1]
+        if self.owner.rotation is not None:
+            X = self.problem.X if self.fine else self.owner.single
+            diagonals = weight.T @ (X * X)
+            diagonals += pull[:, None] * (1.0 + self.damping - directions * directions)
+            return 1.0 / np.maximum(diagonals, _FLATTEST).astype(weight.dtype)
         if self.fine:
             X = self.problem.X
             blocks = np.stack(in_parallel(lambda column: (X.T * column) @ X, list(weight.T)))
@@ -289,7 +323,8 @@ class _Run:
         residual = (-system.gradient / scale).astype(X.dtype)
         move, p, last, first = np.zeros_like(residual), np.zeros_like(residual), 1.0, 0.0
         for k in range(_CG_FINE_MOST if self.fine else _CG_MOST):
-            z = np.matmul(system.blocks, residual[:, :, None])[:, :, 0]
+            blocks = system.blocks
+            z = blocks * residual if blocks.ndim == 2 else np.matmul(blocks, residual[:, :, None])[:, :, 0]
             now = float(np.vdot(residual, z))
             first = now if k == 0 else first
             if not now > _CG_TOL**2 * first or time.perf_counter() >= deadline:

@@ -175,7 +175,7 @@ class _Search:
                 best, best_value = met, value
             return met
 
-        for _ in range(max_rounds):
+        for k in range(max_rounds):
             before = best_value
             massed = note(self.massed(neurons))
             neurons = note(self.steps.minimize(massed, eps=eps, max_steps=_STEPS, deadline=self.deadline))
@@ -183,7 +183,8 @@ class _Search:
             if last:
                 quiet = quiet + 1 if cycle_value - best_value <= tol * abs(best_value) else 0
                 cycle_value = best_value
-            if quiet >= _QUIET_CYCLES or time.perf_counter() >= self.deadline:
+            # New neurons serve only a round that follows.
+            if quiet >= _QUIET_CYCLES or k + 1 == max_rounds or time.perf_counter() >= self.deadline:
                 break
             grown = self.pricer.grow(neurons, margin=min(5e-4, max(2e-5, eps)), effort=4**quiet)
             if len(grown) == 0 or time.perf_counter() >= self.deadline:

@@ -1,0 +1,38 @@
+"""The ReLU program: rounds of joint moves before a proof, and what the status says when time runs out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cvxnn import Problem, Status, solve
+
+
+def small(n=30):
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.standard_normal((n, 2)), np.ones(n)]
+    return Problem(X, np.sin(2 * X[:, 0]) + 0.2 * rng.standard_normal(n), 0.02 * n)
+
+
+def test_rounds_before_the_proof_lead_to_the_same_optimum(monkeypatch):
+    plain = solve(small())
+    monkeypatch.setattr("cvxnn.programs.relu._ROUNDS_SAMPLES", 0)
+    after = solve(small())
+    limited = solve(small(), time_limit=60.0)
+    for s in (plain, after, limited):
+        assert s.status is Status.GLOBAL_OPTIMUM and s.scope == "global"
+        assert s.objective == pytest.approx(plain.objective, rel=2e-6)
+
+
+@pytest.mark.parametrize("width", [None, 1])
+def test_no_time_is_told(monkeypatch, width):
+    monkeypatch.setattr("cvxnn.programs.relu._ROUNDS_SAMPLES", 0)
+    s = solve(small(200), time_limit=0.0, max_width=width)
+    assert s.status is Status.TIME_LIMIT and s.lower_bound <= s.objective
+
+
+def test_zero_network_is_optimal_above_the_largest_useful_beta():
+    problem = small(200)
+    X = np.c_[problem.X, np.random.default_rng(1).standard_normal((200, 4))]
+    s = solve(Problem(X, problem.y, 1e4))
+    assert s.network.width == 0 and s.status is Status.GLOBAL_OPTIMUM
