@@ -2,8 +2,8 @@
 
 ``Problem`` holds data, loss and weight decay; ``solve`` finds the best network and a bound that proves how good it is;
 ``ReLURegressor`` and ``ReLUClassifier`` are the scikit-learn faces; ``patterns`` enumerates and samples activation
-patterns; ``landscape`` judges any network and reads the loss landscape; ``GatedReLU`` is the architecture with fixed
-gates.
+patterns; ``landscape`` judges any network and reads the loss landscape; ``splines`` is the view of one-dimensional
+data; ``GatedReLU`` is the architecture with fixed gates.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cvxnn import landscape as landscape
 from cvxnn import patterns as patterns
+from cvxnn import splines as splines
 from cvxnn.architectures import GatedReLU as GatedReLU
 from cvxnn.architectures import ReLU as ReLU
 from cvxnn.losses import HuberLoss as HuberLoss
@@ -44,6 +45,7 @@ __all__ = [
     "landscape",
     "patterns",
     "solve",
+    "splines",
 ]
 
 _LAZY = {"ReLUClassifier": "cvxnn.estimators", "ReLURegressor": "cvxnn.estimators"}

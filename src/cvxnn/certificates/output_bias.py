@@ -132,14 +132,26 @@ def zero_sum(problem: Problem, nu: FloatArray) -> FloatArray:
     steps = np.trunc(centred / grid).astype(np.int64)
     excess = int(steps.sum())
     # Truncation keeps every entry in the domain; what is left over is taken from entries towards zero.
-    order = np.argsort(-np.abs(steps), kind="stable")
     side = int(np.sign(excess))
-    givers = order[np.sign(steps[order]) == side][::-1]
-    for left, index in zip(range(len(givers), 0, -1), givers, strict=True):
-        # An even share of what is left; the smallest entries come first, so that larger ones make up for them.
-        share = min(abs(int(steps[index])), -(-abs(excess) // left))
-        steps[index] -= side * share
-        excess -= side * share
-    if excess != 0:
+    givers = np.flatnonzero(np.sign(steps) == side)
+    givers = givers[np.argsort(np.abs(steps[givers]), kind="stable")]
+    taken = _even_shares(np.abs(steps[givers]), abs(excess))
+    if taken is None:
         return zeros
+    steps[givers] -= side * taken
     return np.asarray(steps * grid, dtype=np.float64)
+
+
+def _even_shares(sizes: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64] | None:
+    """Shares that sum to ``total``, as even as the increasing sizes allow; None where these sum to less."""
+    count = len(sizes)
+    before = np.cumsum(sizes) - sizes
+    # With a level of sizes[k], the entries below give all that they have.
+    enough = before + np.arange(count, 0, -1) * sizes >= total
+    if total == 0 or not np.any(enough):
+        return np.zeros(count, dtype=np.int64) if total == 0 else None
+    first = int(np.argmax(enough))
+    level, rest = divmod(total - int(before[first]), count - first)
+    shares = np.minimum(sizes, level)
+    shares[count - rest :] += 1
+    return shares
