@@ -15,6 +15,7 @@ from cvxnn import patterns as patterns
 from cvxnn.architectures import GatedReLU as GatedReLU
 from cvxnn.architectures import ReLU as ReLU
 from cvxnn.losses import HuberLoss as HuberLoss
+from cvxnn.losses import SoftmaxLoss as SoftmaxLoss
 from cvxnn.networks import ReLUNetwork as ReLUNetwork
 from cvxnn.problem import Problem as Problem
 from cvxnn.progress import Progress as Progress
@@ -38,6 +39,7 @@ __all__ = [
     "ReLUClassifier",
     "ReLUNetwork",
     "ReLURegressor",
+    "SoftmaxLoss",
     "Solution",
     "SolveError",
     "Status",
