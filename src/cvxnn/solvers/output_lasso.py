@@ -5,11 +5,13 @@ Sweeps over the groups find the active ones; Newton's method with conjugate grad
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
 
 from cvxnn.problem import Problem
 
@@ -18,6 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["solve_outputs"]
 
 _SWEEPS, _NEWTON_STEPS, _CG_STEPS, _HALVINGS = 4, 12, 120, 30
+_DENSE = 600
+"""Unknowns up to which the Newton system is factorised."""
 
 
 def solve_outputs(
@@ -110,66 +114,81 @@ class _OutputLasso:
         return float(np.max(np.where(active, misfit, excess), initial=0.0))
 
     def newton(self, rows: FloatArray, tol: float) -> FloatArray:
-        """Newton's method on the rows that are not zero, until it converges or a row wants to vanish."""
-        active = np.linalg.norm(rows, axis=1) > 0.0
-        if not active.any():
-            return rows
-        hidden, point = self.hidden[:, active], rows[active]
+        """Newton's method on the rows that are not zero; those that it would turn round become zero."""
         value = self.objective(rows)
         for _ in range(_NEWTON_STEPS):
-            fit = hidden @ point
-            sizes = np.linalg.norm(point, axis=1)
-            units = point / sizes[:, None]
-            gradient = self.beta * units - hidden.T @ self.problem.dual_vector(fit)
+            sizes = np.linalg.norm(rows, axis=1)
+            active = np.flatnonzero(sizes > 0.0)
+            if not active.size:
+                break
+            fit = self.hidden @ rows
+            units = rows[active] / sizes[active, None]
+            gradient = self.beta * units - self.hidden[:, active].T @ self.problem.dual_vector(fit)
             if float(np.max(np.linalg.norm(gradient, axis=1))) <= 0.1 * tol * self.beta:
                 break
-            step = self._direction(hidden, fit, units, sizes, gradient, self.curvature[active])
-            # No row may pass close to zero, where its norm has a kink.
+            system = _System(self.problem, self.hidden[:, active], fit, units, self.beta / sizes[active])
+            step = system.solve(gradient, self.curvature[active])
             length, slope = 1.0, float(np.sum(step * gradient))
             for _ in range(_HALVINGS):
-                moved = point + length * step
-                trial = self._full(rows, active, moved)
+                trial = rows.copy()
+                moved = rows[active] + length * step
+                trial[active] = np.where((np.sum(units * moved, axis=1) > 0.0)[:, None], moved, 0.0)
                 new = self.objective(trial)
                 if new <= value + 1e-4 * length * slope:
                     break
                 length *= 0.5
             else:
                 break
-            shrunk = np.linalg.norm(moved, axis=1) <= 1e-3 * sizes
-            rows, point, value = trial, moved, new
-            if shrunk.any():
-                break
+            rows, value = trial, new
         return rows
 
-    @staticmethod
-    def _full(rows: FloatArray, active: npt.NDArray[np.bool_], point: FloatArray) -> FloatArray:
-        out = np.zeros_like(rows)
-        out[active] = point
-        return out
 
-    def _direction(
-        self,
-        hidden: FloatArray,
-        fit: FloatArray,
-        units: FloatArray,
-        sizes: FloatArray,
-        gradient: FloatArray,
-        curvature: FloatArray,
-    ) -> FloatArray:
-        """Conjugate gradients on the Newton system."""
-        bend = (self.beta / sizes)[:, None]
-        scale = 1.0 / (curvature[:, None] + bend)
+class _System:
+    """Hessian of the objective in the rows that are not zero: of the loss, and of the norms."""
 
-        def product(v: FloatArray) -> FloatArray:
-            along = np.sum(units * v, axis=1, keepdims=True)
-            return hidden.T @ self.problem.hessian_product(fit, hidden @ v) + bend * (v - along * units)
+    def __init__(
+        self, problem: Problem, hidden: FloatArray, fit: FloatArray, units: FloatArray, bend: FloatArray
+    ) -> None:
+        self.problem, self.hidden, self.fit, self.units = problem, hidden, fit, units
+        self.bend = bend[:, None]
 
+    def solve(self, gradient: FloatArray, curvature: FloatArray) -> FloatArray:
+        """Newton step ``-H^{-1} gradient``: by a factorisation where the system is small, else nearly."""
+        if gradient.size <= _DENSE:
+            matrix = self.matrix()
+            matrix[np.diag_indices_from(matrix)] += 1e-13 * float(np.trace(matrix)) / len(matrix)
+            with contextlib.suppress(np.linalg.LinAlgError):
+                return -np.asarray(cho_solve(cho_factor(matrix), gradient.ravel())).reshape(gradient.shape)
+        return self._conjugate_gradients(gradient, 1.0 / (curvature[:, None] + self.bend))
+
+    def matrix(self) -> FloatArray:
+        """All entries, ``(k c, k c)``."""
+        k, c = self.units.shape
+        out = np.zeros((k, c, k, c))
+        for j in range(c):
+            unit = np.zeros_like(self.fit)
+            unit[:, j] = 1.0
+            column = self.problem.hessian_product(self.fit, unit)
+            for i in range(c) if np.any(np.delete(column, j, axis=1)) else (j,):
+                out[:, i, :, j] = self.hidden.T @ (column[:, i, None] * self.hidden)
+        index = np.arange(k)
+        norms = np.eye(c) - self.units[:, :, None] * self.units[:, None, :]
+        out[index, :, index, :] += self.bend[:, :, None] * norms
+        return out.reshape(k * c, k * c)
+
+    def product(self, v: FloatArray) -> FloatArray:
+        """Product with rows ``(k, c)``."""
+        along = np.sum(self.units * v, axis=1, keepdims=True)
+        curved = self.hidden.T @ self.problem.hessian_product(self.fit, self.hidden @ v)
+        return curved + self.bend * (v - along * self.units)
+
+    def _conjugate_gradients(self, gradient: FloatArray, scale: FloatArray) -> FloatArray:
         step, residual = np.zeros_like(gradient), -gradient
         z = scale * residual
         direction, now = z, float(np.sum(residual * z))
         target = 1e-10 * now
         for _ in range(_CG_STEPS):
-            image = product(direction)
+            image = self.product(direction)
             curve = float(np.sum(direction * image))
             if curve <= 0.0:
                 break
