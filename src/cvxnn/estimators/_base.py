@@ -13,12 +13,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cvxnn._validation import as_number
-from cvxnn.estimators._fitting import solve_all, stacked_network, warn_unless_converged, worst_status
+from cvxnn.estimators._fitting import solve_all, warn_unless_converged
 from cvxnn.estimators._rows import TrainingRows, checked_weights, merged_rows, with_ones
 from cvxnn.losses import Loss, get_loss
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
+from cvxnn.programs.one_vs_all import stacked_network, worst_status
 from cvxnn.progress import Progress
 from cvxnn.solution import Solution, Status
 

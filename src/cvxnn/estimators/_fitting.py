@@ -7,24 +7,14 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, cast
 
-import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.exceptions import ConvergenceWarning
 
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
+from cvxnn.programs.one_vs_all import worst_status
 from cvxnn.solution import Solution, Status
 from cvxnn.training import solve
-
-_WORST_FIRST = (
-    Status.INTERRUPTED,
-    Status.STALLED,
-    Status.TIME_LIMIT,
-    Status.MAX_ITER,
-    Status.WIDTH_LIMIT,
-    Status.PATTERNS_OPTIMUM,
-    Status.GLOBAL_OPTIMUM,
-)
 
 
 def solve_all(
@@ -63,21 +53,6 @@ def _solve_in_turn(
             # One Ctrl-C stops the whole fit: the remaining classes only get what no time can give.
             end = perf_counter()
     return solutions
-
-
-def worst_status(solutions: Sequence[Solution]) -> Status:
-    """Status of the problem that ended worst."""
-    return min((solution.status for solution in solutions), key=_WORST_FIRST.index)
-
-
-def stacked_network(networks: Sequence[ReLUNetwork]) -> ReLUNetwork:
-    """Network with output k equal to network k: neurons side by side, ``a (m, c)`` with one nonzero a row."""
-    a = np.zeros((sum(network.width for network in networks), len(networks)))
-    row = 0
-    for k, network in enumerate(networks):
-        a[row : row + network.width, k] = network.a
-        row += network.width
-    return ReLUNetwork(np.vstack([network.W for network in networks]), a)
 
 
 def warn_unless_converged(name: str, solutions: Sequence[Solution], tol: float) -> None:
