@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import lsq_linear
+from scipy.optimize import lsq_linear, nnls
 
 from cvxnn.problem import Problem
 from cvxnn.solvers.vector_neurons import VectorNeurons
@@ -32,6 +32,7 @@ def refine_on_faces(
     problem: Problem,
     neurons: VectorNeurons,
     *,
+    masks: BoolArray | None = None,
     snap: float = 1e-7,
     tol: float = 1e-11,
     max_iter: int = 60,
@@ -45,8 +46,10 @@ def refine_on_faces(
         Targets ``(n, c)``.
     neurons : VectorNeurons
         Start.
+    masks : ndarray (n, k) of bool, optional
+        Patterns that confine the neurons: no sample may cross zero.
     snap : float
-        Samples within this angle of a kink start on it, where crossing it costs.
+        Samples within this angle of a kink start on it, where crossing it costs or is not allowed.
     tol : float
         Norm of the gradient, relative to beta times that of the weights, at which to stop.
     max_iter : int
@@ -66,10 +69,12 @@ def refine_on_faces(
     >>> refine_on_faces(problem, start).outputs.round(6) + 0.0
     array([[0.9, 0. ]])
     """
+    if masks is not None:
+        masks = masks[:, neurons.masses > 0.0]
     neurons = neurons.take(neurons.masses > 0.0)
     if len(neurons) == 0:
         return neurons
-    faces = _Faces(problem, neurons, snap)
+    faces = _Faces(problem, neurons, snap, masks)
     for _ in range(max_iter):
         if time.perf_counter() > deadline:
             break
@@ -84,18 +89,18 @@ def refine_on_faces(
 class _Faces:
     """Layers, the samples held on kinks ``held (n, k)`` and the samples that count as active ``active (n, k)``."""
 
-    def __init__(self, problem: Problem, neurons: VectorNeurons, snap: float) -> None:
-        self.problem, self.beta = problem, problem.beta
+    def __init__(self, problem: Problem, neurons: VectorNeurons, snap: float, masks: BoolArray | None) -> None:
+        self.problem, self.beta, self.masks = problem, problem.beta, masks
         self.X = problem.X
         self.lengths = np.linalg.norm(self.X, axis=1)
         self.W, self.A = neurons.layers()
         t = self.X @ self.W.T
-        self.active: BoolArray = t > 0.0
+        self.active: BoolArray = t > 0.0 if masks is None else masks
         self.held: BoolArray = np.zeros_like(self.active)
         self.bases: list[FloatArray] = [np.zeros((self.X.shape[1], 0))] * len(self.W)
         self._evaluate()
         reach = snap * self.lengths[:, None] * np.linalg.norm(self.W, axis=1)
-        near = (np.abs(t) <= reach) & (self.N @ self.A.T < 0.0) & (self.lengths[:, None] > 0.0)
+        near = (np.abs(t) <= reach) & self._sticky() & (self.lengths[:, None] > 0.0)
         for k in np.flatnonzero(near.any(axis=0)):
             rows = np.flatnonzero(near[:, k])
             self._hold(int(k), rows[np.argsort(np.abs(t[rows, k]) / self.lengths[rows], kind="stable")])
@@ -110,9 +115,13 @@ class _Faces:
     def gradient_norm(self) -> float:
         return math.sqrt(float(np.sum(self.gW**2) + np.sum(self.gA**2)))
 
+    def _sticky(self) -> BoolArray:
+        """Kinks on which neurons come to rest: where a crossing costs, or all of them for confined neurons."""
+        return self.N @ self.A.T < 0.0 if self.masks is None else np.ones_like(self.held)
+
     def _value(self, W: FloatArray, A: FloatArray) -> float:
         hidden = np.maximum(self.X @ W.T, 0.0)
-        hidden[self.held] = 0.0
+        hidden[self.held if self.masks is None else self.held | ~self.masks] = 0.0
         return self.problem.loss_value(hidden @ A) + 0.5 * self.beta * float(np.sum(W * W) + np.sum(A * A))
 
     def _evaluate(self) -> None:
@@ -157,8 +166,8 @@ class _Faces:
         """One damped Newton step on all neurons; whether the objective fell."""
         dW, dA = self._direction()
         dt = self.X @ dW.T
-        crossing = (self.t * (self.t + dt) < 0.0) & ~self.held & (self.N @ self.A.T < 0.0)
-        share = np.where(crossing, self.t / np.where(crossing, self.t - (self.t + dt), 1.0), np.inf)
+        crossing = (self.t * (self.t + dt) < 0.0) & ~self.held & self._sticky()
+        share = np.where(crossing, -self.t / np.where(crossing, dt, 1.0), np.inf)
         first = np.minimum(np.min(share, axis=0), 1.0)
         slope = float(np.sum(dW * self.gW) + np.sum(dA * self.gA))
         length = 1.0
@@ -174,7 +183,8 @@ class _Faces:
         before = self.value
         self.W, self.A = W, A
         t = self.X @ W.T
-        self.active = np.where(t == 0.0, self.active, t > 0.0)
+        if self.masks is None:
+            self.active = np.where(t == 0.0, self.active, t > 0.0)
         for k in np.flatnonzero((first <= length) & (first < 1.0)):
             self._hold(int(k), np.flatnonzero(share[:, k] <= first[k] * (1.0 + _SAME_KINK) + 1e-15))
         self._evaluate()
@@ -218,20 +228,20 @@ class _Faces:
 
         With the cost :math:`s_j = -N_j^T a_k` of a crossing, w is stationary on its kinks where the gradient on the
         face is :math:`-\\sum_j \\sigma_j s_j x_j` with :math:`0 \\le \\sigma_j \\le 1`. Otherwise the residual of the
-        best such combination is the steepest way down.
+        best such combination is the steepest way down. Confined neurons have only :math:`\\sigma_j \\ge 0`, on one side.
         """
         released = False
         costs = -(self.N @ self.A.T)
         for k in np.flatnonzero(self.held.any(axis=0)):
             rows = np.flatnonzero(self.held[:, k])
-            gain = costs[rows, k] <= 0.0
-            columns = (self.X[rows] * np.maximum(costs[rows, k], 0.0)[:, None]).T
             limit = max(1e-7, 1e3 * tol) * self.beta * max(float(np.linalg.norm(self.W[k])), 1e-300)
-            sigma = np.clip(np.linalg.lstsq(columns, -self.free_gW[k], rcond=None)[0], 0.0, 1.0)
-            descent = -(self.free_gW[k] + columns @ sigma)
-            if np.linalg.norm(descent) > limit:
-                sigma = lsq_linear(columns, -self.free_gW[k], (0.0, 1.0), method="bvls").x
-                descent = -(self.free_gW[k] + columns @ np.clip(sigma, 0.0, 1.0))
+            if self.masks is None:
+                gain = costs[rows, k] <= 0.0
+                descent = self._free_descent(int(k), rows, np.maximum(costs[rows, k], 0.0), limit)
+            else:
+                gain = np.zeros(len(rows), dtype=bool)
+                sides = np.where(self.masks[rows, k], 1.0, -1.0)[:, None] * self.X[rows]
+                descent = sides.T @ nnls(sides.T, self.free_gW[k], maxiter=1000 + 50 * len(rows))[0] - self.free_gW[k]
             if np.linalg.norm(descent) <= limit and not gain.any():
                 continue
             along = self.X[rows] @ descent
@@ -239,11 +249,22 @@ class _Faces:
             if not loose.any():
                 continue
             released = True
-            self.active[rows[loose], k] = np.where(gain[loose], True, along[loose] > 0.0)
+            if self.masks is None:
+                self.active[rows[loose], k] = np.where(gain[loose], True, along[loose] > 0.0)
             self._restart(int(k), rows[~loose], rows[loose])
         if released:
             self._evaluate()
         return released
+
+    def _free_descent(self, k: int, rows: npt.NDArray[np.intp], costs: FloatArray, limit: float) -> FloatArray:
+        """Steepest way down from the kinks of neuron k, whose crossings have these costs."""
+        columns = (self.X[rows] * costs[:, None]).T
+        sigma = np.clip(np.linalg.lstsq(columns, -self.free_gW[k], rcond=None)[0], 0.0, 1.0)
+        descent = -(self.free_gW[k] + columns @ sigma)
+        if np.linalg.norm(descent) > limit:
+            sigma = np.clip(lsq_linear(columns, -self.free_gW[k], (0.0, 1.0), method="bvls").x, 0.0, 1.0)
+            descent = -(self.free_gW[k] + columns @ sigma)
+        return descent
 
     def _restart(self, k: int, kept: npt.NDArray[np.intp], loose: npt.NDArray[np.intp]) -> None:
         """Face of neuron k without some samples."""
