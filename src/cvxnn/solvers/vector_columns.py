@@ -159,13 +159,15 @@ def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadli
         for smoothing in _SMOOTHINGS:
             merged = descend_smoothed(problem, merged, smoothing=smoothing, max_iter=200, deadline=deadline)
             state.offer(problem, merged)
-    refined = refine_on_faces(problem, merged, snap=_SNAP, deadline=deadline)
+    # Far from the optimum the neurons are to be joined by others, and need no digits.
+    tol = min(1e-4, max(1e-4 * state.violation, 1e-11))
+    refined = refine_on_faces(problem, merged, snap=_SNAP, tol=tol, deadline=deadline)
     state.offer(problem, refined)
     if len(refined):
         # What Newton's method shrinks to nothing is dropped; the others may move once more.
         last = _weigh(problem, refined, deadline)
         if len(last) < len(refined):
-            last = refine_on_faces(problem, last, deadline=deadline)
+            last = refine_on_faces(problem, last, tol=tol, deadline=deadline)
         state.offer(problem, last)
 
 

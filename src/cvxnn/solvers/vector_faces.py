@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import lsq_linear, nnls
 
 from cvxnn.problem import Problem
+from cvxnn.solvers._layer_hessian import LayerHessian
 from cvxnn.solvers.vector_neurons import VectorNeurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -22,7 +23,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 __all__ = ["refine_on_faces"]
 
-_CG_STEPS, _HALVINGS = 150, 25
+_HALVINGS = 25
 _SAME_KINK = 1e-9
 _DEPENDENT = 1e-9
 _MOVED = 0.1
@@ -98,6 +99,7 @@ class _Faces:
         self.active: BoolArray = t > 0.0 if masks is None else masks
         self.held: BoolArray = np.zeros_like(self.active)
         self.bases: list[FloatArray] = [np.zeros((self.X.shape[1], 0))] * len(self.W)
+        self.projectors = np.tile(np.eye(self.X.shape[1]), (len(self.W), 1, 1))
         self._evaluate()
         reach = snap * self.lengths[:, None] * np.linalg.norm(self.W, axis=1)
         near = (np.abs(t) <= reach) & self._sticky() & (self.lengths[:, None] > 0.0)
@@ -138,11 +140,7 @@ class _Faces:
 
     def _project(self, rows: FloatArray) -> FloatArray:
         """Parts within the faces."""
-        out = rows.copy()
-        for k, basis in enumerate(self.bases):
-            if basis.shape[1]:
-                out[k] -= basis @ (basis.T @ rows[k])
-        return out
+        return np.matmul(self.projectors, rows[:, :, None])[:, :, 0]
 
     def _hold(self, k: int, rows: npt.NDArray[np.intp]) -> None:
         """Put samples on the kink of neuron k as long as that moves its weights little; dependent ones follow."""
@@ -160,11 +158,14 @@ class _Faces:
                 basis, w = np.column_stack([basis, new / length]), moved
             self.held[j, k] = True
         self.bases[k] = basis
+        self.projectors[k] = np.eye(len(w)) - basis @ basis.T
         self.W[k] = w - basis @ (basis.T @ w)
 
     def step(self) -> bool:
         """One damped Newton step on all neurons; whether the objective fell."""
-        dW, dA = self._direction()
+        hessian = LayerHessian(self.problem, self.live, self.A, self.hidden, self.fit, self.N, self.projectors)
+        norm = self.gradient_norm()
+        dW, dA = hessian.step(self.gW, self.gA, min(0.1, norm / self.scale()) * norm)
         dt = self.X @ dW.T
         crossing = (self.t * (self.t + dt) < 0.0) & ~self.held & self._sticky()
         share = np.where(crossing, -self.t / np.where(crossing, dt, 1.0), np.inf)
@@ -189,39 +190,6 @@ class _Faces:
             self._hold(int(k), np.flatnonzero(share[:, k] <= first[k] * (1.0 + _SAME_KINK) + 1e-15))
         self._evaluate()
         return self.value < before
-
-    def _direction(self) -> tuple[FloatArray, FloatArray]:
-        """Conjugate gradients on the Newton system, stopped at the first direction of negative curvature."""
-        norm = self.gradient_norm()
-        target = min(0.1, norm / self.scale()) * norm
-        x = [np.zeros_like(self.W), np.zeros_like(self.A)]
-        r = [-self.gW, -self.gA]
-        p, now = [v.copy() for v in r], norm * norm
-        for i in range(_CG_STEPS):
-            q = self._product(*p)
-            curve = _dot(p, q)
-            if curve <= 1e-14 * _dot(p, p):
-                if i == 0:
-                    x = [v / self.beta for v in p]
-                break
-            share = now / curve
-            x = [a + share * b for a, b in zip(x, p, strict=True)]
-            r = [a - share * b for a, b in zip(r, q, strict=True)]
-            last, now = now, _dot(r, r)
-            if now <= target * target:
-                break
-            p = [a + (now / last) * b for a, b in zip(r, p, strict=True)]
-        return x[0], x[1]
-
-    def _product(self, dW: FloatArray, dA: FloatArray) -> list[FloatArray]:
-        """Hessian times a direction within the faces."""
-        dh = (self.X @ dW.T) * self.live
-        dN = -self.problem.hessian_product(self.fit, dh @ self.A + self.hidden @ dA)
-        back = (dN @ self.A.T + self.N @ dA.T) * self.live
-        return [
-            self._project(self.beta * dW - back.T @ self.X),
-            self.beta * dA - dh.T @ self.N - self.hidden.T @ dN,
-        ]
 
     def release(self, tol: float) -> bool:
         """Let samples go whose multipliers have the wrong sign; whether there were any.
@@ -273,6 +241,3 @@ class _Faces:
         self.bases[k] = np.zeros((self.X.shape[1], 0))
         self._hold(k, kept)
 
-
-def _dot(first: list[FloatArray], second: list[FloatArray]) -> float:
-    return float(sum(np.sum(a * b) for a, b in zip(first, second, strict=True)))
