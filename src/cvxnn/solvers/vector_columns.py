@@ -28,6 +28,7 @@ _NEGLIGIBLE = 1e-9
 _SAME, _CLUSTER = 1.0 - 1e-12, 1.0 - 1e-5
 _SMOOTHINGS = (1e-2, 1e-3)
 _SNAP = 1e-3
+_FINEST = 1e-12
 _SMALL = 20_000
 """Entries of the hidden layer up to which the kinks are resolved at once, without smoothing them first."""
 
@@ -129,7 +130,7 @@ def generate_directions(
     found : ndarray (k, d), optional
         Violating directions to begin with; the search looks for some otherwise.
     """
-    effort = 1
+    effort, polished = 1, False
     if found is None and len(state.neurons):
         improve(problem, state, state.neurons, options.deadline)
         report(state)
@@ -138,8 +139,14 @@ def generate_directions(
             break
         before = state.objective
         columns = _price(problem, state, options, effort) if found is None else found
+        if columns is None and not polished:
+            # What the search missed at a coarse point it may find at a fine one.
+            _polish(problem, state, options.deadline)
+            polished, state.outcome = True, "running"
+            continue
         if columns is None:
             break
+        polished = False
         found = None
         state.iteration += 1
         improve(problem, state, state.neurons.joined(columns), options.deadline)
@@ -169,6 +176,14 @@ def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadli
         if len(last) < len(refined):
             last = refine_on_faces(problem, last, tol=tol, deadline=deadline)
         state.offer(problem, last)
+
+
+def _polish(problem: Problem, state: VectorState, deadline: float) -> None:
+    """Last digits of the best neurons; at a tie the objective no longer tells, but the dual vector does."""
+    polished = refine_on_faces(problem, state.neurons, tol=_FINEST, deadline=deadline)
+    value = polished.objective(problem)
+    if value <= state.objective * (1.0 + _TIE):
+        state.neurons, state.objective = polished, min(value, state.objective)
 
 
 def _price(problem: Problem, state: VectorState, options: VectorOptions, effort: int) -> FloatArray | None:

@@ -24,6 +24,7 @@ BoolArray = npt.NDArray[np.bool_]
 __all__ = ["refine_on_faces"]
 
 _HALVINGS = 25
+_ROUNDING = 1e-14
 _SAME_KINK = 1e-9
 _DEPENDENT = 1e-9
 _MOVED = 0.1
@@ -61,7 +62,7 @@ def refine_on_faces(
     Returns
     -------
     VectorNeurons
-        Never worse than the start.
+        Not worse than the start, but for rounding.
 
     Examples
     --------
@@ -84,7 +85,8 @@ def refine_on_faces(
         if not faces.step() and not faces.release(tol):
             break
     refined = faces.neurons()
-    return refined if refined.objective(problem) < neurons.objective(problem) else neurons
+    # Where nothing is left to gain but rounding, the smaller gradient counts.
+    return refined if refined.objective(problem) <= neurons.objective(problem) * (1.0 + _ROUNDING) else neurons
 
 
 class _Faces:
