@@ -20,6 +20,7 @@ from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
 from cvxnn.programs.one_vs_all import solve_one_vs_all
 from cvxnn.programs.output_bias import solve_output_bias
 from cvxnn.programs.relu import ReLUOptions, solve_relu
+from cvxnn.programs.vector_output import solve_vector_output
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
 from cvxnn.solvers.group_lasso import ROWS
@@ -138,9 +139,9 @@ def solve(
             start = _relu_start(warm_start, problem)
             options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed, width)
             if problem.n_outputs > 1:
-                if architecture is None or not architecture.one_vs_all:
-                    require_one_output(problem, "solve without one_vs_all=True")
-                solution = solve_one_vs_all(problem, options, recorder)
+                one_vs_all = architecture is not None and architecture.one_vs_all
+                run = solve_one_vs_all if one_vs_all else solve_vector_output
+                solution = run(problem, options, recorder)
             elif problem.output_bias_decay is None:
                 solution = solve_relu(problem, options, recorder)
             else:
