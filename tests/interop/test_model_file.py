@@ -15,8 +15,9 @@ from safetensors.numpy import save_file
 from cvxnn import ReLUNetwork
 from cvxnn.interop.model import Model, StoredCertificate
 from cvxnn.interop.model_file import ModelFileError, load_model, save_model
-from cvxnn.interop.preprocessing import Preprocessing, Target
+from cvxnn.interop.preprocessing import Preprocessing
 from cvxnn.interop.tables import Column, Table, TableError
+from cvxnn.interop.targets import Target
 
 
 def make_table() -> Table:
@@ -99,7 +100,7 @@ def test_probabilities():
         np.testing.assert_array_equal(best, model.predict(table))
     huge = replace(make_model("multiclass"), network=ReLUNetwork(1e6 * np.eye(5)[[4, 4, 4]], -np.eye(3)))
     np.testing.assert_allclose(huge.predict_proba(table), 1 / 3)
-    with pytest.raises(TableError, match='need a model with the loss "logistic"'):
+    with pytest.raises(TableError, match='need a model with the loss "logistic" or "softmax"'):
         make_model().predict_proba(table)
 
 
@@ -198,7 +199,7 @@ def _nan_at(index):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("format", 2), "has format version 2; this cvxnn reads up to 1: upgrade"),
+        (_set("format", 3), "has format version 3; this cvxnn reads up to 2: upgrade"),
         (_set("format", "one"), "its format version is 'one'"),
         (_remove("beta"), "the entry 'beta' is missing"),
         (_remove("certificate"), "the entry 'certificate' is missing"),

@@ -182,7 +182,10 @@ def refused():
     yield nn.Sequential(one, two), "found Linear, Linear"
     yield one, "found Linear"
     yield nn.Sequential(), "found no layer"
-    yield nn.Sequential(one, nn.ReLU(), nn.Linear(4, 2)), "has 2 outputs; networks with one output are accepted"
+    yield (
+        nn.Sequential(one, nn.ReLU(), nn.Linear(4, 2)),
+        "has 2 outputs with biases; networks with several outputs are accepted without",
+    )
     yield nn.Sequential(one, nn.ReLU(), nn.Linear(5, 1)), "has 4 hidden neurons but its second layer takes 5"
     yield Twisted(one, nn.ReLU(), two), "computes something else|holds mul"
     yield Skip(), "another input|holds add"

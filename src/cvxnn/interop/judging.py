@@ -124,8 +124,8 @@ def judge(
     weights : TwoLayerWeights
     X : array-like (n, d)
         Data as the network sees them, without a column of ones.
-    y : array-like (n,) or (n, 1)
-        Targets as in the training.
+    y : array-like (n,) or (n, c)
+        Targets as in the training; class numbers (n,) for the cross-entropy.
     objective : TrainingObjective
         From :func:`torch_objective`, :func:`sklearn_objective`, or made by hand.
     sample_weight : array-like (n,), optional
@@ -154,10 +154,15 @@ def judge(
     data = as_float_array(_plain(X), "X", ndim=2)
     if data.shape[1] != weights.n_inputs:
         raise NetworkFormatError(f"X has {data.shape[1]} columns; this network takes {weights.n_inputs}.")
-    target, scale, beta = objective.targets(_plain(y)), objective.scale, objective.beta
+    target, scale, beta = objective.targets(_plain(y), weights.n_outputs), objective.scale, objective.beta
     free = weights.hidden_bias is not None and objective.hidden_bias_decay == 0.0
     column: float | None = None
     output_decay = None if weights.output_bias is None else objective.output_bias_decay * scale
+    if free and weights.n_outputs > 1:
+        raise ValueError(
+            f"the network has {weights.n_outputs} outputs and free hidden biases; with several outputs, hidden biases "
+            "must be decayed or absent."
+        )
     if free:
         slack = as_number(slack, "slack", minimum=0.0, inclusive=False)
         # Rounded up, for the bound relies on |w.x| <= radius * |w|.
@@ -194,7 +199,7 @@ def judge_torch(
     module_or_state_dict : torch.nn.Module or mapping of str to tensor
         As :func:`from_torch` takes it.
     X, y : array-like or tensor
-        Data (n, d) and targets (n,) or (n, 1) as in the training.
+        Data (n, d) and targets (n,) or (n, c) as in the training.
     weight_decay, loss, reduction, delta, decay_biases, hidden_bias_decay, output_bias_decay
         As :func:`torch_objective` takes them.
     slack : float, default 1e-5
@@ -219,6 +224,7 @@ def judge_torch(
     >>> judge_torch(module, X, y, weight_decay=1e-2, loss=torch.nn.MSELoss()).problem
     Problem(n_samples=2, n_features=3, beta=0.01, loss='squared', output_bias_decay=0.01)
     """
+    weights = read_torch(module_or_state_dict)
     objective = torch_objective(
         len(_plain(X)),
         weight_decay=weight_decay,
@@ -228,8 +234,9 @@ def judge_torch(
         decay_biases=decay_biases,
         hidden_bias_decay=hidden_bias_decay,
         output_bias_decay=output_bias_decay,
+        n_outputs=weights.n_outputs,
     )
-    return judge(read_torch(module_or_state_dict), X, y, objective, slack=slack)
+    return judge(weights, X, y, objective, slack=slack)
 
 
 def judge_sklearn(

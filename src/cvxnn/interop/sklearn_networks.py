@@ -61,7 +61,9 @@ def read_sklearn(mlp: Any) -> TwoLayerWeights:
     outputs = mlp.coefs_[1].shape[1]
     if outputs != 1:
         what = "classes or labels" if isinstance(mlp, MLPClassifier) else "targets"
-        raise NetworkFormatError(f"this {kind} has {outputs} outputs ({what}); networks with one output are accepted.")
+        raise NetworkFormatError(
+            f"this {kind} has {outputs} outputs ({what}) with biases; networks with one output are accepted."
+        )
     wanted = "logistic" if isinstance(mlp, MLPClassifier) else "identity"
     if mlp.out_activation_ != wanted:
         raise NetworkFormatError(f'this {kind} ends in "{mlp.out_activation_}"; "{wanted}" is accepted.')

@@ -44,7 +44,7 @@ def from_torch(module_or_state_dict: Any) -> ReLUNetwork:
     Parameters
     ----------
     module_or_state_dict : torch.nn.Module, mapping of str to tensor, or a fitted skorch estimator
-        One hidden layer, one output.
+        One hidden layer; several outputs without biases of their own.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def from_torch(module_or_state_dict: Any) -> ReLUNetwork:
     Raises
     ------
     NetworkFormatError
-        If there is another layer, another number of layers, or more than one output; the sentence names it.
+        If there is another layer, another number of layers, or biases of several outputs; the sentence names it.
     ImportError
         If PyTorch is not installed.
 
@@ -276,13 +276,13 @@ def _compare(torch: Any, module: Any, weights: TwoLayerWeights) -> None:
         # A copy, for evaluation mode and float64 are not the caller's.
         twin = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).eval()
         with torch.no_grad():
-            outputs = twin(torch.from_numpy(inputs)).numpy().reshape(-1)
+            outputs = twin(torch.from_numpy(inputs)).numpy().reshape(-1, weights.n_outputs)
     except Exception as error:  # forward() is the user's code and may raise anything
         raise NetworkFormatError(
             f"the module {type(module).__name__} does not take inputs of shape (n, {weights.n_inputs}) in float64."
         ) from error
     data = inputs if weights.hidden_bias is None else np.column_stack([inputs, np.ones(_PROBES)])
-    expected = weights.network(data)
+    expected = weights.network(data).reshape(-1, weights.n_outputs)
     size = np.max(np.abs(expected), initial=1e-300)
     if outputs.shape != expected.shape or not np.allclose(outputs, expected, rtol=1e-9, atol=1e-9 * size):
         raise NetworkFormatError(
