@@ -113,8 +113,8 @@ def vector_pricing_bound(
         try:
             scan = scan_arrangement(problem, starts=seeds, deadline=deadline)
             found = scan.directions
-            if scan.upper <= upper:
-                upper, name = scan.upper, "arrangement"
+            if math.isfinite(scan.upper):
+                upper, name = min(scan.upper, upper), "arrangement"
         except KeyboardInterrupt:
             interrupted = True
     points = np.vstack([_units(given), problem.lift(found)])

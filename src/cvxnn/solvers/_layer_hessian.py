@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,6 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["LayerHessian"]
 
 _DENSE, _DENSE_ENTRIES = 700, 1 << 24
-_CG_STEPS = 150
 _FLAT = 1e-12
 
 
@@ -49,7 +49,9 @@ class LayerHessian:
         self.live, self.A, self.hidden, self.fit, self.N = live, A, hidden, fit, N
         self.projectors = projectors
 
-    def step(self, gW: FloatArray, gA: FloatArray, target: float) -> tuple[FloatArray, FloatArray]:
+    def step(
+        self, gW: FloatArray, gA: FloatArray, target: float, cg_steps: int, deadline: float
+    ) -> tuple[FloatArray, FloatArray]:
         """Direction of descent: Newton's where the Hessian is positive definite.
 
         Parameters
@@ -58,11 +60,15 @@ class LayerHessian:
             Gradients within the faces.
         target : float
             Norm of the residual at which conjugate gradients stop.
+        cg_steps : int
+            Most of their steps.
+        deadline : float
+            On the clock of ``time.perf_counter``; they stop there, too.
         """
         (k, d), c = gW.shape, self.A.shape[1]
         size = k * (d + c)
         if size > _DENSE or self.fit.size * size > _DENSE_ENTRIES:
-            return self._conjugate_gradients(gW, gA, target)
+            return self._conjugate_gradients(gW, gA, target, cg_steps, deadline)
         gradient = np.concatenate([gW.ravel(), gA.ravel()])
         step = self._dense_step(self.matrix(), gradient)
         return self.project(step[: k * d].reshape(k, d)), step[k * d :].reshape(k, c)
@@ -108,13 +114,15 @@ class LayerHessian:
         sizes = np.maximum(np.abs(values), _FLAT * float(np.max(np.abs(values))) + 1e-3 * self.beta)
         return -(vectors @ ((vectors.T @ gradient) / sizes))
 
-    def _conjugate_gradients(self, gW: FloatArray, gA: FloatArray, target: float) -> tuple[FloatArray, FloatArray]:
+    def _conjugate_gradients(
+        self, gW: FloatArray, gA: FloatArray, target: float, cg_steps: int, deadline: float
+    ) -> tuple[FloatArray, FloatArray]:
         """Solve the Newton system, up to the first direction of negative curvature."""
         (k, d), cut = gW.shape, gW.size
         residual = -np.concatenate([gW.ravel(), gA.ravel()])
         x = np.zeros_like(residual)
         p, now = residual.copy(), float(residual @ residual)
-        for i in range(_CG_STEPS):
+        for i in range(cg_steps):
             q = self._product(p[:cut].reshape(k, d), p[cut:].reshape(k, -1))
             curve = float(p @ q)
             if curve <= 1e-14 * float(p @ p):
@@ -125,7 +133,7 @@ class LayerHessian:
             x += share * p
             residual -= share * q
             last, now = now, float(residual @ residual)
-            if now <= target * target:
+            if now <= target * target or time.perf_counter() > deadline:
                 break
             p = residual + (now / last) * p
         return x[:cut].reshape(k, d), x[cut:].reshape(k, -1)

@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["solve_outputs"]
 
-_SWEEPS, _NEWTON_STEPS, _CG_STEPS, _HALVINGS = 4, 12, 120, 30
+_SWEEPS, _NEWTON_STEPS, _HALVINGS = 4, 12, 30
 _DENSE = 600
 """Unknowns up to which the Newton system is factorised."""
 
@@ -31,6 +31,7 @@ def solve_outputs(
     *,
     tol: float = 1e-9,
     max_rounds: int = 40,
+    cg_steps: int = 120,
     deadline: float = math.inf,
 ) -> FloatArray:
     r"""Output rows that minimise the objective for a fixed hidden layer.
@@ -47,6 +48,8 @@ def solve_outputs(
         Largest violation of the optimality conditions, relative to beta.
     max_rounds : int
         Most rounds of sweeps and Newton steps.
+    cg_steps : int
+        Most conjugate gradient steps in a Newton system too large to be factorised.
     deadline : float
         On the clock of ``time.perf_counter``.
 
@@ -61,7 +64,7 @@ def solve_outputs(
     >>> solve_outputs(problem, problem.X, np.zeros((1, 2))).round(6)
     array([[0.9, 0. ]])
     """
-    lasso = _OutputLasso(problem, hidden)
+    lasso = _OutputLasso(problem, hidden, cg_steps, deadline)
     rows = np.array(outputs, dtype=np.float64)
     for _ in range(max_rounds):
         for _ in range(_SWEEPS):
@@ -77,8 +80,9 @@ def solve_outputs(
 class _OutputLasso:
     """Objective of the rows, and the two kinds of steps."""
 
-    def __init__(self, problem: Problem, hidden: FloatArray) -> None:
+    def __init__(self, problem: Problem, hidden: FloatArray, cg_steps: int, deadline: float) -> None:
         self.problem, self.hidden, self.beta = problem, hidden, problem.beta
+        self.cg_steps, self.deadline = cg_steps, deadline
         curvature = problem.loss.curvature * (problem.sample_weight @ (hidden * hidden))
         self.live = curvature > 0.0
         self.curvature = np.where(self.live, curvature, 1.0)
@@ -119,7 +123,7 @@ class _OutputLasso:
         for _ in range(_NEWTON_STEPS):
             sizes = np.linalg.norm(rows, axis=1)
             active = np.flatnonzero(sizes > 0.0)
-            if not active.size:
+            if not active.size or time.perf_counter() > self.deadline:
                 break
             fit = self.hidden @ rows
             units = rows[active] / sizes[active, None]
@@ -127,7 +131,7 @@ class _OutputLasso:
             if float(np.max(np.linalg.norm(gradient, axis=1))) <= 0.1 * tol * self.beta:
                 break
             system = _System(self.problem, self.hidden[:, active], fit, units, self.beta / sizes[active])
-            step = system.solve(gradient, self.curvature[active])
+            step = system.solve(gradient, self.curvature[active], self.cg_steps)
             length, slope = 1.0, float(np.sum(step * gradient))
             for _ in range(_HALVINGS):
                 trial = rows.copy()
@@ -152,14 +156,14 @@ class _System:
         self.problem, self.hidden, self.fit, self.units = problem, hidden, fit, units
         self.bend = bend[:, None]
 
-    def solve(self, gradient: FloatArray, curvature: FloatArray) -> FloatArray:
+    def solve(self, gradient: FloatArray, curvature: FloatArray, cg_steps: int) -> FloatArray:
         """Newton step ``-H^{-1} gradient``: by a factorisation where the system is small, else nearly."""
         if gradient.size <= _DENSE:
             matrix = self.matrix()
             matrix[np.diag_indices_from(matrix)] += 1e-13 * float(np.trace(matrix)) / len(matrix)
             with contextlib.suppress(np.linalg.LinAlgError):
                 return -np.asarray(cho_solve(cho_factor(matrix), gradient.ravel())).reshape(gradient.shape)
-        return self._conjugate_gradients(gradient, 1.0 / (curvature[:, None] + self.bend))
+        return self._conjugate_gradients(gradient, 1.0 / (curvature[:, None] + self.bend), cg_steps)
 
     def matrix(self) -> FloatArray:
         """All entries, ``(k c, k c)``."""
@@ -182,12 +186,12 @@ class _System:
         curved = self.hidden.T @ self.problem.hessian_product(self.fit, self.hidden @ v)
         return curved + self.bend * (v - along * self.units)
 
-    def _conjugate_gradients(self, gradient: FloatArray, scale: FloatArray) -> FloatArray:
+    def _conjugate_gradients(self, gradient: FloatArray, scale: FloatArray, cg_steps: int) -> FloatArray:
         step, residual = np.zeros_like(gradient), -gradient
         z = scale * residual
         direction, now = z, float(np.sum(residual * z))
         target = 1e-10 * now
-        for _ in range(_CG_STEPS):
+        for _ in range(cg_steps):
             image = self.product(direction)
             curve = float(np.sum(direction * image))
             if curve <= 0.0:

@@ -27,10 +27,14 @@ _TIE = 1e-13
 _NEGLIGIBLE = 1e-9
 _SAME, _CLUSTER = 1.0 - 1e-12, 1.0 - 1e-5
 _SMOOTHINGS = (1e-2, 1e-3)
+_SMOOTHED_STEPS, _SMOOTHED_TOL = 150, 1e-4
 _SNAP = 1e-3
 _FINEST = 1e-12
 _SMALL = 20_000
 """Entries of the hidden layer up to which the kinks are resolved at once, without smoothing them first."""
+
+_LARGE = 100_000
+"""Entries of the hidden layer from which steps are stopped early: other steps gain more in that time."""
 
 _WIDEST = 400
 
@@ -162,14 +166,20 @@ def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadli
     massed = _weigh(problem, neurons, deadline)
     state.offer(problem, massed)
     merged = _merge(problem.X, massed)
-    if problem.n_samples * len(merged) > _SMALL:
+    large = problem.n_samples * len(merged) > _SMALL
+    if large:
         for smoothing in _SMOOTHINGS:
-            merged = descend_smoothed(problem, merged, smoothing=smoothing, max_iter=200, deadline=deadline)
+            merged = descend_smoothed(
+                problem, merged, smoothing=smoothing, max_iter=_SMOOTHED_STEPS, rtol=_SMOOTHED_TOL, deadline=deadline
+            )
             state.offer(problem, merged)
     # Far from the optimum the neurons are to be joined by others, and need no digits.
     tol = min(1e-4, max(1e-4 * state.violation, 1e-11))
-    refined = refine_on_faces(problem, merged, snap=_SNAP, tol=tol, deadline=deadline)
+    effort = {"max_iter": 8, "cg_steps": 40} if problem.n_samples * len(merged) > _LARGE else {}
+    refined = refine_on_faces(problem, merged, snap=_SNAP, tol=tol, deadline=deadline, **effort)
     state.offer(problem, refined)
+    if large:
+        return
     if len(refined):
         # What Newton's method shrinks to nothing is dropped; the others may move once more.
         last = _weigh(problem, refined, deadline)
@@ -180,7 +190,8 @@ def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadli
 
 def _polish(problem: Problem, state: VectorState, deadline: float) -> None:
     """Last digits of the best neurons; at a tie the objective no longer tells, but the dual vector does."""
-    polished = refine_on_faces(problem, state.neurons, tol=_FINEST, deadline=deadline)
+    effort = {"max_iter": 20, "cg_steps": 80} if problem.n_samples * len(state.neurons) > _LARGE else {}
+    polished = refine_on_faces(problem, state.neurons, tol=_FINEST, deadline=deadline, **effort)
     value = polished.objective(problem)
     if value <= state.objective * (1.0 + _TIE):
         state.neurons, state.objective = polished, min(value, state.objective)
@@ -209,7 +220,8 @@ def _price(problem: Problem, state: VectorState, options: VectorOptions, effort:
 def _weigh(problem: Problem, neurons: VectorNeurons, deadline: float) -> VectorNeurons:
     """Best output rows for the directions; neurons of negligible mass go."""
     hidden = np.maximum(problem.X @ neurons.directions.T, 0.0)
-    outputs = solve_outputs(problem, hidden, neurons.outputs, tol=1e-8, deadline=deadline)
+    effort = {"tol": 1e-3, "max_rounds": 2, "cg_steps": 20} if hidden.size > _LARGE else {"tol": 1e-8}
+    outputs = solve_outputs(problem, hidden, neurons.outputs, deadline=deadline, **effort)
     massed = VectorNeurons(neurons.directions, outputs)
     return massed.take(massed.masses > _NEGLIGIBLE * np.max(massed.masses, initial=0.0))
 

@@ -38,6 +38,7 @@ def refine_on_faces(
     snap: float = 1e-7,
     tol: float = 1e-11,
     max_iter: int = 60,
+    cg_steps: int = 150,
     deadline: float = math.inf,
 ) -> VectorNeurons:
     """Lower the objective to a stationary point near the given neurons.
@@ -56,6 +57,8 @@ def refine_on_faces(
         Norm of the gradient, relative to beta times that of the weights, at which to stop.
     max_iter : int
         Most Newton steps.
+    cg_steps : int
+        Most conjugate gradient steps in a Newton system too large to be factorised.
     deadline : float
         On the clock of ``time.perf_counter``.
 
@@ -82,7 +85,7 @@ def refine_on_faces(
             break
         if faces.gradient_norm() <= tol * faces.scale() and not faces.release(tol):
             break
-        if not faces.step() and not faces.release(tol):
+        if not faces.step(cg_steps, deadline) and not faces.release(tol):
             break
     refined = faces.neurons()
     # Where nothing is left to gain but rounding, the smaller gradient counts.
@@ -163,11 +166,11 @@ class _Faces:
         self.projectors[k] = np.eye(len(w)) - basis @ basis.T
         self.W[k] = w - basis @ (basis.T @ w)
 
-    def step(self) -> bool:
+    def step(self, cg_steps: int, deadline: float) -> bool:
         """One damped Newton step on all neurons; whether the objective fell."""
         hessian = LayerHessian(self.problem, self.live, self.A, self.hidden, self.fit, self.N, self.projectors)
         norm = self.gradient_norm()
-        dW, dA = hessian.step(self.gW, self.gA, min(0.1, norm / self.scale()) * norm)
+        dW, dA = hessian.step(self.gW, self.gA, min(0.1, norm / self.scale()) * norm, cg_steps, deadline)
         dt = self.X @ dW.T
         crossing = (self.t * (self.t + dt) < 0.0) & ~self.held & self._sticky()
         share = np.where(crossing, -self.t / np.where(crossing, dt, 1.0), np.inf)

@@ -60,7 +60,13 @@ def start_outputs(
 
 
 def descend_smoothed(
-    problem: Problem, neurons: VectorNeurons, *, smoothing: float, max_iter: int, deadline: float = math.inf
+    problem: Problem,
+    neurons: VectorNeurons,
+    *,
+    smoothing: float,
+    max_iter: int,
+    rtol: float = 1e-7,
+    deadline: float = math.inf,
 ) -> VectorNeurons:
     r"""Move all neurons jointly, with :math:`(t)_+` replaced by :math:`(t + \sqrt{t^2 + e^2})/2`.
 
@@ -71,7 +77,7 @@ def descend_smoothed(
     W, A = neurons.take(neurons.masses > 0.0).layers()
     layers = _Layers(problem, len(W), smoothing * np.linalg.norm(W, axis=1))
     point = np.concatenate([W.ravel(), A.ravel()]).astype(layers.X.dtype)
-    return layers.neurons(minimize_layers(layers, point, max_iter=max_iter, rtol=1e-7, deadline=deadline))
+    return layers.neurons(minimize_layers(layers, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
 
 
 class _Layers:
@@ -80,7 +86,7 @@ class _Layers:
     def __init__(self, problem: Problem, width: int, kinks: npt.NDArray[np.float64] | None = None) -> None:
         self.problem, self.width, self.kinks = problem, width, kinks
         n, d = problem.X.shape
-        single = kinks is None and n * d * width >= _SINGLE_PRECISION_FROM
+        single = n * d * width >= _SINGLE_PRECISION_FROM
         self.X: AnyFloats = problem.X.astype(np.float32 if single else np.float64)
         self.row_norms = np.linalg.norm(problem.X, axis=1)
         self.d, self.c = d, problem.n_outputs
@@ -135,7 +141,7 @@ class _Layers:
         if self.kinks is None:
             np.maximum(t, 0.0, out=t)
             return t, t > 0.0
-        radius = np.hypot(t, self.row_norms[rows, None] * self.kinks)
+        radius = np.hypot(t, (self.row_norms[rows, None] * self.kinks).astype(t.dtype))
         slope = np.divide(t, radius, out=np.zeros_like(t), where=radius > 0.0)
         return 0.5 * (t + radius), 0.5 * (1.0 + slope)
 
