@@ -156,7 +156,7 @@ class _Cone:
         return [*choices, np.tile(simple, (len(rows), 1))]
 
     def _bound(self, M: FloatArray, rows: FloatArray, mu: FloatArray, z: FloatArray, free: FloatArray) -> float:
-        """Bound from ``M + sum_j mu_j (c_j q_j^T + q_j c_j^T)`` with ``q_j = free^T z_j``: entries of S are mu_j z_ji."""
+        """Bound from ``M + sum_j mu_j (c_j q_j^T + q_j c_j^T)``, ``q_j = free^T z_j``: S has the entries mu_j z_ji."""
         q = z @ free
         left = mu[:, None] * rows
         matrix = M + left.T @ q + q.T @ left
