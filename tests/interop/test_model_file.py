@@ -38,14 +38,18 @@ def make_model(kind: str = "regression") -> Model:
         "regression": Target("y", "regression", (), 0.1, 1 / 3),
         "binary": Target("y", "binary", ("no", "yes")),
         "multiclass": Target("y", "multiclass", ("a", "b", "c")),
+        "softmax": Target("y", "multiclass", ("a", "b", "c")),
+        "several": Target("y", "regression", (), 0.1, 1 / 3, (Target("z", "regression", (), 2.0, 4.0),)),
     }[kind]
     if kind == "multiclass":
         a = a[:, None] * np.eye(3)[np.arange(6) % 3]
+    elif kind in ("softmax", "several"):
+        a = rng.normal(size=(6, target.n_outputs))
     return Model(
         network=ReLUNetwork(W, a),
         preprocessing=preprocessing,
         target=target,
-        loss="squared" if kind == "regression" else "logistic",
+        loss={"regression": "squared", "several": "squared", "softmax": "softmax"}.get(kind, "logistic"),
         huber_delta=None,
         alpha=1e-3,
         beta=9e-3,
@@ -61,7 +65,7 @@ def make_model(kind: str = "regression") -> Model:
     )
 
 
-@pytest.mark.parametrize("kind", ["regression", "binary", "multiclass"])
+@pytest.mark.parametrize("kind", ["regression", "binary", "multiclass", "softmax", "several"])
 def test_round_trip(tmp_path, kind):
     model, table = make_model(kind), make_table()
     save_model(tmp_path / "m.safetensors", model)
@@ -92,7 +96,7 @@ def test_network_of_each_output():
 
 def test_probabilities():
     table = make_table()
-    for kind in ("binary", "multiclass"):
+    for kind in ("binary", "multiclass", "softmax"):
         model = make_model(kind)
         probability = model.predict_proba(table)
         np.testing.assert_allclose(probability.sum(axis=1), 1.0, rtol=1e-12)

@@ -197,7 +197,7 @@ def refused():
     yield 3, "a torch.nn.Module or a state_dict is accepted; got int"
     yield {"a.weight": torch.ones(4, 3)}, r"the two weight matrices .* found a.weight \(4, 3\)"
     yield {"0.weight": torch.ones(4, 3), "2.weight": torch.ones(1, 5)}, "no order of them makes a network"
-    yield {"0.weight": torch.ones(4, 3), "2.weight": torch.ones(2, 4)}, "has 2 outputs"
+    yield {"0.weight": torch.ones(4, 3), "2.weight": torch.ones(2, 4), "2.bias": torch.ones(2)}, "has 2 outputs"
     yield (
         {"0.weight": torch.ones(4, 3), "1.weight": torch.ones(4), "1.running_mean": torch.ones(4)},
         "at most two biases; found",

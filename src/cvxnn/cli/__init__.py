@@ -111,7 +111,8 @@ def fit(
 ) -> None:
     """Train a network on a table, with a proof of how good it is, and write it to a file.
 
-    Exit code 0: the search ended with the tolerance met (with --certify: among all networks). 1: it did not, or was
+    Exit code 0: the search ended with the tolerance met (with --certify: among all networks). With several outputs,
+    where a tight bound may not be known, the end of the search is enough without --certify. 1: it did not, or was
     stopped before; the best network is written all the same. 2: wrong usage or unusable data.
     """
     from cvxnn.cli._common import plain_errors

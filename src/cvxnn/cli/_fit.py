@@ -16,6 +16,7 @@ from cvxnn.interop.model_file import save_model
 from cvxnn.interop.preprocessing import content_hash
 from cvxnn.interop.tables import Table, read_table
 from cvxnn.networks import ReLUNetwork
+from cvxnn.solution import Status
 
 __all__ = ["FitOptions", "run"]
 
@@ -149,7 +150,9 @@ def _certified(options: FitOptions, outcome: Outcome) -> bool:
 
 
 def _done(options: FitOptions, outcome: Outcome) -> bool:
-    return outcome.status.converged and (_certified(options, outcome) or not options.certify)
+    # A search that ended where no tight bound is known has done what can be done, unless a proof was asked for.
+    ended = outcome.status.converged or outcome.status is Status.UNPROVED
+    return ended and (_certified(options, outcome) or not options.certify)
 
 
 def _data_rows(options: FitOptions, prepared: Prepared) -> list[tuple[str, str]]:

@@ -58,9 +58,10 @@ def _solve_in_turn(
 def warn_unless_converged(name: str, solutions: Sequence[Solution], tol: float) -> None:
     """One ConvergenceWarning with the gap reached and what to change, if a problem missed the tolerance.
 
-    A width limit that binds is what was asked for; the status and the gap tell it without a warning.
+    A width limit that binds is what was asked for, and a bound that is loose where no tight one is known is nothing
+    that more iterations would mend; the status and the gap tell these without a warning.
     """
-    ended = [*(status for status in Status if status.converged), Status.WIDTH_LIMIT]
+    ended = [*(status for status in Status if status.converged), Status.WIDTH_LIMIT, Status.UNPROVED]
     missed = [solution for solution in solutions if solution.status not in ended]
     if not missed:
         return

@@ -37,6 +37,7 @@ _WORST_FIRST = (
     Status.TIME_LIMIT,
     Status.MAX_ITER,
     Status.WIDTH_LIMIT,
+    Status.UNPROVED,
     Status.PATTERNS_OPTIMUM,
     Status.GLOBAL_OPTIMUM,
 )

@@ -232,7 +232,7 @@ class _Solve:
             interrupted = True
             certificate = self._cheap(free, objective)
         status = self._status(certificate, interrupted=interrupted)
-        if network is not free and status is Status.STALLED:
+        if network is not free and status in (Status.STALLED, Status.UNPROVED):
             status = Status.WIDTH_LIMIT
         with contextlib.suppress(KeyboardInterrupt):
             self.recorder.record(
@@ -318,7 +318,9 @@ class _Solve:
         if self.state.outcome in limits:
             return limits[self.state.outcome]
         searched = self.state.outcome == "search" or self.options.listed is not None
-        return Status.PATTERNS_OPTIMUM if met and searched else Status.STALLED
+        if not searched:
+            return Status.STALLED
+        return Status.PATTERNS_OPTIMUM if met else Status.UNPROVED
 
 
 def _blocks(problem: Problem, network: ReLUNetwork, patterns: ActivationPatterns) -> Blocks:
