@@ -52,7 +52,9 @@ def assert_exact(X, N, *, tight=1e-9):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("n", "d", "c"), [(1, 1, 2), (9, 1, 3), (1, 2, 2), (12, 2, 2), (2, 3, 2), (7, 3, 1), (25, 3, 4)])
+@pytest.mark.parametrize(
+    ("n", "d", "c"), [(1, 1, 2), (9, 1, 3), (1, 2, 2), (12, 2, 2), (2, 3, 2), (7, 3, 1), (25, 3, 4)]
+)
 def test_random_data(n, d, c, seed):
     rng = np.random.default_rng(seed)
     assert_exact(rng.standard_normal((n, d)), rng.standard_normal((n, c)))

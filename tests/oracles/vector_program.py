@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cvxpy as cp
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +16,16 @@ FloatArray = npt.NDArray[np.float64]
 def plane_optimum(X: FloatArray, Y: FloatArray, beta: float) -> float:
     """Optimum for data ``(n, 2)`` and the squared loss: in a cone with two rays the norm is a semidefinite program.
 
-    With the rays as columns of R, ``||Z|| = min 1/2 tr(R^T R T) + 1/2 tr G`` over ``[[T, M], [M^T, G]] >= 0``, ``T >= 0``
-    entrywise and ``Z = R M``: every pair of non-negative matrices of order 2 is completely positive.
+    With the rays as columns of R, ``||Z|| = min 1/2 tr(R^T R T) + 1/2 tr G`` over ``[[T, M], [M^T, G]] >= 0``, with
+    ``T >= 0`` entrywise and ``Z = R M``: non-negative semidefinite matrices of
+    order 2 are completely positive.
     """
     angles = np.arctan2(X[:, 1], X[:, 0])
     kinks = np.unique(np.round(np.mod(np.concatenate([angles + np.pi / 2, angles - np.pi / 2]), 2 * np.pi), 12))
     kinks = np.append(kinks, kinks[0] + 2 * np.pi)
     fit, cost, constraints = 0, 0, []
     c = Y.shape[1]
-    for low, high in zip(kinks[:-1], kinks[1:], strict=True):
+    for low, high in itertools.pairwise(kinks):
         R = np.array([[np.cos(low), np.cos(high)], [np.sin(low), np.sin(high)]])
         active = X @ np.array([np.cos(0.5 * (low + high)), np.sin(0.5 * (low + high))]) > 0
         block = cp.Variable((2 + c, 2 + c), symmetric=True)

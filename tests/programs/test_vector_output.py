@@ -1,4 +1,4 @@
-"""The program for several outputs against the semidefinite program, gradient descent, the scalar program and symmetries."""
+"""The program for several outputs against a semidefinite program, gradient descent, the scalar program, symmetries."""
 
 from __future__ import annotations
 

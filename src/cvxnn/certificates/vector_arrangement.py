@@ -103,7 +103,7 @@ def _plane_bases(normals: FloatArray) -> FloatArray:
     axis = np.eye(3)[np.argmin(np.abs(normals), axis=1)]
     first = np.cross(normals, axis)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
-    return np.stack([first, np.cross(normals, first)], axis=2)
+    return np.stack([first, np.asarray(np.cross(normals, first), dtype=np.float64)], axis=2)
 
 
 @dataclass

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
+from cvxnn.certificates._copositive_search import search_weights
 from cvxnn.certificates._rounding import FloatArray, gamma, lambda_max_up, norm_up
 
 __all__ = ["vector_cone_bounds"]
@@ -25,6 +26,8 @@ __all__ = ["vector_cone_bounds"]
 _TIGHT = 1e-7
 _SHARES = (0.999, 0.3, 0.03, 0.0)
 _MOST_NEURONS = 4
+_SEARCHED_RANK, _SEARCHED_ROWS = 24, 300
+"""Coordinates up to which, and rows among which, the coupling is searched."""
 
 
 def vector_cone_bounds(
@@ -89,7 +92,7 @@ def vector_cone_bounds(
             own = np.flatnonzero(slack >= -_TIGHT)
             values = np.linalg.norm(cone.A.T @ directions[own].T, axis=0)
             for k in own[np.argsort(-values, kind="stable")[:_MOST_NEURONS]]:
-                best = min(best, cone.copositive(directions[k]))
+                best = min(best, cone.copositive(directions[k], goal))
                 if best <= goal or time.perf_counter() > deadline:
                     break
         out[i] = math.nextafter(math.ldexp(best, power_x + power_n), math.inf)
@@ -114,8 +117,11 @@ class _Cone:
         top = math.sqrt(lambda_max_up(self.A.T, np.ones(self.A.shape[1]))) * (1.0 + 1e-15)
         return (min(top, self.size) + self.error) * (1.0 + 4e-16)
 
-    def copositive(self, u: FloatArray) -> float:
-        """Bound that the multipliers at a point of the cone give; infinity where there are none."""
+    def copositive(self, u: FloatArray, goal: float) -> float:
+        """Bound that the multipliers at a point of the cone give; infinity where there are none.
+
+        Work ends where it is at most the goal.
+        """
         C = np.where(self.mask, 1.0, -1.0)[:, None] * self.X
         slack = C @ u
         tight = (slack <= _TIGHT * self.lengths) & (self.lengths > 0.0)
@@ -130,7 +136,17 @@ class _Cone:
         if not used.any():
             return math.inf
         rows, mu = rows[used], mu[used]
-        return min(self._bound(M, rows, mu, z, free) for z in self._slack_weights(rows, free, u))
+        choices = self._slack_weights(rows, free, u)
+        bounds = [self._bound(M, rows, mu, z, free) for z in choices]
+        best = int(np.argmin(bounds))
+        if bounds[best] > goal and len(M) <= _SEARCHED_RANK:
+            # All rows may be coupled with the tight ones; those near the boundary shape the cone.
+            t = C @ u
+            near = np.argsort(np.where(self.lengths > 0.0, t / np.maximum(self.lengths, 1e-300), np.inf), kind="stable")
+            near = near[self.lengths[near] > 0.0][:_SEARCHED_ROWS]
+            z = search_weights(M, rows, mu, C[near], np.where(tight[near], 0.0, t[near]), u, float(value))
+            bounds.append(self._bound(M, rows, mu, z, C[near]))
+        return min(bounds)
 
     def _slack_weights(self, rows: FloatArray, free: FloatArray, u: FloatArray) -> list[FloatArray]:
         r"""Weights :math:`z_j \ge 0` on slack rows with :math:`C^T z_j` near :math:`u - t_j c_j`, ``(t, m)`` each.
@@ -156,7 +172,7 @@ class _Cone:
         return [*choices, np.tile(simple, (len(rows), 1))]
 
     def _bound(self, M: FloatArray, rows: FloatArray, mu: FloatArray, z: FloatArray, free: FloatArray) -> float:
-        """Bound from ``M + sum_j mu_j (c_j q_j^T + q_j c_j^T)`` with ``q_j = free^T z_j``: entries of S are mu_j z_ji."""
+        """Bound from ``M + sum_j mu_j (c_j q_j^T + q_j c_j^T)``, ``q_j = free^T z_j``: S has the entries mu_j z_ji."""
         q = z @ free
         left = mu[:, None] * rows
         matrix = M + left.T @ q + q.T @ left

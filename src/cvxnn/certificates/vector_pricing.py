@@ -57,8 +57,8 @@ def vector_pricing_bound(
 ) -> VectorPricingBound:
     r"""Bound the dual norm :math:`\tau = \max_{\|u\| \le 1} \|N^\top (X u)_+\|_2` from both sides.
 
-    For data of rank at most 3 (and, at rank 3, some thousands of samples) all cells of the arrangement are searched, and
-    the bound is exact but for rounding. Elsewhere it is the spectral bound of :func:`vector_norm_bound`, which may
+    For data of rank at most 3 (and, at rank 3, some thousands of samples) all cells of the arrangement are searched,
+    and the bound is exact but for rounding. Elsewhere it is the spectral bound of :func:`vector_norm_bound`, which may
     be loose.
 
     Parameters

@@ -59,8 +59,8 @@ class NetworkCertificate:
         True: ``gap <= tol``. False: a better network is at hand (:attr:`better`), by more than ``tol / 100``. None: not
         decided within the limits; the bounds hold all the same.
     escape : (w, a) or None
-        A neuron whose addition lowers the objective: ``w (d,)`` and ``a`` (``(c,)`` for c outputs), balanced, with the best mass. Scaled down
-        it lowers it, too. None where none was found: certainly so where the network is optimal.
+        A neuron whose addition lowers the objective: ``w (d,)`` and ``a`` (``(c,)`` for c outputs), balanced, with the
+        best mass. Scaled down it lowers it, too. None where none was found: certainly so where the network is optimal.
     better : ReLUNetwork or None
         Best network met on the way, where its objective is lower.
     dual : ndarray (n,)

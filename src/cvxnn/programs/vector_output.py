@@ -4,9 +4,9 @@ r"""The ReLU program for several outputs under the true weight decay.
           = \min\ \mathrm{loss}\big(\textstyle\sum_i D_i X Z_i\big) + \beta \sum_i \|Z_i\|_{K_i, *}
 
 with a matrix :math:`Z_i (d, c)` for each activation pattern and the norm
-:math:`\|Z\|_{K,*} = \min\{\sum_l \|u_l\| \|g_l\| : Z = \sum_l u_l g_l^T, u_l \in K\}` (Sahiner, Ergen, Pauly and Pilanci,
-2021, "Vector-output ReLU neural network problems are copositive programs", Theorem 1). The norm is hard to evaluate in
-general, so the program is solved in its factors :math:`u_l, g_l` by column generation; the dual constraint
+:math:`\|Z\|_{K,*} = \min\{\sum_l \|u_l\| \|g_l\| : Z = \sum_l u_l g_l^T, u_l \in K\}` (Sahiner, Ergen, Pauly and
+Pilanci, 2021, "Vector-output ReLU neural network problems are copositive programs", Theorem 1). The norm is hard to
+evaluate in general, so the program is solved in its factors :math:`u_l, g_l` by column generation; the dual constraint
 :math:`\max_{\|u\| \le 1} \|N^T (X u)_+\| \le \beta` is checked exactly for data of rank at most 3.
 """
 

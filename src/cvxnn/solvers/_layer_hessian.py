@@ -20,7 +20,7 @@ _FLAT = 1e-12
 
 
 class LayerHessian:
-    r"""Hessian of :math:`\mathrm{loss}(H A) + \tfrac{\beta}{2}(\|W\|_F^2 + \|A\|_F^2)` with :math:`H = D \circ X W^\top`.
+    r"""Hessian of :math:`\mathrm{loss}(H A) + \tfrac{\beta}{2}(\|W\|_F^2 + \|A\|_F^2)`, :math:`H = D \circ X W^\top`.
 
     Parameters
     ----------

@@ -51,8 +51,6 @@ class VectorOptions:
     deadline : float
         On the clock of ``time.perf_counter``.
     seed : int
-    masks : ndarray (P, n) of bool, optional
-        Patterns in whose cones all neurons have to stay.
     """
 
     tol: float
@@ -175,8 +173,8 @@ def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadli
             state.offer(problem, merged)
     # Far from the optimum the neurons are to be joined by others, and need no digits.
     tol = min(1e-4, max(1e-4 * state.violation, 1e-11))
-    effort = {"max_iter": 8, "cg_steps": 40} if problem.n_samples * len(merged) > _LARGE else {}
-    refined = refine_on_faces(problem, merged, snap=_SNAP, tol=tol, deadline=deadline, **effort)
+    steps, inner = (8, 40) if problem.n_samples * len(merged) > _LARGE else (60, 150)
+    refined = refine_on_faces(problem, merged, snap=_SNAP, tol=tol, max_iter=steps, cg_steps=inner, deadline=deadline)
     state.offer(problem, refined)
     if large:
         return
@@ -190,8 +188,8 @@ def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadli
 
 def _polish(problem: Problem, state: VectorState, deadline: float) -> None:
     """Last digits of the best neurons; at a tie the objective no longer tells, but the dual vector does."""
-    effort = {"max_iter": 20, "cg_steps": 80} if problem.n_samples * len(state.neurons) > _LARGE else {}
-    polished = refine_on_faces(problem, state.neurons, tol=_FINEST, deadline=deadline, **effort)
+    steps, inner = (20, 80) if problem.n_samples * len(state.neurons) > _LARGE else (60, 150)
+    polished = refine_on_faces(problem, state.neurons, tol=_FINEST, max_iter=steps, cg_steps=inner, deadline=deadline)
     value = polished.objective(problem)
     if value <= state.objective * (1.0 + _TIE):
         state.neurons, state.objective = polished, min(value, state.objective)
@@ -220,8 +218,10 @@ def _price(problem: Problem, state: VectorState, options: VectorOptions, effort:
 def _weigh(problem: Problem, neurons: VectorNeurons, deadline: float) -> VectorNeurons:
     """Best output rows for the directions; neurons of negligible mass go."""
     hidden = np.maximum(problem.X @ neurons.directions.T, 0.0)
-    effort = {"tol": 1e-3, "max_rounds": 2, "cg_steps": 20} if hidden.size > _LARGE else {"tol": 1e-8}
-    outputs = solve_outputs(problem, hidden, neurons.outputs, deadline=deadline, **effort)
+    tol, rounds, inner = (1e-3, 2, 20) if hidden.size > _LARGE else (1e-8, 40, 120)
+    outputs = solve_outputs(
+        problem, hidden, neurons.outputs, tol=tol, max_rounds=rounds, cg_steps=inner, deadline=deadline
+    )
     massed = VectorNeurons(neurons.directions, outputs)
     return massed.take(massed.masses > _NEGLIGIBLE * np.max(massed.masses, initial=0.0))
 
@@ -242,7 +242,10 @@ def _merge(X: FloatArray, neurons: VectorNeurons) -> VectorNeurons:
         for group in groups:
             same = all(
                 cosines[i, j] > _SAME
-                or ((cosines[i, j] > _CLUSTER or parallel[i, j]) and not np.any(up[:, i] & down[:, j] | down[:, i] & up[:, j]))
+                or (
+                    (cosines[i, j] > _CLUSTER or parallel[i, j])
+                    and not np.any(up[:, i] & down[:, j] | down[:, i] & up[:, j])
+                )
                 for j in group
             )
             if same:

@@ -1,4 +1,4 @@
-r"""Newton's method on both layers within faces: samples on a kink of a neuron stay there until their multiplier objects.
+r"""Newton's method on both layers within faces: samples on a kink of a neuron stay until their multiplier objects.
 
 The objective :math:`\mathrm{loss}((X W^\top)_+ A) + \tfrac{\beta}{2}(\|W\|_F^2 + \|A\|_F^2)` is smooth on the subspace
 of each neuron in which its samples with :math:`x_j^\top w_k = 0` stay so, as long as no other sample crosses zero.
@@ -197,11 +197,11 @@ class _Faces:
         return self.value < before
 
     def release(self, tol: float) -> bool:
-        """Let samples go whose multipliers have the wrong sign; whether there were any.
+        r"""Let samples go whose multipliers have the wrong sign; whether there were any.
 
         With the cost :math:`s_j = -N_j^T a_k` of a crossing, w is stationary on its kinks where the gradient on the
-        face is :math:`-\\sum_j \\sigma_j s_j x_j` with :math:`0 \\le \\sigma_j \\le 1`. Otherwise the residual of the
-        best such combination is the steepest way down. Confined neurons have only :math:`\\sigma_j \\ge 0`, on one side.
+        face is :math:`-\sum_j \sigma_j s_j x_j` with :math:`0 \le \sigma_j \le 1`. Otherwise the residual of the
+        best such combination is the steepest way down. Confined neurons have one side and :math:`\sigma_j \ge 0` only.
         """
         released = False
         costs = -(self.N @ self.A.T)
@@ -245,4 +245,3 @@ class _Faces:
         self.held[kept, k] = False
         self.bases[k] = np.zeros((self.X.shape[1], 0))
         self._hold(k, kept)
-

@@ -140,7 +140,7 @@ class _Layers:
         """Hidden values and their slopes."""
         if self.kinks is None:
             np.maximum(t, 0.0, out=t)
-            return t, t > 0.0
+            return t, (t > 0.0).astype(t.dtype)
         radius = np.hypot(t, (self.row_norms[rows, None] * self.kinks).astype(t.dtype))
         slope = np.divide(t, radius, out=np.zeros_like(t), where=radius > 0.0)
         return 0.5 * (t + radius), 0.5 * (1.0 + slope)
