@@ -26,6 +26,7 @@ _MOST_EFFORT = 8
 _TIE = 1e-13
 _NEGLIGIBLE = 1e-9
 _SAME, _CLUSTER = 1.0 - 1e-12, 1.0 - 1e-5
+_CLUSTERS = (1.0 - 1e-2, 1.0 - 1e-4)
 _SMOOTHINGS = (1e-2, 1e-3)
 _SMOOTHED_STEPS, _SMOOTHED_TOL = 150, 1e-4
 _SNAP = 1e-3
@@ -187,12 +188,21 @@ def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadli
 
 
 def _polish(problem: Problem, state: VectorState, deadline: float) -> None:
-    """Last digits of the best neurons; at a tie the objective no longer tells, but the dual vector does."""
-    steps, inner = (20, 80) if problem.n_samples * len(state.neurons) > _LARGE else (60, 150)
-    polished = refine_on_faces(problem, state.neurons, tol=_FINEST, max_iter=steps, cg_steps=inner, deadline=deadline)
-    value = polished.objective(problem)
-    if value <= state.objective * (1.0 + _TIE):
-        state.neurons, state.objective = polished, min(value, state.objective)
+    """Last digits of the best neurons; at a tie the objective no longer tells, but the dual vector does.
+
+    Two neurons that are about to become one approach each other slowly: they are merged where nothing is lost by that.
+    """
+    for cluster in (*_CLUSTERS, None):
+        neurons = state.neurons if cluster is None else _merge(problem.X, state.neurons, cluster)
+        if cluster is not None and len(neurons) == len(state.neurons):
+            continue
+        steps, inner = (20, 80) if problem.n_samples * len(neurons) > _LARGE else (60, 150)
+        polished = refine_on_faces(
+            problem, neurons, tol=_FINEST, max_iter=steps, cg_steps=inner, deadline=deadline
+        )
+        value = polished.objective(problem)
+        if value <= state.objective * (1.0 + _TIE):
+            state.neurons, state.objective = polished, min(value, state.objective)
 
 
 def _price(problem: Problem, state: VectorState, options: VectorOptions, effort: int) -> FloatArray | None:
@@ -226,7 +236,7 @@ def _weigh(problem: Problem, neurons: VectorNeurons, deadline: float) -> VectorN
     return massed.take(massed.masses > _NEGLIGIBLE * np.max(massed.masses, initial=0.0))
 
 
-def _merge(X: FloatArray, neurons: VectorNeurons) -> VectorNeurons:
+def _merge(X: FloatArray, neurons: VectorNeurons, cluster: float = _CLUSTER) -> VectorNeurons:
     """Sum neurons of nearly one direction, and neurons of nearly parallel outputs that no sample separates.
 
     Both keep the function nearly; what follows moves the result to where it fits best.
@@ -236,14 +246,14 @@ def _merge(X: FloatArray, neurons: VectorNeurons) -> VectorNeurons:
     up, down = t > 0.0, t < 0.0
     cosines = neurons.directions @ neurons.directions.T
     units = neurons.outputs / np.maximum(neurons.masses, 1e-300)[:, None]
-    parallel = units @ units.T > _CLUSTER
+    parallel = units @ units.T > cluster
     groups: list[list[int]] = []
     for i in order:
         for group in groups:
             same = all(
                 cosines[i, j] > _SAME
                 or (
-                    (cosines[i, j] > _CLUSTER or parallel[i, j])
+                    (cosines[i, j] > cluster or parallel[i, j])
                     and not np.any(up[:, i] & down[:, j] | down[:, i] & up[:, j])
                 )
                 for j in group
@@ -265,5 +275,5 @@ def _merge(X: FloatArray, neurons: VectorNeurons) -> VectorNeurons:
             directions.append(vector / size)
             total = float(np.linalg.norm(row))
             # Parallel outputs keep the function where the vector keeps its length; one direction where the row does.
-            outputs.append(row / total * (total if np.min(cosines[np.ix_(group, group)]) > _CLUSTER else size))
+            outputs.append(row / total * (total if np.min(cosines[np.ix_(group, group)]) > cluster else size))
     return VectorNeurons(np.array(directions), np.array(outputs))
