@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cvxnn import Problem, solve
+from cvxnn import Problem, Status, solve
+from cvxnn.cli import _training as training
 from cvxnn.interop import from_torch, judge_torch, load_model, to_onnx
 from tests.cli.conftest import write_table
 
@@ -90,15 +92,20 @@ def test_classes_share_one_network(cvxnn_here, classes, tmp_path):
     assert "3 classes, one network for all" in text
 
 
-def test_without_a_tight_bound_the_end_of_the_search_is_enough(cvxnn_here, tmp_path):
-    rng = np.random.default_rng(1)
-    data = rng.standard_normal((30, 5))
-    columns = {f"x{k}": data[:, k].tolist() for k in range(5)} | {"kind": [("a", "b", "c")[k % 3] for k in range(30)]}
-    table = write_table(tmp_path / "t.csv", columns)
-    record = fit(cvxnn_here, table, tmp_path / "m", "--target", "kind")
+def test_without_a_tight_bound_the_end_of_the_search_is_enough(cvxnn_here, classes, tmp_path, monkeypatch):
+    def loose(problem, **options):
+        found = solve(problem, **options)
+        proof = replace(found.certificate, lower_bound=0.5 * found.objective, global_lower_bound=0.1, scope="patterns")
+        return replace(found, certificate=proof, status=Status.UNPROVED)
+
+    monkeypatch.setattr(training, "solve", loose)
+    record = fit(cvxnn_here, classes, tmp_path / "m", "--target", "kind")
     assert record["status"] == "optimality not proved"
     assert (record["converged"], record["certified_global"]) == (False, False)
-    assert record["global_lower_bound"] <= record["lower_bound"] < record["objective"]
+    assert record["gap"] == pytest.approx(0.5)
+    fit(cvxnn_here, classes, tmp_path / "m", "--target", "kind", "--certify", code=1)
+    text = cvxnn_here("fit", classes, "--target", "kind", "--alpha", 0.05, "--out", tmp_path / "m").stdout
+    assert "optimality not proved: The search ended without a neuron" in text
 
 
 @pytest.mark.parametrize(
