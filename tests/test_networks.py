@@ -89,13 +89,62 @@ def test_zero_width_is_the_zero_function():
     assert net.balanced().width == net.merged(np.ones((2, 3))).width == 0
 
 
-def test_vector_outputs():
-    rng = np.random.default_rng(0)
-    net = ReLUNetwork(rng.standard_normal((4, 2)), rng.standard_normal((4, 3)))
-    X = rng.standard_normal((5, 2))
-    assert net(X).shape == (5, 3)
-    np.testing.assert_allclose(net.balanced()(X), net(X))
-    assert net.balanced().penalty() <= net.penalty()
+def vector_network(seed, m=6, d=3, c=2):
+    rng = np.random.default_rng(seed)
+    return ReLUNetwork(rng.standard_normal((m, d)), rng.standard_normal((m, c))), rng.standard_normal((8, d))
+
+
+@given(seed=st.integers(0, 200))
+@settings(max_examples=20, deadline=None)
+def test_vector_outputs(seed):
+    net, X = vector_network(seed)
+    problem = Problem(X, np.ones((8, 2)), beta=0.3)
+    assert net(X).shape == (8, 2)
+    fit = np.array(
+        [[sum(max(x @ w, 0.0) * a[k] for w, a in zip(net.W, net.a, strict=True)) for k in (0, 1)] for x in X]
+    )
+    penalty = 0.5 * (np.sum(net.W**2) + np.sum(net.a**2))
+    assert net.objective(problem) == pytest.approx(0.5 * np.sum((fit - 1.0) ** 2) + 0.3 * penalty)
+    for other in (net.balanced(), net.without_dead_neurons(X), net.merged(X)):
+        np.testing.assert_allclose(other(X), net(X), atol=1e-12)
+        assert other.penalty() <= net.penalty() * (1.0 + 1e-14)
+    for same in (net.split(2, 0.3), net.permuted([3, 1, 0, 2, 5, 4])):
+        assert same.objective(problem) == pytest.approx(net.objective(problem))
+
+
+def test_blocks_become_a_balanced_network():
+    rng = np.random.default_rng(1)
+    U, G, X = rng.standard_normal((5, 3)), rng.standard_normal((5, 2)), rng.standard_normal((7, 3))
+    G[2], U[4] = 0.0, 0.0
+    net = ReLUNetwork.from_directions(U, G)
+    assert net.width == 3
+    np.testing.assert_allclose(net(X), np.maximum(X @ U.T, 0.0) @ G, atol=1e-13)
+    assert net.penalty() == pytest.approx(np.sum(np.linalg.norm(U, axis=1) * np.linalg.norm(G, axis=1)))
+    np.testing.assert_allclose(np.linalg.norm(net.W, axis=1), np.linalg.norm(net.a, axis=1))
+
+
+def test_neurons_of_several_outputs_merge_where_they_are_one_neuron():
+    net, X = vector_network(2, m=3, d=2)
+    # Positively parallel first layers: the rows of a add up.
+    doubled = ReLUNetwork(np.vstack([net.W, 3.0 * net.W[:1]]), np.vstack([net.a, [[0.5, -2.0]]]))
+    assert doubled.merged(X).width == net.merged(X).width
+    # One cone: parallel second layers merge, others do not.
+    X = np.array([[1.0, 0.2], [0.3, 1.0]])
+    W = np.array([[1.0, 0.5], [0.5, 1.0]])
+    assert ReLUNetwork(W, [[1.0, 2.0], [2.0, 4.0]]).merged(X).width == 1
+    assert ReLUNetwork(W, [[1.0, 2.0], [2.0, -4.0]]).merged(X).width == 2
+    assert ReLUNetwork.zero(2, 3).merged(X).a.shape == (0, 3)
+
+
+def test_objective_needs_as_many_outputs_as_the_problem():
+    net, X = vector_network(3)
+    with pytest.raises(ValueError, match="as many outputs; got 2 and 1"):
+        net.objective(Problem(X, np.ones(8)))
+    with pytest.raises(ValueError, match="as many outputs; got 1 and 2"):
+        ReLUNetwork(net.W, net.a[:, 0]).objective(Problem(X, np.ones((8, 2))))
+    column = ReLUNetwork(net.W, net.a[:, :1])
+    same = ReLUNetwork(net.W, net.a[:, 0])
+    assert column.objective(Problem(X, np.ones(8))) == same.objective(Problem(X, np.ones(8)))
 
 
 @pytest.mark.parametrize(
@@ -103,6 +152,7 @@ def test_vector_outputs():
     [
         ([1.0], [1.0], "W must have shape"),
         ([[1.0]], [1.0, 2.0], "a must have shape"),
+        ([[1.0]], [[]], "a must have shape"),
         ([[np.nan]], [1.0], "W contains NaN"),
         ([[1.0]], [np.inf], "a contains NaN or infinite"),
     ],

@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 
 from cvxnn import Problem
+from cvxnn.problem import require_one_output
 
 X = [[1.0, 2.0], [3.0, 4.0]]
 BAD = [
@@ -25,7 +26,17 @@ BAD = [
     (dict(X=[[1e200, 1.0], [1.0, 1.0]]), "X has an entry of size 1.0e\\+200"),
     (dict(y=[1.0]), "X has 2 rows but y has 1"),
     (dict(y=[np.nan, 1.0]), "y contains 1 NaN"),
-    (dict(y=np.ones((2, 2))), "y must have one output"),
+    (dict(y=np.ones((2, 2, 1))), "y must have shape \\(n,\\) for one output or"),
+    (dict(y=np.ones((3, 2))), "X has 2 rows but y has 3 rows"),
+    (dict(y=np.zeros((2, 0))), "y is empty"),
+    (dict(y=np.ones((2, 3)), output_bias_decay=0.0), "output_bias_decay needs one output; y has 3"),
+    (dict(loss="logistic", y=[[1.0, -1.0], [0.0, 1.0]]), "y must hold the labels -1 and \\+1"),
+    (dict(loss="softmax", y=[0.5, 1.0]), "y must hold class numbers .*; got 0.5"),
+    (dict(loss="softmax", y=[-1.0, 1.0]), "y must hold class numbers .*; got -1"),
+    (dict(loss="softmax", y=[0.0, 0.0]), "at least two classes .*; every entry is 0"),
+    (dict(loss="softmax", y=[0.0, 1e6]), "class numbers below 1000 .*; got 1000000"),
+    (dict(loss="softmax", y=[[0.5, 0.4], [1.0, 0.0]]), "rows that sum to 1; row 0 sums to 0.9"),
+    (dict(loss="softmax", y=[[1.5, -0.5], [1.0, 0.0]]), "probabilities .*; got a smallest entry of -0.5"),
     (dict(y=["a", "b"]), "y holds values that are not numbers"),
     (dict(beta=-1.0), "beta must be a finite number >= 0; got -1.0"),
     (dict(beta=np.nan), "beta must be"),
@@ -77,3 +88,35 @@ def test_pickle_and_copy():
     for other in (pickle.loads(pickle.dumps(problem)), copy.deepcopy(problem)):
         assert repr(other) == repr(problem)
         np.testing.assert_array_equal(other.sample_weight, problem.sample_weight)
+
+
+def test_several_outputs_keep_their_columns():
+    problem = Problem(X, [[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]], sample_weight=[2.0, 0.5])
+    assert problem.n_outputs == 3
+    assert "n_outputs=3" in repr(problem)
+    assert problem.entry_weight.tolist() == [[2.0] * 3, [0.5] * 3]
+    columns = [Problem(X, column, sample_weight=[2.0, 0.5]) for column in problem.y.T]
+    fit = np.arange(6.0).reshape(2, 3)
+    for name in ("loss_value", "dual_value"):
+        parts = [getattr(part, name)(fit[:, k]) for k, part in enumerate(columns)]
+        assert getattr(problem, name)(fit) == pytest.approx(sum(parts))
+    for name in ("loss_gradient", "loss_hessian", "dual_vector", "project_dual"):
+        parts = [getattr(part, name)(fit[:, k]) for k, part in enumerate(columns)]
+        np.testing.assert_allclose(getattr(problem, name)(fit), np.column_stack(parts))
+    assert columns[0].n_outputs == 1
+    assert columns[0].entry_weight is columns[0].sample_weight
+
+
+def test_class_numbers_become_rows_of_the_unit_matrix():
+    labels = Problem(X, [2, 0], loss="softmax")
+    rows = Problem(X, [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]], loss="softmax")
+    assert labels.n_outputs == 3
+    np.testing.assert_array_equal(labels.y, rows.y)
+    with pytest.raises(ValueError, match="read-only"):
+        labels.y[0, 0] = 1.0
+
+
+def test_one_output_is_asked_for_in_one_sentence():
+    require_one_output(Problem(X, [1.0, 2.0]), "connect")
+    with pytest.raises(ValueError, match="connect takes problems with one output; this one has 2, make a problem"):
+        require_one_output(Problem(X, np.ones((2, 2))), "connect")

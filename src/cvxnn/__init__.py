@@ -16,6 +16,7 @@ from cvxnn import splines as splines
 from cvxnn.architectures import GatedReLU as GatedReLU
 from cvxnn.architectures import ReLU as ReLU
 from cvxnn.losses import HuberLoss as HuberLoss
+from cvxnn.losses import SoftmaxLoss as SoftmaxLoss
 from cvxnn.networks import ReLUNetwork as ReLUNetwork
 from cvxnn.problem import Problem as Problem
 from cvxnn.progress import Progress as Progress
@@ -39,6 +40,7 @@ __all__ = [
     "ReLUClassifier",
     "ReLUNetwork",
     "ReLURegressor",
+    "SoftmaxLoss",
     "Solution",
     "SolveError",
     "Status",

@@ -26,11 +26,31 @@ _PIECE = 4096
 class ReLU:
     r"""Two-layer ReLU network :math:`f(X) = (X W^T)_+ a`, the default architecture.
 
+    Parameters
+    ----------
+    one_vs_all : bool, default False
+        With several outputs, the penalty of a neuron is :math:`\tfrac{\beta}{2} (\|w\|^2 + \|a\|_2^2)`, so that the
+        outputs share neurons. With True it is :math:`\tfrac{\beta}{2} (\|w\|^2 + \|a\|_1^2)`: the problem separates
+        into one for each output, and the optimum is never lower. Losses that couple the outputs (softmax) do not
+        allow it. For one output there is no difference.
+
+    Raises
+    ------
+    ValueError
+        If the option is no bool.
+
     Examples
     --------
-    >>> ReLU()
-    ReLU()
+    >>> ReLU(one_vs_all=True)
+    ReLU(one_vs_all=True)
     """
+
+    one_vs_all: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no bool."""
+        if not isinstance(self.one_vs_all, (bool, np.bool_)):
+            raise ValueError(f"one_vs_all must be True or False; got {self.one_vs_all!r}.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

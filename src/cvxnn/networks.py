@@ -19,6 +19,9 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["ReLUNetwork"]
 
+_PARALLEL = 1e-13
+"""Largest difference of an entry of unit vectors that count as equal."""
+
 
 @dataclass(frozen=True, eq=False)
 class ReLUNetwork:
@@ -57,7 +60,7 @@ class ReLUNetwork:
         W, a = np.array(self.W, dtype=np.float64), np.array(self.a, dtype=np.float64)
         if W.ndim != 2 or W.shape[1] == 0:
             raise ValueError(f"W must have shape (m, d) with d >= 1; got {W.shape}.")
-        if a.ndim not in (1, 2) or a.shape[0] != W.shape[0]:
+        if a.ndim not in (1, 2) or a.shape[0] != W.shape[0] or 0 in a.shape[1:]:
             raise ValueError(f"a must have shape (m,) or (m, c) with m = {W.shape[0]} as in W; got {a.shape}.")
         for name, array in (("W", W), ("a", a)):
             if not np.all(np.isfinite(array)):
@@ -68,9 +71,9 @@ class ReLUNetwork:
             raise ValueError(f"output_bias needs a network with one output; a has shape {a.shape}.")
 
     @classmethod
-    def zero(cls, n_features: int) -> ReLUNetwork:
+    def zero(cls, n_features: int, n_outputs: int = 1) -> ReLUNetwork:
         """Network without neurons for data with ``n_features`` columns."""
-        return cls(np.zeros((0, n_features)), np.zeros(0))
+        return cls(np.zeros((0, n_features)), np.zeros(0) if n_outputs == 1 else np.zeros((0, n_outputs)))
 
     @classmethod
     def from_vectors(cls, vectors: npt.ArrayLike, signs: npt.ArrayLike) -> ReLUNetwork:
@@ -89,6 +92,23 @@ class ReLUNetwork:
         keep = norm > 0
         root = np.sqrt(norm[keep])
         return cls(z[keep] / root[:, None], s[keep] * root)
+
+    @classmethod
+    def from_directions(cls, directions: npt.ArrayLike, coefficients: npt.ArrayLike) -> ReLUNetwork:
+        r"""Balanced network of the blocks :math:`u_k g_k^T`: directions ``U (k, d)``, coefficients ``G (k, c)``.
+
+        Each nonzero block becomes the neuron :math:`w = u\sqrt{\|g\|/\|u\|},\ a = g\sqrt{\|u\|/\|g\|}`, so that
+        :math:`(\|w\|^2 + \|a\|^2)/2 = \|u\|\|g\|`. One coefficient for each direction, ``G (k,)``, makes one output.
+
+        Examples
+        --------
+        >>> net = ReLUNetwork.from_directions([[2.0, 0.0], [0.0, 1.0]], [[0.0, 2.0], [0.0, 0.0]])
+        >>> net.W, net.a
+        (array([[2., 0.]]), array([[0., 2.]]))
+        """
+        net = cls(np.asarray(directions, dtype=np.float64), np.asarray(coefficients, dtype=np.float64)).balanced()
+        keep = np.any(net.W != 0, axis=1)
+        return replace(net, W=net.W[keep], a=net.a[keep])
 
     @property
     def width(self) -> int:
@@ -140,15 +160,18 @@ class ReLUNetwork:
         >>> ReLUNetwork([[1.0]], [1.0]).objective(Problem([[1.0]], [2.0], beta=0.5))
         1.0
         """
-        if self.a.ndim != 1:
-            raise ValueError(f"network has {self.n_outputs} outputs but the problem has one target.")
+        if self.n_outputs != problem.n_outputs:
+            raise ValueError(
+                f"network and problem must have as many outputs; got {self.n_outputs} and {problem.n_outputs}."
+            )
         if problem.output_bias_decay is None and self.output_bias:
             raise ValueError(
                 f"network has an output bias of {self.output_bias:.6g} but the problem allows none; "
                 "make the problem with output_bias_decay (0 for a free bias)."
             )
         bias_cost = 0.5 * (problem.output_bias_decay or 0.0) * self.output_bias**2
-        return problem.loss_value(self(problem.X)) + problem.beta * self.penalty() + bias_cost
+        fit = self(problem.X).reshape(problem.y.shape)
+        return problem.loss_value(fit) + problem.beta * self.penalty() + bias_cost
 
     def patterns(self, X: npt.ArrayLike) -> ActivationPatterns:
         """Activation pattern ``1[X w >= 0]`` of each neuron, in the order of the neurons."""
@@ -218,20 +241,60 @@ class ReLUNetwork:
         of :math:`|a_1| w_1 + |a_2| w_2`. Merging is greedy in the order of the neurons; no pair
         that can be merged is left, except where rounding moves a pre-activation across zero.
 
+        With several outputs, rows of ``a`` that are positively parallel take the part of the sign, and neurons whose
+        ``w`` are positively parallel merge, too, by adding their rows of ``a``. Two neurons in one cone with other rows
+        of ``a`` are not one neuron and stay two.
+
         Examples
         --------
         >>> net = ReLUNetwork([[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0])
         >>> net.merged([[1.0, 2.0], [-1.0, -1.0]]).width
         1
         """
-        if self.a.ndim != 1:
-            raise ValueError(f"merged needs a network with one output; this one has {self.n_outputs}.")
         data = as_float_array(X, "X", ndim=2)
         live = self.without_dead_neurons(data)
+        if self.a.ndim != 1:
+            return _merged_rows(data, live)
         vectors, signs = np.abs(live.a)[:, None] * live.W, np.sign(live.a)
         merged = [merge_vectors(data, vectors[signs == s]) for s in (1.0, -1.0)]
         out_signs = np.concatenate([np.ones(len(merged[0])), -np.ones(len(merged[1]))])
         return replace(ReLUNetwork.from_vectors(np.vstack(merged), out_signs), output_bias=self.output_bias)
+
+
+def _merged_rows(X: FloatArray, network: ReLUNetwork) -> ReLUNetwork:
+    """Merge neurons of several outputs: parallel first layers, and parallel second layers in a common cone."""
+    while True:
+        W, A = network.W, network.a
+        units, sums = [], []
+        for group in _parallel_rows(W):
+            # Sums of blocks w a^T with a common direction of w.
+            units.append(W[group[0]] / row_norms(W[group[:1]])[0])
+            sums.append(row_norms(W[group]) @ A[group])
+        shorter = ReLUNetwork.from_directions(
+            np.array(units).reshape(-1, W.shape[1]), np.array(sums).reshape(-1, A.shape[1])
+        )
+        W, A = shorter.W, shorter.a
+        vectors, rows = [np.zeros((0, W.shape[1]))], [np.zeros((0, A.shape[1]))]
+        for group in _parallel_rows(A):
+            sizes = row_norms(A[group])
+            vectors.append(merge_vectors(X, sizes[:, None] * W[group]))
+            rows.append(np.tile(A[group[0]] / sizes[0], (len(vectors[-1]), 1)))
+        merged = ReLUNetwork.from_directions(np.vstack(vectors), np.vstack(rows))
+        if merged.width == network.width:
+            return merged
+        network = merged
+
+
+def _parallel_rows(rows: FloatArray) -> list[npt.NDArray[np.int64]]:
+    """Groups of nonzero rows that are positive multiples of each other, but for rounding."""
+    units = rows / row_norms(rows)[:, None]
+    left = np.arange(len(rows))
+    groups = []
+    while left.size:
+        same = np.max(np.abs(units[left] - units[left[0]]), axis=1) <= _PARALLEL
+        groups.append(left[same])
+        left = left[~same]
+    return groups
 
 
 def merge_vectors(X: FloatArray, vectors: FloatArray) -> FloatArray:

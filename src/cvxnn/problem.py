@@ -12,7 +12,7 @@ from cvxnn.losses import Loss, get_loss
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Problem", "require_no_output_bias", "require_problem"]
+__all__ = ["Problem", "require_no_output_bias", "require_one_output", "require_problem"]
 
 
 class Problem:
@@ -21,23 +21,26 @@ class Problem:
     .. math:: \min_{W, a}\ \sum_j \omega_j\, \ell(f(x_j), y_j) + \tfrac{\beta}{2} (\|W\|_F^2 + \|a\|^2),
               \qquad f(X) = (X W^T)_+ a
 
-    The loss sums over the samples (it is not a mean); the squared loss is ``1/2 (f - y)^2``.
+    The loss sums over samples and outputs (it is not a mean); the squared loss is ``1/2 (f - y)^2``. With c outputs,
+    ``a`` has the shape (m, c) and costs :math:`\|a\|_F^2`.
 
     Parameters
     ----------
     X : array-like (n, d)
         Data, one sample a row. A bias is a column of ones.
-    y : array-like (n,) or (n, 1)
-        Targets; -1 and +1 for the logistic and squared hinge losses.
+    y : array-like (n,) or (n, c)
+        Targets, a column for each output; -1 and +1 for the logistic and squared hinge losses. For the softmax loss,
+        class numbers ``0, ..., c - 1`` of shape (n,), or probabilities (n, c) whose rows sum to 1. One column, (n, 1),
+        is the same as (n,).
     beta : float, default 0.1
         Weight decay, >= 0, in the units of the summed loss.
-    loss : {"squared", "logistic", "huber", "squared_hinge"} or Loss, default "squared"
-        Convex loss.
+    loss : {"squared", "logistic", "huber", "squared_hinge", "softmax"} or Loss, default "squared"
+        Convex loss. With c outputs all but the softmax add up over the outputs.
     sample_weight : array-like (n,), optional
         Non-negative weights omega of the samples; an integer weight equals repeated rows.
     output_bias_decay : float, optional
         With a number kappa >= 0 the networks have an output bias b, :math:`f(X) = (X W^T)_+ a + b`, that costs
-        :math:`\tfrac{\kappa}{2} b^2` (nothing for 0). Without one, the default, they have none.
+        :math:`\tfrac{\kappa}{2} b^2` (nothing for 0). Without one, the default, they have none. One output only.
 
     Raises
     ------
@@ -49,6 +52,10 @@ class Problem:
     >>> problem = Problem([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0], beta=0.5)
     >>> problem.n_samples, problem.n_features, problem.loss.name
     (2, 2, 'squared')
+    >>> Problem([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [0, 2, 1], loss="softmax").y
+    array([[1., 0., 0.],
+           [0., 0., 1.],
+           [0., 1., 0.]])
     """
 
     X: FloatArray
@@ -71,14 +78,16 @@ class Problem:
         data = as_float_array(X, "X", ndim=2)
         n = data.shape[0]
         object.__setattr__(self, "X", data)
-        object.__setattr__(self, "y", _targets(y, n))
         object.__setattr__(self, "beta", as_number(beta, "beta", minimum=0.0))
         object.__setattr__(self, "loss", get_loss(loss))
+        object.__setattr__(self, "y", self.loss.checked_targets(_targets(y, n)))
         object.__setattr__(self, "sample_weight", _weights(sample_weight, n))
         decay = None if output_bias_decay is None else as_number(output_bias_decay, "output_bias_decay", minimum=0.0)
         object.__setattr__(self, "output_bias_decay", decay)
-        if self.loss.labels:
-            _check_labels(self.y, self.loss.name)
+        if decay is not None and self.n_outputs > 1:
+            raise ValueError(
+                f"output_bias_decay needs one output; y has {self.n_outputs} (leave output_bias_decay out)."
+            )
         for array in (self.X, self.y, self.sample_weight):
             array.flags.writeable = False
 
@@ -97,8 +106,9 @@ class Problem:
     def __repr__(self) -> str:
         """Short form with the sizes."""
         bias = "" if self.output_bias_decay is None else f", output_bias_decay={self.output_bias_decay:g}"
+        outputs = "" if self.n_outputs == 1 else f"n_outputs={self.n_outputs}, "
         return (
-            f"Problem(n_samples={self.n_samples}, n_features={self.n_features}, "
+            f"Problem(n_samples={self.n_samples}, n_features={self.n_features}, {outputs}"
             f"beta={self.beta:g}, loss={self.loss.name!r}{bias})"
         )
 
@@ -112,25 +122,43 @@ class Problem:
         """Number of features d."""
         return self.X.shape[1]
 
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs c; fits and dual vectors have the shape ``(n,)`` for one output, else ``(n, c)``."""
+        return 1 if self.y.ndim == 1 else self.y.shape[1]
+
+    @property
+    def entry_weight(self) -> FloatArray:
+        """Sample weights in the shape of ``y``, each repeated for all outputs, as losses take them (a view)."""
+        return self.sample_weight if self.y.ndim == 1 else np.broadcast_to(self.sample_weight[:, None], self.y.shape)
+
     def loss_value(self, fit: FloatArray) -> float:
-        """Loss of the fitted values ``(n,)``, summed with the sample weights."""
-        return self.loss.value(fit, self.y, self.sample_weight)
+        """Loss of the fitted values, of the shape of ``y``, summed with the sample weights."""
+        return self.loss.value(fit, self.y, self.entry_weight)
 
     def loss_gradient(self, fit: FloatArray) -> FloatArray:
-        """Gradient of the loss in the fitted values, ``(n,)``."""
-        return self.loss.gradient(fit, self.y, self.sample_weight)
+        """Gradient of the loss in the fitted values, of their shape."""
+        return self.loss.gradient(fit, self.y, self.entry_weight)
 
     def loss_hessian(self, fit: FloatArray) -> FloatArray:
-        """Diagonal of the (generalised) Hessian of the loss in the fitted values, ``(n,)``."""
-        return self.loss.hessian(fit, self.y, self.sample_weight)
+        """Diagonal of the (generalised) Hessian of the loss in the fitted values, of their shape."""
+        return self.loss.hessian(fit, self.y, self.entry_weight)
+
+    def hessian_product(self, fit: FloatArray, direction: FloatArray) -> FloatArray:
+        """Product of the (generalised) Hessian of the loss in the fitted values with a direction of their shape."""
+        return self.loss.hessian_product(fit, self.y, self.entry_weight, direction)
 
     def dual_vector(self, fit: FloatArray) -> FloatArray:
-        """Dual vector ``nu = -gradient of the loss`` at the fitted values, ``(n,)``."""
+        """Dual vector ``nu = -gradient of the loss`` at the fitted values, of their shape."""
         return -self.loss_gradient(fit)
+
+    def project_dual(self, nu: FloatArray) -> FloatArray:
+        """Move a dual vector to the domain of the conjugate where only rounding keeps it outside."""
+        return self.loss.project_dual(nu, self.y, self.entry_weight)
 
     def dual_value(self, nu: FloatArray) -> float:
         """Dual objective ``-l*(-nu)``: a lower bound of the optimum wherever ``nu`` is dual feasible."""
-        return self.loss.dual_value(nu, self.y, self.sample_weight)
+        return self.loss.dual_value(nu, self.y, self.entry_weight)
 
 
 def require_problem(problem: Any) -> None:
@@ -149,15 +177,26 @@ def require_no_output_bias(problem: Problem, what: str) -> None:
         )
 
 
+def require_one_output(problem: Problem, what: str) -> None:
+    """Refuse what is no problem, or one with several outputs, in the name of the function ``what``."""
+    require_problem(problem)
+    if problem.n_outputs > 1:
+        raise ValueError(
+            f"{what} takes problems with one output; this one has {problem.n_outputs}, "
+            "make a problem for each column of y (solve and landscape.certify do take several)."
+        )
+
+
 def _targets(y: npt.ArrayLike, n: int) -> FloatArray:
     raw = np.asarray(y)
     if raw.ndim == 2 and raw.shape[1] == 1:
         raw = raw[:, 0]
-    if raw.ndim == 2:
-        raise ValueError(f"y must have one output, shape (n,) or (n, 1); got shape {raw.shape}.")
-    targets = as_float_array(raw, "y", ndim=1)
+    if raw.ndim > 2:
+        raise ValueError(f"y must have shape (n,) for one output or (n, c) for c outputs; got shape {raw.shape}.")
+    targets = as_float_array(raw, "y", ndim=2 if raw.ndim == 2 else 1)
     if targets.shape[0] != n:
-        raise ValueError(f"X has {n} rows but y has {targets.shape[0]} entries; they must match.")
+        unit = "entries" if targets.ndim == 1 else "rows"
+        raise ValueError(f"X has {n} rows but y has {targets.shape[0]} {unit}; they must match.")
     return targets
 
 
@@ -172,12 +211,3 @@ def _weights(sample_weight: npt.ArrayLike | None, n: int) -> FloatArray:
     if not np.any(weights > 0):
         raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
     return weights
-
-
-def _check_labels(y: FloatArray, loss: str) -> None:
-    wrong = np.unique(y[(y != 1.0) & (y != -1.0)])
-    if wrong.size:
-        shown = ", ".join(f"{value:g}" for value in wrong[:3])
-        raise ValueError(
-            f'y must hold the labels -1 and +1 for loss="{loss}"; got {shown} (ReLUClassifier accepts any labels).'
-        )

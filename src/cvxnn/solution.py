@@ -28,6 +28,7 @@ class Status(Enum):
     WIDTH_LIMIT = "width limit"
     INTERRUPTED = "interrupted"
     STALLED = "stalled"
+    UNPROVED = "optimality not proved"
 
     @property
     def advice(self) -> str:
@@ -60,6 +61,10 @@ _ADVICE = {
         "No further progress in floating point before tol was met; the network is the best found and its bound holds: "
         "loosen tol, standardise X, or increase beta."
     ),
+    Status.UNPROVED: (
+        "The search ended without a neuron that lowers the objective, but no bound within reach closes the gap: with "
+        "several outputs that is to be expected beyond rank 3 of X; the network is the best found and its bound holds."
+    ),
 }
 
 
@@ -72,7 +77,10 @@ class SolveError(RuntimeError):
 
 
 class Blocks(NamedTuple):
-    """Variables of the convex program, row i for pattern i: ``u (P, d)`` enter with +, ``v (P, d)`` with -."""
+    """Variables of the convex program, row i for pattern i: ``u (P, d)`` enter with +, ``v (P, d)`` with -.
+
+    With c outputs they are matrices, ``(P, d, c)``; the fit is the sum of ``D_i X (u_i - v_i)``.
+    """
 
     u: FloatArray
     v: FloatArray
@@ -160,7 +168,7 @@ class Solution:
 
     @property
     def dual(self) -> FloatArray:
-        """Dual vector ``nu (n,)`` behind the bound: minus the gradient of the loss at a fit."""
+        """Dual vector ``nu``, ``(n,)`` or ``(n, c)``, behind the bound: minus the gradient of the loss at a fit."""
         return self.certificate.dual
 
     def __repr__(self) -> str:

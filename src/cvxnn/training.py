@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -14,10 +15,12 @@ from cvxnn._workers import workers
 from cvxnn.architectures import GatedReLU, ReLU
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, sample_patterns
-from cvxnn.problem import Problem, require_no_output_bias, require_problem
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output, require_problem
 from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
+from cvxnn.programs.one_vs_all import solve_one_vs_all
 from cvxnn.programs.output_bias import solve_output_bias
 from cvxnn.programs.relu import ReLUOptions, solve_relu
+from cvxnn.programs.vector_output import solve_vector_output
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
 from cvxnn.solvers.group_lasso import ROWS
@@ -121,6 +124,7 @@ def solve(
     with _threads(problem, architecture, listed=not isinstance(patterns, str)):
         if isinstance(architecture, GatedReLU):
             require_no_output_bias(problem, "solve with GatedReLU")
+            require_one_output(problem, "solve with GatedReLU")
             solution = solve_gated(
                 problem,
                 architecture,
@@ -134,7 +138,11 @@ def solve(
             listed = _listed_patterns(patterns, problem, seed)
             start = _relu_start(warm_start, problem)
             options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed, width)
-            if problem.output_bias_decay is None:
+            if problem.n_outputs > 1:
+                one_vs_all = architecture is not None and architecture.one_vs_all
+                run = solve_one_vs_all if one_vs_all else solve_vector_output
+                solution = run(problem, options, recorder)
+            elif problem.output_bias_decay is None:
                 solution = solve_relu(problem, options, recorder)
             else:
                 solution = solve_output_bias(problem, options, recorder)
@@ -196,11 +204,13 @@ def _listed_patterns(patterns: Any, problem: Problem, seed: int) -> ActivationPa
 def _relu_start(network: Any, problem: Problem) -> ReLUNetwork | None:
     if network is None:
         return None
-    if not isinstance(network, ReLUNetwork) or network.n_features != problem.n_features or network.a.ndim != 1:
+    sizes = problem.n_features, problem.n_outputs
+    if not isinstance(network, ReLUNetwork) or (network.n_features, network.n_outputs) != sizes:
+        outputs = "one output" if sizes[1] == 1 else f"{sizes[1]} outputs"
         raise ValueError(
-            f"warm_start must be a ReLUNetwork with {problem.n_features} features and one output; got {network!r}."
+            f"warm_start must be a ReLUNetwork with {problem.n_features} features and {outputs}; got {network!r}."
         )
-    return network
+    return replace(network, a=network.a.reshape(network.width, *problem.y.shape[1:]))
 
 
 def _gated_start(network: Any, architecture: GatedReLU) -> GatedReLUNetwork | None:

@@ -115,6 +115,8 @@ def test_losses(cvxnn_here, diabetes, tmp_path, options, loss, kind):
         ([0, 1, 2, 1] * 5, "auto", "squared", "regression"),
         ([0, 1, 2, 1] * 5, "logistic", "logistic", "multiclass"),
         (["a", "b"] * 10, "auto", "logistic", "binary"),
+        (["a", "b", "c", "a"] * 5, "auto", "softmax", "multiclass"),
+        ([0, 1, 2, 1] * 5, "softmax", "softmax", "multiclass"),
         (["a", "b", "c", "a"] * 5, "squared_hinge", "squared_hinge", "multiclass"),
     ],
 )
@@ -274,7 +276,8 @@ def test_interrupt_between_classes_keeps_the_first(cvxnn_here, iris, tmp_path, m
 
     monkeypatch.setattr(training, "solve", second_interrupted)
     out = tmp_path / "m"
-    result = cvxnn_here("fit", iris, "--target", "kind", "--alpha", 0.02, "--out", out, "--json")
+    arguments = ["--target", "kind", "--loss", "logistic", "--alpha", 0.02, "--out", out, "--json"]
+    result = cvxnn_here("fit", iris, *arguments)
     record, model = json.loads(result.stdout), load_model(out)
     assert result.exit_code == 1
     assert record["status"] == "interrupted"

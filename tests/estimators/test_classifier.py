@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from cvxnn import Problem, ReLUClassifier, Status
+from cvxnn.losses import LogisticLoss
 from cvxnn.progress import Progress
 
 
@@ -82,7 +83,7 @@ def test_probabilities_only_for_the_logistic_loss(loss):
 def test_three_classes_one_against_the_rest():
     X, y = three_classes()
     names = np.array(["red", "green", "blue"])[y]
-    est = ReLUClassifier(alpha=0.01).fit(X, names)
+    est = ReLUClassifier(alpha=0.01, multi_class="one_vs_all").fit(X, names)
     scores = est.decision_function(X)
     assert scores.shape == (len(y), 3)
     assert est.network_.a.shape == (est.network_.width, 3)
@@ -99,18 +100,63 @@ def test_three_classes_one_against_the_rest():
     assert est.dual_gap_ == max(c.gap for c in est.certificate_)
 
 
-def test_iris():
+@pytest.mark.parametrize("multi_class", ["softmax", "one_vs_all"])
+def test_iris(multi_class):
     X, y = load_iris(return_X_y=True)
     X = StandardScaler().fit_transform(X)
-    est = ReLUClassifier(alpha=1e-2).fit(X, y)
+    est = ReLUClassifier(alpha=1e-2, multi_class=multi_class).fit(X, y)
     assert est.score(X, y) > 0.95
     assert est.dual_gap_ <= est.tol
     assert est.status_.converged
 
 
+def test_three_classes_share_one_network():
+    X, y = three_classes(n=12)
+    X = X[:, :2]
+    names = np.array(["red", "green", "blue"])[y]
+    est = ReLUClassifier(alpha=0.02).fit(X, names)
+    assert est.network_.a.shape == (est.network_.width, 3)
+    problem = est.problem_
+    assert isinstance(problem, Problem)
+    assert problem.loss.name == "softmax"
+    assert est.network_.objective(problem) == pytest.approx(est.solution_.objective, rel=1e-12)
+    assert est.certificate_.scope == "global"
+    assert est.dual_gap_ <= est.tol
+    scores = est.decision_function(X)
+    log_p = scores - np.log(np.sum(np.exp(scores), axis=1, keepdims=True))
+    np.testing.assert_allclose(est.predict_proba(X), np.exp(log_p), rtol=1e-12)
+    np.testing.assert_allclose(est.predict_log_proba(X), log_p, rtol=1e-10, atol=1e-14)
+    own = log_p[np.arange(len(y)), np.searchsorted(est.classes_, names)]
+    weights = np.sum(est.network_.W**2) + np.sum(est.network_.a**2)
+    assert est.objective_ == pytest.approx(-np.mean(own) + 0.5 * est.alpha * weights, rel=1e-12)
+    np.testing.assert_array_equal(est.predict(X), est.classes_[np.argmax(scores, axis=1)])
+
+
+@pytest.mark.parametrize("loss", ["squared", "squared_hinge"])
+def test_other_losses_share_one_network_too(loss):
+    X, y = three_classes(n=12)
+    est = ReLUClassifier(alpha=0.05, loss=loss).fit(X[:, :1], y)
+    assert est.network_.a.shape[1] == 3
+    np.testing.assert_array_equal(np.unique(est.problem_.y), [-1.0, 1.0])
+    np.testing.assert_array_equal(np.argmax(est.problem_.y, axis=1), y[np.argsort(X[:, 0])])
+    assert est.dual_gap_ <= est.tol
+    assert not hasattr(est, "predict_proba")
+
+
+def test_bad_multi_class():
+    X, y = three_classes(n=12)
+    with pytest.raises(ValueError, match='multi_class must be "softmax" or "one_vs_all"; got \'ovr\''):
+        ReLUClassifier(multi_class="ovr").fit(X, y)
+    with pytest.raises(ValueError, match="has no softmax form"):
+        ReLUClassifier(loss=LogisticLoss(offset=1.0)).fit(X, y)
+
+
 def test_parallel_fit_gives_the_same_network():
     X, y = three_classes(n=12)
-    one, two = ReLUClassifier(alpha=0.02).fit(X, y), ReLUClassifier(alpha=0.02, n_jobs=2).fit(X, y)
+    one, two = (
+        ReLUClassifier(multi_class="one_vs_all", alpha=0.02).fit(X, y),
+        ReLUClassifier(multi_class="one_vs_all", alpha=0.02, n_jobs=2).fit(X, y),
+    )
     np.testing.assert_allclose(one.decision_function(X), two.decision_function(X), rtol=1e-9, atol=1e-9)
 
 
@@ -165,7 +211,7 @@ def test_warm_start_with_three_classes():
 def test_one_warning_for_all_classes():
     X, y = three_classes()
     with pytest.warns(ConvergenceWarning, match="one-vs-rest problems: relative duality gap") as caught:
-        est = ReLUClassifier(tol=1e-9, max_iter=1).fit(X, y)
+        est = ReLUClassifier(multi_class="one_vs_all", tol=1e-9, max_iter=1).fit(X, y)
     assert len(caught) == 1
     assert est.status_ is Status.MAX_ITER
 
@@ -173,7 +219,7 @@ def test_one_warning_for_all_classes():
 def test_time_limit_is_shared_by_the_classes():
     X, y = three_classes()
     with pytest.warns(ConvergenceWarning, match="time_limit"):
-        est = ReLUClassifier(tol=1e-9, time_limit=1e-9).fit(X, y)
+        est = ReLUClassifier(multi_class="one_vs_all", tol=1e-9, time_limit=1e-9).fit(X, y)
     assert est.predict(X).shape == y.shape
     assert est.lower_bound_ <= est.objective_
 
@@ -188,7 +234,7 @@ def test_one_interrupt_stops_the_whole_fit():
             raise KeyboardInterrupt
 
     with pytest.warns(ConvergenceWarning, match="interrupted"):
-        est = ReLUClassifier(tol=1e-15, verbose=interrupt).fit(X, y)
+        est = ReLUClassifier(multi_class="one_vs_all", tol=1e-15, verbose=interrupt).fit(X, y)
     assert est.status_ is Status.INTERRUPTED
     assert [solution.status for solution in est.solution_[1:]] == [Status.TIME_LIMIT] * 2
     assert est.predict_proba(X).shape == (len(y), 3)

@@ -290,3 +290,44 @@ def test_width_limit_is_kept_bounded_and_told_without_a_warning():
     wide = ReLURegressor(alpha=1e-3, max_width=free.network_.width).fit(X, y)
     assert wide.status_ is Status.GLOBAL_OPTIMUM
     assert wide.objective_ == pytest.approx(free.objective_, rel=1e-12)
+
+
+def two_targets(n: int = 14) -> tuple[np.ndarray, np.ndarray]:
+    X, y = wave(n)
+    return X, np.column_stack([y, np.abs(X[:, 0])])
+
+
+@pytest.mark.parametrize("one_vs_all", [False, True])
+def test_several_targets(one_vs_all):
+    X, Y = two_targets()
+    est = ReLURegressor(alpha=0.02, one_vs_all=one_vs_all).fit(X, Y)
+    assert est.network_.a.shape == (est.network_.width, 2)
+    assert est.predict(X).shape == Y.shape
+    assert est.certificate_.scope == "global"
+    assert est.dual_gap_ <= est.tol
+    weights = np.sum(est.network_.W**2) + np.sum(est.network_.a**2)
+    loss = 0.5 * np.mean(np.sum((est.predict(X) - Y) ** 2, axis=1))
+    assert est.objective_ == pytest.approx(loss + 0.5 * est.alpha * weights, rel=1e-12)
+    singles = [ReLURegressor(alpha=0.02).fit(X, y) for y in Y.T]
+    if one_vs_all:
+        assert est.objective_ == pytest.approx(sum(single.objective_ for single in singles), rel=2e-4)
+    else:
+        assert est.objective_ <= sum(single.objective_ for single in singles)
+    assert est.score(X, Y) > 0.8
+
+
+def test_several_targets_with_weights_and_repeated_rows():
+    X, Y = two_targets(n=10)
+    weight = np.arange(10) % 3
+    weighted = ReLURegressor(alpha=0.02).fit(X, Y, sample_weight=weight)
+    repeated = ReLURegressor(alpha=0.02).fit(np.repeat(X, weight, axis=0), np.repeat(Y, weight, axis=0))
+    np.testing.assert_array_equal(weighted.predict(X), repeated.predict(X))
+
+
+def test_predictions_have_the_shape_of_the_targets():
+    X, y = wave(n=10)
+    column, flat = ReLURegressor(alpha=0.02).fit(X, y[:, None]), ReLURegressor(alpha=0.02).fit(X, y)
+    assert column.predict(X).shape == (10, 1)
+    np.testing.assert_array_equal(column.predict(X)[:, 0], flat.predict(X))
+    with pytest.raises(ValueError, match="one_vs_all must be True or False"):
+        ReLURegressor(one_vs_all="both").fit(X, y)

@@ -15,8 +15,9 @@ from safetensors.numpy import save_file
 from cvxnn import ReLUNetwork
 from cvxnn.interop.model import Model, StoredCertificate
 from cvxnn.interop.model_file import ModelFileError, load_model, save_model
-from cvxnn.interop.preprocessing import Preprocessing, Target
+from cvxnn.interop.preprocessing import Preprocessing
 from cvxnn.interop.tables import Column, Table, TableError
+from cvxnn.interop.targets import Target
 
 
 def make_table() -> Table:
@@ -37,14 +38,18 @@ def make_model(kind: str = "regression") -> Model:
         "regression": Target("y", "regression", (), 0.1, 1 / 3),
         "binary": Target("y", "binary", ("no", "yes")),
         "multiclass": Target("y", "multiclass", ("a", "b", "c")),
+        "softmax": Target("y", "multiclass", ("a", "b", "c")),
+        "several": Target("y", "regression", (), 0.1, 1 / 3, (Target("z", "regression", (), 2.0, 4.0),)),
     }[kind]
     if kind == "multiclass":
         a = a[:, None] * np.eye(3)[np.arange(6) % 3]
+    elif kind in ("softmax", "several"):
+        a = rng.normal(size=(6, target.n_outputs))
     return Model(
         network=ReLUNetwork(W, a),
         preprocessing=preprocessing,
         target=target,
-        loss="squared" if kind == "regression" else "logistic",
+        loss={"regression": "squared", "several": "squared", "softmax": "softmax"}.get(kind, "logistic"),
         huber_delta=None,
         alpha=1e-3,
         beta=9e-3,
@@ -60,7 +65,7 @@ def make_model(kind: str = "regression") -> Model:
     )
 
 
-@pytest.mark.parametrize("kind", ["regression", "binary", "multiclass"])
+@pytest.mark.parametrize("kind", ["regression", "binary", "multiclass", "softmax", "several"])
 def test_round_trip(tmp_path, kind):
     model, table = make_model(kind), make_table()
     save_model(tmp_path / "m.safetensors", model)
@@ -91,7 +96,7 @@ def test_network_of_each_output():
 
 def test_probabilities():
     table = make_table()
-    for kind in ("binary", "multiclass"):
+    for kind in ("binary", "multiclass", "softmax"):
         model = make_model(kind)
         probability = model.predict_proba(table)
         np.testing.assert_allclose(probability.sum(axis=1), 1.0, rtol=1e-12)
@@ -99,7 +104,7 @@ def test_probabilities():
         np.testing.assert_array_equal(best, model.predict(table))
     huge = replace(make_model("multiclass"), network=ReLUNetwork(1e6 * np.eye(5)[[4, 4, 4]], -np.eye(3)))
     np.testing.assert_allclose(huge.predict_proba(table), 1 / 3)
-    with pytest.raises(TableError, match='need a model with the loss "logistic"'):
+    with pytest.raises(TableError, match='need a model with the loss "logistic" or "softmax"'):
         make_model().predict_proba(table)
 
 
@@ -198,7 +203,7 @@ def _nan_at(index):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("format", 2), "has format version 2; this cvxnn reads up to 1: upgrade"),
+        (_set("format", 3), "has format version 3; this cvxnn reads up to 2: upgrade"),
         (_set("format", "one"), "its format version is 'one'"),
         (_remove("beta"), "the entry 'beta' is missing"),
         (_remove("certificate"), "the entry 'certificate' is missing"),

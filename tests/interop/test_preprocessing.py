@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from cvxnn.interop.preprocessing import Feature, Preprocessing, Target, content_hash, split_rows
+from cvxnn.interop.preprocessing import Feature, Preprocessing, content_hash, split_rows
 from cvxnn.interop.tables import Column, Table, TableError
+from cvxnn.interop.targets import Target
 
 
 def table(**columns: list) -> Table:
@@ -217,5 +218,5 @@ def test_content_hash_knows_content_only():
     for change in ({"a": ["1", "2.6"]}, {"c": ["v", "u"]}, {"y": ["3", "5"]}):
         other = table(**{"a": ["1", "2.50"], "c": ["u", "v"], "y": ["3", "4"], **change})
         assert content_hash(other, features, other["y"]) != reference
-    joined, apart = (content_hash(table(c=cells), features[1:], None) for cells in (["uv", ""], ["u", "v"]))
+    joined, apart = (content_hash(table(c=cells), features[1:]) for cells in (["uv", ""], ["u", "v"]))
     assert joined != apart

@@ -15,7 +15,7 @@ from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
 from cvxnn.solvers._ascent import ascend
 from cvxnn.solvers._directions import distinct, unit_rows
-from cvxnn.solvers.lbfgs_start import _minimize, _TwoLayer, lbfgs_start
+from cvxnn.solvers.lbfgs_start import _TwoLayer, lbfgs_start, minimize_layers
 from cvxnn.solvers.local_search import local_search, merge_neurons
 from cvxnn.solvers.mass_program import removal_costs
 from cvxnn.solvers.neurons import Neurons
@@ -273,7 +273,7 @@ def test_start_drops_dead_neurons_on_the_way(monkeypatch):
     problem = make(n=100, beta=5.0)
     function = _TwoLayer(problem, 60)
     point = function.random_point(np.random.default_rng(0))
-    found = _minimize(function, point, max_iter=300, rtol=0.0, deadline=np.inf)
+    found = minimize_layers(function, point, max_iter=300, rtol=0.0, deadline=np.inf)
     assert function.shape[0] < 60 and len(found) == function.shape[0] * 5
     value, _ = function(found)
     assert value == pytest.approx(function.neurons(found).objective(problem), rel=1e-3)

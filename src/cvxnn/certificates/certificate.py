@@ -14,7 +14,7 @@ from cvxnn.certificates.output_bias import admissible_dual
 from cvxnn.certificates.pricing import PricingBound, pricing_bound
 from cvxnn.certificates.relaxation import RelaxationBound, relaxation_bound
 from cvxnn.networks import ReLUNetwork
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, require_one_output
 
 FloatArray = npt.NDArray[np.float64]
 Scope = Literal["global", "patterns"]
@@ -138,6 +138,7 @@ def certify_global(
     pricing : PricingBound
         Bounds and violating directions of the pricing problem.
     """
+    require_one_output(problem, "certify_global")
     dual = admissible_dual(problem, fit, nu)
     # The gap grows like tau/beta - 1 times the objective or more; two orders below tol leave room for it.
     target = problem.beta * (1.0 + min(1e-3 * tol, 1e-7))
@@ -250,6 +251,7 @@ def certify_patterns(
     Both output signs are allowed in every cone. ``global_lower_bound`` and ``dual_norm_attained`` are passed through
     to the certificate (see :class:`Certificate`).
     """
+    require_one_output(problem, "certify_patterns")
     dual = admissible_dual(problem, fit, nu)
     both = np.concatenate([masks, masks])
     signs = np.repeat([1.0, -1.0], len(masks))

@@ -1,8 +1,9 @@
 r"""From a dual vector to a lower bound of the optimum.
 
 The dual of the training problem is :math:`\max_\nu -\ell^*(-\nu)` subject to
-:math:`\max_{\|u\|\le1} |\nu^T (X u)_+| \le \beta` (Pilanci and Ergen, 2020, Theorem 1 and its proof). Any vector is
-feasible once it is scaled by ``beta / tau`` for an upper bound ``tau`` of its dual norm.
+:math:`\max_{\|u\|\le1} |\nu^T (X u)_+| \le \beta` (Pilanci and Ergen, 2020, Theorem 1 and its proof), a norm of the
+vector :math:`\nu^T (X u)_+` where there are several outputs. Any vector is feasible once it is scaled by
+``beta / tau`` for an upper bound ``tau`` of its dual norm.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
+from cvxnn.certificates._rounding import gamma, norm_up
 from cvxnn.certificates.output_bias import bias_penalty
 from cvxnn.problem import Problem
 
@@ -36,10 +38,10 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
     Parameters
     ----------
     problem : Problem
-    nu : ndarray (n,)
+    nu : ndarray (n,) or (n, c)
         Dual vector, in the units of the loss gradient, in the domain of the conjugate; outside it the bound is 0.
     dual_norm_bound : float
-        Upper bound of :math:`\max_{\|u\|\le1}|\nu^T(Xu)_+|` over the set of networks that the bound is to hold for;
+        Upper bound of :math:`\max_{\|u\|\le1}\|\nu^T(Xu)_+\|` over the set of networks that the bound is to hold for;
         infinity where none is known.
 
     Returns
@@ -58,7 +60,7 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
     >>> round(bound, 12), round(scale, 12)
     (0.875, 1.0)
     """
-    inside = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
+    inside = problem.loss.project_dual(nu, problem.y, problem.entry_weight)
     if np.any(np.abs(inside - nu) > 4.0 * _EPS * np.abs(nu)):
         # The norm bound is that of nu: it says nothing of a vector that had to be moved by more than rounding.
         return 0.0, 0.0
@@ -69,13 +71,15 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
         return 0.0, 0.0
 
     def evaluate(scale: float) -> float:
-        point = problem.loss.project_dual(scale * nu, problem.y, problem.sample_weight)
+        point = problem.loss.project_dual(scale * nu, problem.y, problem.entry_weight)
         value = problem.dual_value(point)
         if not math.isfinite(value):
             return -math.inf
-        # Each term is correct to a few units; numpy adds n of them pairwise. n units cover any order of addition.
-        slack = (problem.n_samples + 16) * _EPS
-        value -= slack * problem.loss.dual_magnitude(point, problem.y, problem.sample_weight)
+        if not problem.loss.entrywise and scale * dual_norm_bound + _growth(problem, point, scale * nu) > problem.beta:
+            return -math.inf
+        # Each term is correct to a few units; numpy adds them pairwise. A unit for each covers any order of addition.
+        slack = (nu.size + 16) * _EPS
+        value -= slack * problem.loss.dual_magnitude(point, problem.y, problem.entry_weight)
         return value - scale * scale * penalty * (1.0 + 4.0 * _EPS)
 
     bound, scale = _maximise_concave(evaluate, limit)
@@ -86,10 +90,20 @@ def _largest_scale(problem: Problem, nu: FloatArray, dual_norm_bound: float) -> 
     """Largest multiple of ``nu`` that is feasible and in the domain of the conjugate, rounded towards zero."""
     if not np.any(nu):
         return 0.0
-    domain = problem.loss.dual_scale_limit(nu, problem.y, problem.sample_weight)
+    domain = problem.loss.dual_scale_limit(nu, problem.y, problem.entry_weight)
     norm = math.inf if dual_norm_bound == 0.0 else problem.beta / dual_norm_bound
+    if not problem.loss.entrywise and math.isfinite(norm):
+        point = norm * nu
+        growth = _growth(problem, problem.project_dual(point), point)
+        norm = max(problem.beta - 4.0 * growth, 0.0) / dual_norm_bound
     # Beyond the cap the dual value overflows; a multiple so far from the residual is never useful.
     return min(domain, norm, _LARGEST_SCALE) * (1.0 - 4.0 * _EPS)
+
+
+def _growth(problem: Problem, point: FloatArray, scaled: FloatArray) -> float:
+    """Upper bound of the dual norm of what a projection moved; a coupled loss moves more than the last digit."""
+    moved = norm_up(np.abs(point - scaled) + 2.0 * _EPS * np.abs(scaled))
+    return float(moved @ norm_up(problem.X)) * (1.0 + 2.0 * gamma(problem.n_samples + 4))
 
 
 def _maximise_concave(evaluate: Callable[[float], float], limit: float) -> tuple[float, float]:

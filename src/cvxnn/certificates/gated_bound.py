@@ -16,7 +16,7 @@ from cvxnn.certificates._rounding import TINY, gamma, norm_up
 from cvxnn.certificates.certificate import Certificate
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, require_one_output
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -157,6 +157,7 @@ def certify_gated(problem: Problem, objective: float, patterns: ActivationPatter
     >>> certify_gated(problem, 0.875, P, np.array([0.5])).gap < 1e-12
     True
     """
+    require_one_output(problem, "certify_gated")
     nu = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
     upper, value = gated_dual_norm(problem.X, patterns, nu)
     bound, scale = scaled_dual_bound(problem, nu, upper)

@@ -24,7 +24,7 @@ from cvxnn.certificates.relaxation_admm import Checkpoint, RelaxationADMM
 from cvxnn.certificates.relaxation_rounding import round_multipliers
 from cvxnn.certificates.relaxation_rows import RelaxationRows, reduce_rows
 from cvxnn.networks import ReLUNetwork
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -126,6 +126,7 @@ def relaxation_bound(
 
 
 def _validate(problem: Problem, warm_start: ReLUNetwork | None, method: str, max_iter: int) -> None:
+    require_one_output(problem, "relaxation_bound")
     if method == "interior point":
         require_no_output_bias(problem, "The interior-point method")
     if method not in ("auto", "alternating directions", "interior point"):

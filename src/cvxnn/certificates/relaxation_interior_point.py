@@ -23,7 +23,7 @@ from cvxnn.certificates._relaxation_result import RelaxationBound
 from cvxnn.certificates._rounding import FloatArray
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.relaxation_rows import RelaxationRows, reduce_rows
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 
 __all__ = ["interior_point_bound"]
 
@@ -118,6 +118,7 @@ def interior_point_bound(
 
 def _validated(problem: Problem, max_rows: int) -> RelaxationRows:
     require_no_output_bias(problem, "interior_point_bound")
+    require_one_output(problem, "interior_point_bound")
     if problem.beta == 0.0:
         raise ValueError("beta is 0; interior_point_bound needs beta > 0.")
     as_count(max_rows, "max_rows", minimum=0)

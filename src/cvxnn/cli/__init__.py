@@ -32,6 +32,7 @@ class LossName(StrEnum):
     HUBER = "huber"
     LOGISTIC = "logistic"
     SQUARED_HINGE = "squared_hinge"
+    SOFTMAX = "softmax"
 
 
 class ForeignLoss(StrEnum):
@@ -45,6 +46,7 @@ class ForeignLoss(StrEnum):
     SOFT_MARGIN = "soft_margin"
     LOGISTIC = "logistic"
     SQUARED_HINGE = "squared_hinge"
+    CROSS_ENTROPY = "cross_entropy"
 
 
 class Reduction(StrEnum):
@@ -55,7 +57,7 @@ class Reduction(StrEnum):
 
 
 TablePath = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Table: .csv, .tsv, .parquet, or .npz with X (n, d) and y (n,).")
+    Path, typer.Argument(metavar="DATA", help="Table: .csv, .tsv, .parquet, or .npz with X (n, d) and y.")
 ]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file written by cvxnn fit.")]
 NetworkPath = Annotated[
@@ -84,10 +86,15 @@ def _root(
 @app.command()
 def fit(
     data: TablePath,
-    target: Annotated[str | None, typer.Option(help="Column to predict; 'y' by default for .npz.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column to predict, repeatable for numbers; 'y' by default for .npz."),
+    ] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
     alpha: Annotated[float, typer.Option(help="Weight decay in the units of the mean loss, > 0.")] = 0.01,
-    loss: Annotated[LossName, typer.Option(help="auto: squared for numbers, logistic for classes.")] = LossName.AUTO,
+    loss: Annotated[
+        LossName, typer.Option(help="auto: squared for numbers, logistic for two classes, softmax for more.")
+    ] = LossName.AUTO,
     huber_delta: Annotated[float, typer.Option(help="Residual beyond which the Huber loss is linear.")] = 1.0,
     test_size: Annotated[float, typer.Option(help="Fraction of the rows to hold out for a test score.")] = 0.2,
     no_intercept: Annotated[bool, typer.Option("--no-intercept", help="No biases (column of ones).")] = False,
@@ -104,7 +111,8 @@ def fit(
 ) -> None:
     """Train a network on a table, with a proof of how good it is, and write it to a file.
 
-    Exit code 0: the search ended with the tolerance met (with --certify: among all networks). 1: it did not, or was
+    Exit code 0: the search ended with the tolerance met (with --certify: among all networks). With several outputs,
+    where a tight bound may not be known, the end of the search is enough without --certify. 1: it did not, or was
     stopped before; the best network is written all the same. 2: wrong usage or unusable data.
     """
     from cvxnn.cli._common import plain_errors
@@ -114,7 +122,7 @@ def fit(
 
         options = FitOptions(
             data=data,
-            target=target,
+            targets=tuple(target or ()),
             drop=tuple(drop or ()),
             alpha=alpha,
             loss=loss.value,
@@ -157,7 +165,8 @@ def certify(
     model: NetworkPath,
     data: TablePath,
     target: Annotated[
-        str | None, typer.Option(help="Target column; needed unless MODEL was written by cvxnn fit.")
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Target column, repeatable; needed unless MODEL was written by cvxnn fit."),
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds for the bound.")] = 60.0,
     weight_decay: Annotated[
@@ -209,7 +218,9 @@ def certify(
             drop=tuple(drop or ()),
             tol=tol,
         )
-        raise typer.Exit(run(model, data, target=target, time_limit=time_limit, foreign=foreign, as_json=as_json))
+        raise typer.Exit(
+            run(model, data, targets=tuple(target or ()), time_limit=time_limit, foreign=foreign, as_json=as_json)
+        )
 
 
 @app.command()

@@ -39,7 +39,7 @@ def run(
     model_path: Path,
     data: Path,
     *,
-    target: str | None,
+    targets: tuple[str, ...],
     time_limit: float,
     foreign: _foreign.ForeignOptions,
     as_json: bool,
@@ -47,11 +47,11 @@ def run(
     """Prove how far the network is from the best of any width; return the exit code."""
     common.require_positive(time_limit, "--time-limit")
     if is_foreign(model_path):
-        return _foreign.run(model_path, data, target=target, time_limit=time_limit, options=foreign, as_json=as_json)
+        return _foreign.run(model_path, data, targets=targets, time_limit=time_limit, options=foreign, as_json=as_json)
     model = load_model(model_path)
     foreign.refuse_all()
     table = read_table(data)
-    rows = _rows(model, table, target or model.target.name)
+    rows = _rows(model, table, targets)
     start = time.perf_counter()
     proofs = _proofs(model, rows, time_limit)
     seconds = time.perf_counter() - start
@@ -91,11 +91,16 @@ def run(
     return 0 if certified else 1
 
 
-def _rows(model: Model, table: Table, target: str) -> _Rows:
-    table.require([*model.preprocessing.names, target])
-    column = table[target]
-    X, encoded = model.preprocessing.transform(table), model.target.encode(column, table.source)
-    if content_hash(table, model.preprocessing.features, column) == model.table_hash:
+def _rows(model: Model, table: Table, targets: tuple[str, ...]) -> _Rows:
+    parts = model.target.parts
+    names = targets or model.target.names
+    if len(names) != len(parts):
+        raise common.CommandError(f"--target names {len(names)} columns; this model predicts {len(parts)}.")
+    table.require([*model.preprocessing.names, *names])
+    columns = [table[name] for name in names]
+    codes = [part.encode(column, table.source) for part, column in zip(parts, columns, strict=True)]
+    X, encoded = model.preprocessing.transform(table), np.column_stack(codes) if len(codes) > 1 else codes[0]
+    if content_hash(table, model.preprocessing.features, *columns) == model.table_hash:
         labels = None if model.target.kind == "regression" else encoded
         train, _ = split_rows(table.n_rows, model.test_size, model.seed, labels)
         if array_hash(X[train], encoded[train]) == model.training_hash:
@@ -107,9 +112,9 @@ def _rows(model: Model, table: Table, target: str) -> _Rows:
     return _Rows(X, encoded, model.alpha * len(X), False, warning)
 
 
-def _problem(model: Model, rows: _Rows, output: int) -> Problem:
+def _problems(model: Model, rows: _Rows) -> list[Problem]:
     try:
-        return model.problem(rows.X, rows.encoded, output, beta=rows.beta)
+        return model.problems(rows.X, rows.encoded, beta=rows.beta)
     except ValueError as error:
         raise common.CommandError(str(error)) from error
 
@@ -117,11 +122,10 @@ def _problem(model: Model, rows: _Rows, output: int) -> Problem:
 def _proofs(model: Model, rows: _Rows, time_limit: float) -> list[NetworkCertificate]:
     start = time.perf_counter()
     proofs: list[NetworkCertificate] = []
-    n_outputs = model.target.n_outputs
     stopped = False
-    for output in range(n_outputs):
-        problem, network = _problem(model, rows, output), model.network_of(output)
-        left = max(time_limit - (time.perf_counter() - start), 1e-3) / (n_outputs - output)
+    problems = _problems(model, rows)
+    for problem, network in zip(problems, model.networks(), strict=True):
+        left = max(time_limit - (time.perf_counter() - start), 1e-3) / (len(problems) - len(proofs))
         proof = certify_network(problem, network, tol=model.tol, time_limit=1e-3 if stopped else left)
         stopped = stopped or proof.interrupted
         proofs.append(proof)
@@ -137,7 +141,7 @@ def _is_global(certified: bool, proofs: list[NetworkCertificate]) -> bool | None
 def _output_record(model: Model, output: int, proof: NetworkCertificate, beta: float) -> dict[str, Any]:
     dual = proof.certificate
     return {
-        "class": model.target.classes[output] if model.target.kind == "multiclass" else None,
+        "class": model.target.classes[output] if model.target.kind == "multiclass" and not model.is_joint else None,
         "objective": proof.objective,
         "lower_bound": proof.lower_bound,
         "gap": proof.gap,
@@ -145,7 +149,9 @@ def _output_record(model: Model, output: int, proof: NetworkCertificate, beta: f
         "dual_norm_bound_over_beta": dual.dual_norm_bound / beta,
         "method": proof.method,
         "is_global": proof.is_global,
-        "escape": None if proof.escape is None else {"w": proof.escape[0].tolist(), "a": proof.escape[1]},
+        "escape": None
+        if proof.escape is None
+        else {"w": proof.escape[0].tolist(), "a": np.asarray(proof.escape[1]).tolist()},
     }
 
 

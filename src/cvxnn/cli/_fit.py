@@ -10,12 +10,13 @@ from typing import Any
 from cvxnn import __version__
 from cvxnn.cli import _common as common
 from cvxnn.cli._progress import watch
-from cvxnn.cli._training import Outcome, Prepared, prepare, solve_outputs, target_name
+from cvxnn.cli._training import Outcome, Prepared, prepare, solve_outputs, target_names
 from cvxnn.interop.model import Model, StoredCertificate, array_hash
 from cvxnn.interop.model_file import save_model
 from cvxnn.interop.preprocessing import content_hash
 from cvxnn.interop.tables import Table, read_table
 from cvxnn.networks import ReLUNetwork
+from cvxnn.solution import Status
 
 __all__ = ["FitOptions", "run"]
 
@@ -25,7 +26,7 @@ class FitOptions:
     """Options of the command, as typed."""
 
     data: Path
-    target: str | None
+    targets: tuple[str, ...]
     drop: tuple[str, ...]
     alpha: float
     loss: str
@@ -48,10 +49,10 @@ def run(options: FitOptions) -> int:
     """Train, write the model, report; return the exit code."""
     _check(options)
     table = read_table(options.data)
-    target = target_name(options.target, options.data, table)
+    targets = target_names(options.targets, options.data, table)
     prepared = prepare(
         table,
-        target,
+        targets,
         options.drop,
         options.loss,
         test_size=options.test_size,
@@ -105,7 +106,7 @@ def _draft(options: FitOptions, table: Table, prepared: Prepared) -> Model:
         n_rows=table.n_rows,
         n_train=len(prepared.train),
         certificate=StoredCertificate(math.inf, 0.0, "global", 0.0, "not solved", 0),
-        table_hash=content_hash(table, prepared.preprocessing.features, table[prepared.target.name]),
+        table_hash=content_hash(table, prepared.preprocessing.features, *(table[k] for k in prepared.target.names)),
         training_hash=array_hash(X, y),
         version=__version__,
     )
@@ -113,14 +114,13 @@ def _draft(options: FitOptions, table: Table, prepared: Prepared) -> Model:
 
 def _solve(options: FitOptions, draft: Model, prepared: Prepared) -> Outcome:
     X, y = prepared.X[prepared.train], prepared.encoded[prepared.train]
-    outputs = range(draft.target.n_outputs)
     if not math.isfinite(draft.beta):
         raise common.CommandError(f"--alpha {options.alpha:g} is too large for {len(X)} rows.")
     try:
-        problems = [draft.problem(X, y, output) for output in outputs]
+        problems = draft.problems(X, y)
     except ValueError as error:
         raise common.CommandError(str(error)) from error
-    labels = [f"class {name!r}" for name in draft.target.classes] if len(outputs) > 1 else ["solving"]
+    labels = [f"class {name!r}" for name in draft.target.classes] if len(problems) > 1 else ["solving"]
     with watch(options.tol, quiet=options.quiet) as follow:
         return solve_outputs(
             problems,
@@ -150,17 +150,21 @@ def _certified(options: FitOptions, outcome: Outcome) -> bool:
 
 
 def _done(options: FitOptions, outcome: Outcome) -> bool:
-    return outcome.status.converged and (_certified(options, outcome) or not options.certify)
+    # A search that ended where no tight bound is known has done what can be done, unless a proof was asked for.
+    ended = outcome.status.converged or outcome.status is Status.UNPROVED
+    return ended and (_certified(options, outcome) or not options.certify)
 
 
 def _data_rows(options: FitOptions, prepared: Prepared) -> list[tuple[str, str]]:
     preprocessing, target = prepared.preprocessing, prepared.target
     n_train, n_test = len(prepared.train), len(prepared.test)
     kind = "numbers" if target.kind == "regression" else f"{len(target.classes)} classes"
+    if target.kind == "multiclass":
+        kind += ", one network for all" if prepared.loss == "softmax" else ", one network a class"
     ones = " and a column of ones" if preprocessing.intercept else ""
     rows = [
         ("Data", f"{options.data}: {n_train} rows for training, {n_test} held out"),
-        ("Target", f"{target.name!r}, {kind}{', one network a class' if target.kind == 'multiclass' else ''}"),
+        ("Target", f"{target.shown}, {kind}"),
         ("Inputs", f"{len(preprocessing.inputs)} from {len(preprocessing.features)} columns{ones}"),
         ("Loss", f"{prepared.loss}, alpha {options.alpha:g} (beta {options.alpha * n_train:g})"),
     ]
@@ -209,6 +213,7 @@ def _record(
             "columns": list(model.preprocessing.names),
             "inputs": list(model.preprocessing.inputs),
             "target": model.target.name,
+            "targets": list(model.target.names),
             "kind": model.target.kind,
             "classes": list(model.target.classes),
             "notes": list(prepared.notes),
@@ -235,7 +240,7 @@ def _record(
 
 
 def _output_record(model: Model, output: int, solution: Any) -> dict[str, Any]:
-    name = model.target.classes[output] if model.target.kind == "multiclass" else None
+    name = model.target.classes[output] if model.target.kind == "multiclass" and not model.is_joint else None
     if solution is None:
         return {"class": name, "status": "interrupted"}
     proof = solution.certificate

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cvxnn.cli import _common as common
-from cvxnn.cli._training import target_name
+from cvxnn.cli._training import target_names
 from cvxnn.interop.judging import FloatArray, JudgedNetwork, judge
 from cvxnn.interop.network_files import read_network_file
 from cvxnn.interop.tables import Column, Table, TableError, listing, read_table
@@ -51,7 +51,7 @@ class ForeignOptions:
 
 
 def run(
-    path: Path, data: Path, *, target: str | None, time_limit: float, options: ForeignOptions, as_json: bool
+    path: Path, data: Path, *, targets: tuple[str, ...], time_limit: float, options: ForeignOptions, as_json: bool
 ) -> int:
     """Prove how far the network is from the best of any width; return the exit code."""
     for name in ("weight_decay", "beta", "huber_delta", "tol"):
@@ -61,11 +61,14 @@ def run(
     except (NetworkFormatError, MissingExtraError) as error:
         raise common.CommandError(str(error)) from error
     table = read_table(data)
-    goal = table[target_name(target, data, table)]
-    names = _columns(table, goal.name, options.drop, weights.n_inputs)
+    goals = [table[name] for name in target_names(targets, data, table)]
+    goal_names = [goal.name for goal in goals]
+    names = _columns(table, goal_names, options.drop, weights.n_inputs)
     try:
-        training = _objective(options, table.n_rows)
-        judged = judge(weights, _values(table, names), _targets(goal, training, options), training)
+        training = _objective(options, table.n_rows, weights.n_outputs)
+        columns = [_targets(goal, training, options) for goal in goals]
+        y = columns[0] if len(columns) == 1 else np.column_stack(columns)
+        judged = judge(weights, _values(table, names), y, training)
     except ValueError as error:
         raise common.CommandError(str(error)) from error
     tol = _TOL if options.tol is None else options.tol
@@ -74,7 +77,7 @@ def run(
     aim = tol if judged.exact else 0.5 * tol
     proof = certify_network(judged.problem, judged.network, tol=aim, time_limit=time_limit)
     record = _record(path, data, judged, proof, tol, time.perf_counter() - start)
-    record |= {"target": goal.name, "columns": names, "training": _training_record(options, judged)}
+    record |= {"target": ", ".join(goal_names), "columns": names, "training": _training_record(options, judged)}
     if as_json:
         common.print_json(record)
     else:
@@ -82,15 +85,15 @@ def run(
     return 0 if record["certified_global"] else 1
 
 
-def _columns(table: Table, target: str, drop: tuple[str, ...], wanted: int) -> list[str]:
+def _columns(table: Table, targets: list[str], drop: tuple[str, ...], wanted: int) -> list[str]:
     """Names of the columns that the network sees, in the order of the file."""
     for name in drop:
         if name not in table:
             raise TableError(f"--drop names {name!r}, which {table.source} does not have: {listing(table.names)}.")
-        if name == target:
+        if name in targets:
             raise TableError(f"--drop names the target {name!r}.")
-    names = [name for name in table.names if name != target and name not in drop]
-    table.require([*names, target])
+    names = [name for name in table.names if name not in targets and name not in drop]
+    table.require([*names, *targets])
     table.refuse_spoiled_numbers(names)
     text = [name for name in names if table[name].values is None]
     if text:
@@ -110,7 +113,7 @@ def _values(table: Table, names: list[str]) -> FloatArray:
     return np.column_stack([np.asarray(table[name].values, dtype=np.float64) for name in names])
 
 
-def _objective(options: ForeignOptions, n: int) -> TrainingObjective:
+def _objective(options: ForeignOptions, n: int, n_outputs: int) -> TrainingObjective:
     decay = options.beta if options.weight_decay is None else options.weight_decay
     if options.weight_decay is not None and options.beta is not None:
         raise common.CommandError("--weight-decay and --beta say the same thing; give one of them.")
@@ -125,6 +128,7 @@ def _objective(options: ForeignOptions, n: int) -> TrainingObjective:
         reduction="sum" if options.beta is not None else options.reduction,
         delta=options.huber_delta,
         decay_biases=options.decay_biases is not False,
+        n_outputs=n_outputs,
     )
 
 
@@ -191,6 +195,7 @@ def _record(
         "scale": judged.scale,
         "exact": judged.exact,
         "difference": judged.difference,
+        "excess": judged.excess,
         "interrupted": proof.interrupted,
         "seconds": seconds,
         **figures,
@@ -198,16 +203,17 @@ def _record(
     }
 
 
-def _escape(judged: JudgedNetwork, w: FloatArray, a: float) -> dict[str, Any] | None:
+def _escape(judged: JudgedNetwork, w: FloatArray, a: Any) -> dict[str, Any] | None:
     """Neuron to add, for the columns of the table; None where it does not lower their objective."""
     network = judged.network
-    more = ReLUNetwork(np.vstack([network.W, w]), np.append(network.a, a), output_bias=network.output_bias)
+    rows = np.concatenate([network.a, np.asarray(a, dtype=np.float64)[None]])
+    more = ReLUNetwork(np.vstack([network.W, w]), rows, output_bias=network.output_bias)
     value = judged.training_objective(more)
     if value >= judged.objective:
         return None
     bias = None if judged.column is None else float(w[-1]) * judged.column
     inputs = w if judged.column is None else w[:-1]
-    return {"w": inputs.tolist(), "hidden_bias": bias, "a": float(a), "objective": value}
+    return {"w": inputs.tolist(), "hidden_bias": bias, "a": np.asarray(a).tolist(), "objective": value}
 
 
 def _training_record(options: ForeignOptions, judged: JudgedNetwork) -> dict[str, Any]:
@@ -228,7 +234,7 @@ def _report(record: dict[str, Any], weights: TwoLayerWeights) -> list[tuple[str,
     )
     trust = "" if record["model"].lower().endswith(".onnx") else "; that they are ReLU is not in the file"
     rows = [
-        ("Network", f"{record['model']}: {len(weights.a)} neurons, {biases or 'no'} biases{trust}"),
+        ("Network", f"{record['model']}: {len(weights.W)} neurons, {biases or 'no'} biases{trust}"),
         ("Data", f"{record['data']}: {record['n']} rows, columns {listing(record['columns'])}, not standardised"),
         ("Trained on", f"{training['loss']} ({training['reduction']}), weight decay {training['weight_decay']:g}"),
         ("Objective", f"{record['objective']:.9g} (in the units of the training)"),
@@ -239,7 +245,12 @@ def _report(record: dict[str, Any], weights: TwoLayerWeights) -> list[tuple[str,
     if record["best_objective"] < record["objective"]:
         rows.append(("Best met", f"{record['best_objective']:.9g}"))
     if not record["exact"]:
-        rows.append(("Biases", "free, so there may be no best network; the bound holds all the same"))
+        reason = (
+            "of several outputs, which loosen the bound"
+            if record["excess"]
+            else "free, so there may be no best network"
+        )
+        rows.append(("Biases", f"{reason}; the bound holds all the same"))
     return [*rows, ("Verdict", verdict(record)), ("Time", spent(record))]
 
 

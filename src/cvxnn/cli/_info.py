@@ -63,7 +63,7 @@ def _report(path: Path, model: Model) -> list[tuple[str, str]]:
     return [
         ("File", f"{path} (format {FORMAT}, cvxnn {model.version})"),
         ("Network", f"{net.width} neurons, {net.n_features} inputs, {net.n_outputs} outputs"),
-        ("Target", f"{target.name!r}, {goal}"),
+        ("Target", f"{target.shown}, {goal}"),
         ("Columns", listing(preprocessing.names)),
         ("Encoding", ", ".join(settings)),
         ("Loss", f"{model.loss}, alpha {model.alpha:g} (beta {model.beta:g})"),

@@ -66,7 +66,7 @@ def _problem(options: LandscapeOptions) -> tuple[Problem, list[str]]:
     table = read_table(options.data)
     prepared = prepare(
         table,
-        target_name(options.target, options.data, table),
+        [target_name(options.target, options.data, table)],
         options.drop,
         options.loss,
         test_size=0.0,

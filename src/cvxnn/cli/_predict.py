@@ -16,21 +16,23 @@ __all__ = ["run"]
 
 
 def run(model_path: Path, data: Path, *, out: Path | None, proba: bool, score: bool) -> None:
-    """Write one prediction a row as CSV, with the header ``prediction``."""
+    """Write one prediction a row as CSV, with the header ``prediction``, or ``prediction_NAME`` for several targets."""
     if out is not None:
         common.check_destination(out, [model_path, data])
     model = load_model(model_path)
     table = read_table(data)
-    predictions = [str(value) for value in model.predict(table).tolist()]
-    header, rows = ["prediction"], [[value] for value in predictions]
+    predictions = model.predict(table)
+    several = predictions.ndim == 2
+    header = [f"prediction_{name}" for name in model.target.names] if several else ["prediction"]
+    rows = [[str(value) for value in (row if several else [row])] for row in predictions.tolist()]
     if proba:
         header += [f"probability_{name}" for name in model.target.classes]
         shares = model.predict_proba(table).tolist()
         rows = [[*row, *map(str, share)] for row, share in zip(rows, shares, strict=True)]
     message = None
     if score:
-        table.require([model.target.name])
-        encoded = model.target.encode(table[model.target.name], table.source)
+        table.require(list(model.target.names))
+        encoded = model.target.encode_table(table)
         value = model.score(model.outputs(table), encoded)
         message = f"{model.score_name} {common.shown_score(value)} on {table.n_rows} rows"
     stream = io.StringIO(newline="")

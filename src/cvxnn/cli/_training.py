@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,15 @@ from cvxnn import Problem, ReLUNetwork, Solution, Status, solve
 from cvxnn.cli._common import CommandError
 from cvxnn.cli._progress import Watch
 from cvxnn.interop.model import StoredCertificate
-from cvxnn.interop.preprocessing import MAX_CATEGORIES, IntArray, Preprocessing, Target, split_rows
+from cvxnn.interop.preprocessing import IntArray, Preprocessing, split_rows
 from cvxnn.interop.tables import Column, Table, TableError, listing
+from cvxnn.interop.targets import MAX_CATEGORIES, Target
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Outcome", "Prepared", "choose_loss", "prepare", "solve_outputs", "target_name"]
+__all__ = ["Outcome", "Prepared", "choose_loss", "prepare", "solve_outputs", "target_name", "target_names"]
 
-_CLASSIFIERS = ("logistic", "squared_hinge")
+_CLASSIFIERS = ("logistic", "squared_hinge", "softmax")
 _FEW = 20
 
 
@@ -43,7 +44,7 @@ class Prepared:
 class Outcome:
     """Network of all outputs with what was proved about it.
 
-    ``solutions`` has one entry an output; None where an interrupt came before a network was found.
+    ``solutions`` has one entry a problem; None where an interrupt came before a network was found.
     """
 
     network: ReLUNetwork
@@ -62,9 +63,20 @@ def target_name(asked: str | None, data: Path, table: Table) -> str:
     raise CommandError(f"--target COLUMN is needed; the columns of {table.source} are {listing(table.names)}.")
 
 
+def target_names(asked: Sequence[str], data: Path, table: Table) -> list[str]:
+    """Names of the targets: as asked, or "y", or "y0", "y1" and so on in an .npz file."""
+    if asked:
+        if len(set(asked)) < len(asked):
+            raise CommandError(f"--target names a column twice: {listing(list(asked))}.")
+        return list(asked)
+    if data.suffix.lower() == ".npz" and "y" not in table and "y0" in table:
+        return [name for name in table.names if name.startswith("y")]
+    return [target_name(None, data, table)]
+
+
 def prepare(
     table: Table,
-    target: str,
+    targets: Sequence[str],
     drop: Sequence[str],
     loss: str,
     *,
@@ -81,15 +93,19 @@ def prepare(
     for name in drop:
         if name not in table:
             raise TableError(f"--drop names {name!r}, which {table.source} does not have: {listing(table.names)}.")
-        if name == target:
+        if name in targets:
             raise TableError(f"--drop names the target {name!r}.")
-    column = table[target]
-    names = [name for name in table.names if name != target and name not in drop]
+    columns = [table[target] for target in targets]
+    names = [name for name in table.names if name not in targets and name not in drop]
     if not names:
-        raise TableError(f"{table.source} has no column left besides the target {target!r}.")
-    table.require([*names, target], advice=" (or leave a column out with --drop COLUMN)")
-    table.refuse_spoiled_numbers([target], droppable=False)
-    asked, loss = loss, choose_loss(column, loss, constant=constant_target)
+        raise TableError(f"{table.source} has no column left besides the target {', '.join(map(repr, targets))}.")
+    table.require([*names, *targets], advice=" (or leave a column out with --drop COLUMN)")
+    table.refuse_spoiled_numbers(list(targets), droppable=False)
+    column = columns[0]
+    asked, loss = (
+        loss,
+        _common_loss(columns, loss) if len(columns) > 1 else choose_loss(column, loss, constant=constant_target),
+    )
     labels: FloatArray | None = None
     if loss in _CLASSIFIERS:
         goal = Target.classification(column)
@@ -97,11 +113,15 @@ def prepare(
         train, test = split_rows(table.n_rows, test_size, seed, labels)
     else:
         train, test = split_rows(table.n_rows, test_size, seed)
-        goal = Target.regression(column, train, table.source, standardize=standardize, constant=constant_target)
+        goal, *more = (
+            Target.regression(each, train, table.source, standardize=standardize, constant=constant_target)
+            for each in columns
+        )
+        goal = replace(goal, more=tuple(more))
     preprocessing, notes = Preprocessing.fit(table, names, train, intercept=intercept, standardize=standardize)
     if asked == "auto" and goal.kind == "regression":
-        notes = (*_whole_numbers_note(column), *notes)
-    encoded = goal.encode(column, table.source) if labels is None else labels
+        notes = (*(_whole_numbers_note(column) if len(columns) == 1 else ()), *notes)
+    encoded = goal.encode_table(table) if labels is None else labels
     return Prepared(preprocessing, goal, loss, preprocessing.transform(table), encoded, train, test, notes)
 
 
@@ -115,22 +135,37 @@ def _whole_numbers_note(column: Column) -> tuple[str, ...]:
     )
 
 
+def _common_loss(columns: Sequence[Column], loss: str) -> str:
+    """Loss for several targets, which must be numbers."""
+    if loss in _CLASSIFIERS:
+        raise TableError(f"--loss {loss} takes one target; several need --loss squared or --loss huber.")
+    for column in columns:
+        if column.values is None:
+            raise TableError(f"several targets must be numbers, but {column.name!r} holds text.")
+    return "squared" if loss == "auto" else loss
+
+
 def choose_loss(column: Column, loss: str, *, constant: bool = False) -> str:
-    """Loss for a target: as asked if it fits; "auto" is squared for numbers and logistic for classes."""
+    """Loss for a target: as asked if it fits; "auto" is squared for numbers, logistic for two classes, then softmax."""
     distinct = len(set(column.text.tolist())) if column.values is None else len(np.unique(column.values))
     if loss == "auto":
         numbers = column.values is not None and (distinct > 2 or (constant and distinct == 1))
-        return "squared" if numbers else "logistic"
+        return "squared" if numbers else "logistic" if distinct <= 2 else "softmax"
     if loss in _CLASSIFIERS:
         if column.values is not None and distinct > MAX_CATEGORIES:
             raise TableError(
                 f"--loss {loss} needs classes, but the target {column.name!r} has {distinct} distinct numbers; "
                 "use --loss squared or --loss huber."
             )
+        if loss == "softmax" and distinct <= 2:
+            raise TableError(
+                f"--loss softmax is for three classes and more, but the target {column.name!r} has {distinct}; "
+                "use --loss logistic."
+            )
     elif column.values is None:
         raise TableError(
             f"--loss {loss} needs a target of numbers, but {column.name!r} holds text; "
-            "use --loss logistic or --loss squared_hinge."
+            "use --loss logistic, --loss softmax or --loss squared_hinge."
         )
     return loss
 
@@ -147,7 +182,7 @@ def solve_outputs(
     seed: int,
     watch: Watch,
 ) -> Outcome:
-    """Solve the problem of each output; after an interrupt the outputs that are left get the zero network."""
+    """Solve the problems in turn; after an interrupt those that are left get the zero network."""
     start = time.perf_counter()
     solutions: list[Solution | None] = []
     for position, (problem, label) in enumerate(zip(problems, labels, strict=True)):
@@ -205,7 +240,7 @@ def _summed(problems: Sequence[Problem], solutions: Sequence[Solution | None]) -
     for problem, solution in zip(problems, solutions, strict=True):
         if solution is None:
             # The zero network; every objective is at least 0.
-            objective += problem.loss_value(np.zeros(problem.n_samples))
+            objective += problem.loss_value(np.zeros_like(problem.y))
             continue
         objective += solution.objective
         lower += solution.lower_bound

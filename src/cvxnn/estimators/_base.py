@@ -13,12 +13,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cvxnn._validation import as_number
-from cvxnn.estimators._fitting import solve_all, stacked_network, warn_unless_converged, worst_status
+from cvxnn.architectures import ReLU
+from cvxnn.estimators._fitting import solve_all, warn_unless_converged
 from cvxnn.estimators._rows import TrainingRows, checked_weights, merged_rows, with_ones
 from cvxnn.losses import Loss, get_loss
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
+from cvxnn.programs.one_vs_all import stacked_network, worst_status
 from cvxnn.progress import Progress
 from cvxnn.solution import Solution, Status
 
@@ -88,12 +90,17 @@ class BaseReLUEstimator(BaseEstimator):
             return cold
         last = self.solution_ if isinstance(self.solution_, list) else [self.solution_]
         same_shapes = len(last) == len(problems) and all(
-            solution.network.n_features == problem.n_features for solution, problem in zip(last, problems, strict=True)
+            (solution.network.n_features, solution.network.n_outputs) == (problem.n_features, problem.n_outputs)
+            for solution, problem in zip(last, problems, strict=True)
         )
         return [solution.network for solution in last] if same_shapes else cold
 
     def _solve(
-        self, problems: list[Problem], starts: Sequence[ReLUNetwork | None], n_jobs: int | None = None
+        self,
+        problems: list[Problem],
+        starts: Sequence[ReLUNetwork | None],
+        n_jobs: int | None = None,
+        architecture: ReLU | None = None,
     ) -> list[Solution]:
         """Solve the problems with the options of the estimator."""
         limit = None if self.time_limit is None else as_number(self.time_limit, "time_limit", minimum=0.0)
@@ -102,6 +109,7 @@ class BaseReLUEstimator(BaseEstimator):
             starts,
             n_jobs=n_jobs,
             time_limit=limit,
+            architecture=architecture,
             patterns=self.patterns,
             tol=self.tol,
             certify=self.certify,

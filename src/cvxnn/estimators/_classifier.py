@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from cvxnn.estimators._base import BaseReLUEstimator
-from cvxnn.losses import Loss
+from cvxnn.losses import LogisticLoss, Loss
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
 from cvxnn.progress import Progress
@@ -43,7 +43,8 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
 
     through the equivalent convex program (Pilanci and Ergen, 2020, Theorem 1). There is no learning rate and
     no restart: the same data give the same network, and the result carries a lower bound that proves how good
-    it is. More than two classes are solved one against the rest, each with its own certificate.
+    it is. From three classes on, the network has one output for each class, ``a`` of shape (m, c), and the
+    loss is the softmax (cross-entropy) loss of the outputs; see ``multi_class``.
 
     The output has no offset of its own, so that a strong ``alpha`` shrinks the decision function to 0.
     Standardise ``X``.
@@ -54,6 +55,11 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         Weight decay, > 0, in the units of the mean loss: ``beta = alpha * sum(sample_weight)``.
     loss : {"logistic", "squared_hinge", "squared"} or Loss, default "logistic"
         Loss of the output against the labels -1 and +1. Only "logistic" gives probabilities.
+    multi_class : {"softmax", "one_vs_all"}, default "softmax"
+        What more than two classes mean. "softmax": one problem whose outputs share the neurons; its loss is
+        the softmax loss, of which ``loss="logistic"`` is the case of two classes (the other losses add up over
+        the outputs, with the label +1 for the class of the sample and -1 for the others). "one_vs_all": one
+        problem for each class against the rest, each with its own network and certificate.
     fit_intercept : bool, default True
         Give each hidden neuron a bias: a column of ones is appended to ``X``, and its weights are penalised
         like the others.
@@ -65,8 +71,8 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         Seconds for the whole fit, shared by its problems; the best networks so far are kept when they run
         out.
     max_width : int, optional
-        Largest number of neurons of the network of each one-vs-rest problem; networks of every width are
-        searched without it. The lower bound holds for every width all the same.
+        Largest number of neurons, of each network with ``multi_class="one_vs_all"``; networks of every width
+        are searched without it. The lower bound holds for every width all the same.
     patterns : "auto", int or ActivationPatterns, default "auto"
         Activation patterns of the convex program, as in :func:`cvxnn.solve`. An ``ActivationPatterns`` must
         belong to the rows of ``X`` as passed to ``fit``, with the column of ones.
@@ -77,7 +83,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         Start from the network of the previous ``fit`` if it has the same number of inputs and the same
         classes.
     n_jobs : int or None, default None
-        Processes for the problems of more than two classes, as in joblib. None means 1 outside a joblib
+        Processes for the problems of ``multi_class="one_vs_all"``, as in joblib. None means 1 outside a joblib
         context.
     random_state : int, RandomState or None, default 0
         Seed of sampled patterns and searches.
@@ -90,10 +96,12 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         Labels in sorted order.
     network_ : ReLUNetwork
         The network, ``W (m, d + 1)`` with the biases in the last column (``(m, d)`` without intercept); ``a
-        (m,)`` with two classes, ``(m, c)`` with more: the networks of the classes side by side.
+        (m,)`` with two classes, ``(m, c)`` with more; the networks of the classes side by side if they were
+        trained one against the rest.
     certificate_ : Certificate or list of Certificate
         Objective, lower bound, gap and their scope, in the units of the summed loss; a list, one a class,
-        with more than two classes. The same holds for ``solution_`` and ``problem_``.
+        with more than two classes and ``multi_class="one_vs_all"``. The same holds for ``solution_`` and
+        ``problem_``.
     solution_ : Solution or list of Solution
         Full result of :func:`cvxnn.solve`, with status, patterns and history.
     problem_ : Problem or list of Problem
@@ -152,6 +160,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         *,
         alpha: float = 0.01,
         loss: str | Loss = "logistic",
+        multi_class: str = "softmax",
         fit_intercept: bool = True,
         tol: float = 1e-4,
         max_iter: int | None = 100,
@@ -166,6 +175,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
     ) -> None:
         self.alpha = alpha
         self.loss = loss
+        self.multi_class = multi_class
         self.fit_intercept = fit_intercept
         self.tol = tol
         self.max_iter = max_iter
@@ -218,8 +228,10 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
     def _problems(
         self, X: FloatArray, codes: npt.NDArray[np.intp], classes: npt.NDArray[Any], sample_weight: Any
     ) -> list[Problem]:
-        """One problem for two classes, else one for each class against the rest."""
+        """One problem, or one for each of more than two classes against the rest."""
         loss = self._checked_loss()
+        if self.multi_class not in ("softmax", "one_vs_all"):
+            raise ValueError(f'multi_class must be "softmax" or "one_vs_all"; got {self.multi_class!r}.')
         rows = self._rows(X, codes.astype(np.float64), sample_weight)
         present = np.unique(rows.y[rows.weight > 0]).astype(np.intp)
         if present.size < 2:
@@ -227,8 +239,16 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
                 f"y has one class ({classes[present[0]]}) among the samples of positive weight; "
                 "a classifier needs samples of at least two classes."
             )
-        positive = [1] if len(classes) == 2 else range(len(classes))
         beta = self._beta(rows.weight)
+        if len(classes) > 2 and self.multi_class == "softmax":
+            # A class whose samples have no weight keeps its column.
+            own = rows.y[:, None] == np.arange(len(classes))
+            if loss.name == "logistic":
+                if loss != LogisticLoss():
+                    raise ValueError(f'loss={loss!r} has no softmax form; use "logistic" or multi_class="one_vs_all".')
+                return [Problem(rows.X, own, beta, "softmax", sample_weight=rows.weight)]
+            return [Problem(rows.X, np.where(own, 1.0, -1.0), beta, loss, sample_weight=rows.weight)]
+        positive = [1] if len(classes) == 2 else range(len(classes))
         return [
             Problem(rows.X, np.where(rows.y == code, 1.0, -1.0), beta, loss, sample_weight=rows.weight)
             for code in positive
@@ -282,14 +302,14 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         scores = self._outputs(X)
         if scores.ndim == 1:
             return log_expit(np.column_stack([-scores, scores]))
-        return log_softmax(log_expit(scores), axis=1)
+        return log_softmax(log_expit(scores) if isinstance(self.solution_, list) else scores, axis=1)
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> FloatArray:
         """Probabilities ``(n, c)`` of the classes in the order of ``classes_``; needs ``loss="logistic"``.
 
-        The sigmoid of the output for two classes; with more, the sigmoids of the classes divided by their
-        sum.
+        The sigmoid of the output for two classes; with more, the softmax of the outputs, or the sigmoids of
+        classes that were trained one against the rest, divided by their sum.
 
         Parameters
         ----------

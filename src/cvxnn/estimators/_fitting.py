@@ -7,24 +7,14 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, cast
 
-import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.exceptions import ConvergenceWarning
 
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
+from cvxnn.programs.one_vs_all import worst_status
 from cvxnn.solution import Solution, Status
 from cvxnn.training import solve
-
-_WORST_FIRST = (
-    Status.INTERRUPTED,
-    Status.STALLED,
-    Status.TIME_LIMIT,
-    Status.MAX_ITER,
-    Status.WIDTH_LIMIT,
-    Status.PATTERNS_OPTIMUM,
-    Status.GLOBAL_OPTIMUM,
-)
 
 
 def solve_all(
@@ -65,27 +55,13 @@ def _solve_in_turn(
     return solutions
 
 
-def worst_status(solutions: Sequence[Solution]) -> Status:
-    """Status of the problem that ended worst."""
-    return min((solution.status for solution in solutions), key=_WORST_FIRST.index)
-
-
-def stacked_network(networks: Sequence[ReLUNetwork]) -> ReLUNetwork:
-    """Network with output k equal to network k: neurons side by side, ``a (m, c)`` with one nonzero a row."""
-    a = np.zeros((sum(network.width for network in networks), len(networks)))
-    row = 0
-    for k, network in enumerate(networks):
-        a[row : row + network.width, k] = network.a
-        row += network.width
-    return ReLUNetwork(np.vstack([network.W for network in networks]), a)
-
-
 def warn_unless_converged(name: str, solutions: Sequence[Solution], tol: float) -> None:
     """One ConvergenceWarning with the gap reached and what to change, if a problem missed the tolerance.
 
-    A width limit that binds is what was asked for; the status and the gap tell it without a warning.
+    A width limit that binds is what was asked for, and a bound that is loose where no tight one is known is nothing
+    that more iterations would mend; the status and the gap tell these without a warning.
     """
-    ended = [*(status for status in Status if status.converged), Status.WIDTH_LIMIT]
+    ended = [*(status for status in Status if status.converged), Status.WIDTH_LIMIT, Status.UNPROVED]
     missed = [solution for solution in solutions if solution.status not in ended]
     if not missed:
         return

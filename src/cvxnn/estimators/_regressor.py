@@ -11,6 +11,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from cvxnn._validation import as_float_array
+from cvxnn.architectures import ReLU
 from cvxnn.certificates.certificate import Certificate
 from cvxnn.estimators._base import BaseReLUEstimator
 from cvxnn.losses import Loss
@@ -33,7 +34,8 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
 
     through the equivalent convex program (Pilanci and Ergen, 2020, Theorem 1). There is no learning rate and
     no restart: the same data give the same network, and the result carries a lower bound that proves how good
-    it is.
+    it is. Several targets share the neurons of one network, ``a`` of shape (m, t) and penalised by
+    :math:`\|a\|_F^2`; the loss adds up over the targets.
 
     The output has no offset of its own, so that a strong ``alpha`` shrinks the prediction to 0, not to the
     mean: standardise ``X``, and standardise ``y`` or wrap the estimator in
@@ -65,6 +67,9 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         patterns.
     warm_start : bool, default False
         Start from the network of the previous ``fit`` if it has the same number of inputs.
+    one_vs_all : bool, default False
+        With several targets, penalise the outputs of a neuron by :math:`\|a\|_1^2` instead: each neuron then
+        serves one target, and the problem separates into one for each of them.
     random_state : int, RandomState or None, default 0
         Seed of sampled patterns and searches.
     verbose : bool or callable, default False
@@ -74,7 +79,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     ----------
     network_ : ReLUNetwork
         The network, ``W (m, d + 1)`` with the biases in the last column (``(m, d)`` without intercept), ``a
-        (m,)``.
+        (m,)``, or ``(m, t)`` with several targets.
     certificate_ : Certificate
         Objective, lower bound, gap and their scope, in the units of the summed loss.
     solution_ : Solution
@@ -125,6 +130,9 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     array([0.5, 0.5])
     >>> bool(est.dual_gap_ <= est.tol)
     True
+    >>> est.fit(X, np.column_stack([np.abs(X[:, 0]), X[:, 0]])).predict([[-0.5], [0.5]]).round(1)
+    array([[ 0.5, -0.5],
+           [ 0.5,  0.5]])
     """
 
     _LOSSES = ("squared", "huber")
@@ -146,6 +154,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         patterns: str | int | ActivationPatterns = "auto",
         certify: bool = False,
         warm_start: bool = False,
+        one_vs_all: bool = False,
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool | Callable[[Progress], None] = False,
     ) -> None:
@@ -159,6 +168,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         self.patterns = patterns
         self.certify = certify
         self.warm_start = warm_start
+        self.one_vs_all = one_vs_all
         self.random_state = random_state
         self.verbose = verbose
 
@@ -169,8 +179,8 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         ----------
         X : array-like (n, d)
             Samples.
-        y : array-like (n,)
-            Targets.
+        y : array-like (n,) or (n, t)
+            Targets, a column for each of several.
         sample_weight : array-like (n,), optional
             Non-negative weights; an integer weight equals repeated rows.
 
@@ -188,16 +198,24 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         ConvergenceWarning
             If the solve ended before the relative duality gap reached ``tol``.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        y = as_float_array(y, "y", ndim=1)
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, multi_output=True)
+        y = as_float_array(y, "y", ndim=min(max(np.ndim(y), 1), 2))
         loss = self._checked_loss()
         rows = self._rows(X, y, sample_weight)
         problem = Problem(rows.X, rows.y, self._beta(rows.weight), loss, sample_weight=rows.weight)
-        self._store([problem], self._solve([problem], self._starts([problem])))
+        architecture = ReLU(one_vs_all=self.one_vs_all)
+        self._store([problem], self._solve([problem], self._starts([problem]), architecture=architecture))
+        self._target_shape = y.shape[1:]
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """Tags of scikit-learn: several targets are accepted."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def predict(self, X: Any) -> npt.NDArray[np.float64]:
-        """Predicted targets ``(n,)`` of the samples ``X (n, d)``.
+        """Predicted targets ``(n,)`` or ``(n, t)`` of the samples ``X (n, d)``.
 
         Parameters
         ----------
@@ -206,6 +224,8 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
 
         Returns
         -------
-        y : ndarray (n,)
+        y : ndarray (n,) or (n, t)
+            Of the shape of the targets in ``fit``.
         """
-        return self._outputs(X)
+        outputs = self._outputs(X)
+        return outputs.reshape(len(outputs), *self._target_shape)

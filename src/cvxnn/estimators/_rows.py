@@ -13,7 +13,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class TrainingRows(NamedTuple):
-    """Rows ``X (k, d)`` with their targets ``y (k,)`` and weights ``weight (k,)``."""
+    """Rows ``X (k, d)`` with their targets ``y (k,)`` or ``(k, c)`` and weights ``weight (k,)``."""
 
     X: FloatArray
     y: FloatArray
@@ -46,7 +46,8 @@ def merged_rows(X: FloatArray, y: FloatArray, weight: FloatArray) -> TrainingRow
     rows = np.column_stack([X[used], y[used]]) + 0.0
     unique, inverse = np.unique(rows, axis=0, return_inverse=True)
     total = np.bincount(inverse.ravel(), weights=weight[used], minlength=len(unique)).astype(np.float64)
-    return TrainingRows(np.ascontiguousarray(unique[:, :-1]), unique[:, -1].copy(), total)
+    targets = unique[:, X.shape[1] :]
+    return TrainingRows(np.ascontiguousarray(unique[:, : X.shape[1]]), targets.reshape(-1, *y.shape[1:]).copy(), total)
 
 
 def with_ones(X: FloatArray) -> FloatArray:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.certificates.certificate import relative_gap
-from cvxnn.interop.preprocessing import Preprocessing, Target, TextArray
+from cvxnn.interop.preprocessing import Preprocessing
 from cvxnn.interop.tables import Table, TableError
+from cvxnn.interop.targets import Target, TextArray
 from cvxnn.losses import HuberLoss, Loss, get_loss
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
@@ -61,7 +62,8 @@ class Model:
     Attributes
     ----------
     network : ReLUNetwork
-        Weights; ``a`` is (m,), or (m, c) from three classes on, where each neuron serves one class.
+        Weights; ``a`` is (m,), or (m, c) for c columns to predict and from three classes on. With a loss other than
+        softmax each neuron then serves one class.
     preprocessing : Preprocessing
     target : Target
     loss : str
@@ -107,8 +109,16 @@ class Model:
         """Return the outputs of the network, ``(n,)`` or ``(n, c)``."""
         return self.network(self.preprocessing.transform(table))
 
+    @property
+    def is_joint(self) -> bool:
+        """Whether the outputs share their neurons, and make one problem."""
+        return self.loss == "softmax" or len(self.target.parts) > 1
+
     def predict(self, table: Table) -> FloatArray | TextArray:
-        """Predictions ``(n,)``: numbers in the units of the target, or labels as written in the training data."""
+        """Predictions ``(n,)``: numbers in the units of the target, or labels as written in the training data.
+
+        Several columns to predict make ``(n, t)``.
+        """
         return self.target.decode(self.outputs(table))
 
     def predict_proba(self, table: Table) -> FloatArray:
@@ -117,12 +127,16 @@ class Model:
         Raises
         ------
         TableError
-            Unless the loss is logistic: other losses define no probabilities.
+            Unless the loss is logistic or softmax: other losses define no probabilities.
         """
-        from scipy.special import expit
+        from scipy.special import expit, softmax
 
+        if self.loss == "softmax":
+            return softmax(self.outputs(table), axis=1)
         if self.loss != "logistic":
-            raise TableError(f'probabilities need a model with the loss "logistic"; this one has "{self.loss}".')
+            raise TableError(
+                f'probabilities need a model with the loss "logistic" or "softmax"; this one has "{self.loss}".'
+            )
         probability = expit(self.outputs(table))
         if self.target.kind == "binary":
             return np.column_stack([1.0 - probability, probability])
@@ -131,13 +145,16 @@ class Model:
         return np.where(total > 0, probability / np.where(total > 0, total, 1.0), 1.0 / probability.shape[1])
 
     def score(self, outputs: FloatArray, encoded: FloatArray) -> float | None:
-        """R² for regression or accuracy for classes; None where R² is not defined (fewer than two distinct values)."""
+        """R² for regression or accuracy for classes; None where R² is not defined (fewer than two distinct values).
+
+        For several columns it is the mean of theirs.
+        """
         if len(encoded) == 0:
             return None
         if self.target.kind != "regression":
             return float(np.mean(self.target.decode_positions(outputs) == encoded))
-        total = float(np.sum((encoded - encoded.mean()) ** 2))
-        return None if total == 0.0 else 1.0 - float(np.sum((encoded - outputs) ** 2)) / total
+        total = np.sum((encoded - encoded.mean(axis=0)) ** 2, axis=0)
+        return None if np.any(total == 0.0) else float(np.mean(1.0 - np.sum((encoded - outputs) ** 2, axis=0) / total))
 
     @property
     def score_name(self) -> str:
@@ -147,6 +164,17 @@ class Model:
     def loss_object(self) -> Loss:
         """Loss of the problems."""
         return get_loss(self.loss) if self.huber_delta is None else HuberLoss(self.huber_delta)
+
+    def problems(self, X: FloatArray, encoded: FloatArray, *, beta: float | None = None) -> list[Problem]:
+        """Training problems: one for all outputs that share neurons, else one for each output."""
+        if not self.is_joint:
+            return [self.problem(X, encoded, output, beta=beta) for output in range(self.target.n_outputs)]
+        beta = self.beta if beta is None else beta
+        return [Problem(X, self.target.joint_targets(encoded), beta, self.loss_object())]
+
+    def networks(self) -> list[ReLUNetwork]:
+        """Networks of the training problems."""
+        return [self.network] if self.is_joint else [self.network_of(k) for k in range(self.target.n_outputs)]
 
     def problem(self, X: FloatArray, encoded: FloatArray, output: int, *, beta: float | None = None) -> Problem:
         """Training problem of one output."""

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.interop.model import FloatArray, Model, StoredCertificate
-from cvxnn.interop.preprocessing import Feature, Preprocessing, Target
+from cvxnn.interop.preprocessing import Feature, Preprocessing
+from cvxnn.interop.targets import Target
 from cvxnn.losses import get_loss
 from cvxnn.networks import ReLUNetwork
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "Model", "ModelFileError", "StoredCertificate", "load_model", "save_model", "write_atomically"]
 
-FORMAT = 1
-"""Version of the file format; files of a later one are refused."""
+FORMAT = 2
+"""Version of the file format; files of a later one are refused. 2 has the softmax loss and several targets."""
 
 _KEY = "cvxnn"
 _TENSORS = ("W", "a", "input_mean", "input_scale")
@@ -198,10 +199,8 @@ def _assemble(record: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> M
     preprocessing = _preprocessing(record["preprocessing"], tensors["input_mean"], tensors["input_scale"])
     target = _target(record["target"])
     network = ReLUNetwork(tensors["W"], tensors["a"])
-    _check_network(network, preprocessing, target)
     fields = {name: read(record[name], name) for name, read in _FIELDS.items()}
-    if get_loss(fields["loss"]).labels == (target.kind == "regression"):
-        raise ValueError(f"the loss {fields['loss']!r} does not fit a target of kind {target.kind!r}")
+    _check_network(network, preprocessing, target, fields["loss"])
     if (fields["huber_delta"] is None) == (fields["loss"] == "huber"):
         raise ValueError("huber_delta belongs to the loss 'huber' and to no other")
     if not fields["test_size"] < 1.0 or not 0 < fields["n_train"] <= fields["n_rows"]:
@@ -244,16 +243,24 @@ def _target(record: dict[str, Any]) -> Target:
     if not fits.get(kind, False):
         raise ValueError(f"a target of kind {kind!r} with {len(classes)} classes is not possible")
     mean, scale = _number(record["mean"], "the mean"), _number(record["scale"], "the scale", above=0.0)
-    return Target(_text(record["name"], "the name of the target"), kind, classes, mean, scale)
+    more = tuple(_target(part) for part in record.get("more", []))
+    if any(part.kind != "regression" or part.more for part in more) or (more and kind != "regression"):
+        raise ValueError("several targets must be numbers, all of them")
+    target = Target(_text(record["name"], "the name of the target"), kind, classes, mean, scale, more)
+    _texts(list(target.names), "the list of targets")
+    return target
 
 
-def _check_network(network: ReLUNetwork, preprocessing: Preprocessing, target: Target) -> None:
+def _check_network(network: ReLUNetwork, preprocessing: Preprocessing, target: Target, loss: str) -> None:
+    softmax = loss == "softmax"
+    if (target.kind != "multiclass") if softmax else (get_loss(loss).labels == (target.kind == "regression")):
+        raise ValueError(f"the loss {loss!r} does not fit a target of kind {target.kind!r}")
     if network.n_features != preprocessing.n_features:
         raise ValueError(f"W takes {network.n_features} inputs, but the columns make {preprocessing.n_features}")
-    many = target.kind == "multiclass"
+    many = target.n_outputs > 1
     if network.a.ndim != (2 if many else 1) or network.n_outputs != target.n_outputs:
         raise ValueError(f"a has shape {network.a.shape}, but the target needs {target.n_outputs} outputs")
-    if many and np.any(np.count_nonzero(network.a, axis=1) > 1):
+    if target.kind == "multiclass" and not softmax and np.any(np.count_nonzero(network.a, axis=1) > 1):
         raise ValueError("a neuron serves more than one class")
 
 

@@ -5,24 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.interop.tables import Column, Table, TableError, listing
+from cvxnn.interop.targets import MAX_CATEGORIES, column_numbers, moments
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-TextArray = npt.NDArray[np.object_]
-TargetKind = Literal["regression", "binary", "multiclass"]
 
-__all__ = ["MAX_CATEGORIES", "Feature", "Preprocessing", "Target", "content_hash", "split_rows"]
+__all__ = ["Feature", "Preprocessing", "content_hash", "split_rows"]
 
-MAX_CATEGORIES = 50
-"""A column of text with more distinct values is refused: it would become as many inputs."""
-
-_LARGEST = 1e100
 _ADVICE = " (or leave a column out with --drop COLUMN)"
 
 
@@ -53,7 +48,7 @@ class Feature:
     def encode(self, column: Column, source: str) -> FloatArray:
         """Return the inputs of the column, ``(n, k)``; TableError if a cell does not fit."""
         if self.categories is None:
-            return _numbers(column, source)[:, None]
+            return column_numbers(column, source)[:, None]
         known = {category: position for position, category in enumerate(self.categories)}
         codes = np.array([known.get(cell, -1) for cell in column.text], dtype=np.int64)
         if np.any(codes < 0):
@@ -120,23 +115,23 @@ class Preprocessing:
         table.refuse_spoiled_numbers(names)
         features: list[Feature] = []
         notes: list[str] = []
-        moments: list[tuple[float, float]] = []
+        scaling: list[tuple[float, float]] = []
         for name in names:
             column = table[name]
             if column.values is None:
                 feature, dropped = _categorical(column, rows)
                 shift = [(0.0, 1.0)] * len(feature.encoded)
             else:
-                numbers = _numbers(column, table.source)[rows]
+                numbers = column_numbers(column, table.source)[rows]
                 feature, dropped = Feature(name), _constant_note(name, numbers)
-                shift = [_moments(numbers) if standardize else (0.0, 1.0)]
+                shift = [moments(numbers) if standardize else (0.0, 1.0)]
             notes.extend(dropped)
             if feature.inputs() and not (feature.categories is None and dropped):
                 features.append(feature)
-                moments.extend(shift)
+                scaling.extend(shift)
         if not features:
             raise TableError(f"{table.source} has no column left to learn from: all are constant in the training rows.")
-        mean, scale = np.array(moments).T.copy()
+        mean, scale = np.array(scaling).T.copy()
         return cls(tuple(features), mean, scale, intercept, standardize), tuple(notes)
 
     @property
@@ -170,108 +165,6 @@ class Preprocessing:
             for f in self.features
         ]
         return {"features": features, "intercept": self.intercept, "standardized": self.standardized}
-
-
-@dataclass(frozen=True)
-class Target:
-    """The column to predict and how it is encoded.
-
-    Attributes
-    ----------
-    name : str
-    kind : {"regression", "binary", "multiclass"}
-    classes : tuple of str
-        Labels as written in the training data, sorted; empty for regression.
-    mean, scale : float
-        A regression target is ``mean + scale * output``.
-    """
-
-    name: str
-    kind: TargetKind
-    classes: tuple[str, ...] = ()
-    mean: float = 0.0
-    scale: float = 1.0
-
-    @classmethod
-    def regression(
-        cls, column: Column, rows: IntArray, source: str, *, standardize: bool, constant: bool = False
-    ) -> Target:
-        """Learn the encoding of a target of numbers, standardised with the training rows.
-
-        A target of one value only is refused unless ``constant`` is set; it cannot be standardised.
-        """
-        numbers = _numbers(column, source)[rows]
-        if np.all(numbers == numbers[0]) and not (constant and not standardize):
-            raise TableError(
-                f"the target {column.name!r} is constant in the training rows ({numbers[0]:g}); "
-                + ("it cannot be standardised, use --no-standardize." if constant else "there is nothing to learn.")
-            )
-        mean, scale = _moments(numbers) if standardize else (0.0, 1.0)
-        return cls(column.name, "regression", (), mean, scale)
-
-    @classmethod
-    def classification(cls, column: Column) -> Target:
-        """Learn the encoding of a target of labels, all of which are kept as written."""
-        classes = _labels(column)
-        if len(classes) < 2:
-            raise TableError(f"the target {column.name!r} has one value only; there is nothing to learn.")
-        if len(classes) > MAX_CATEGORIES:
-            raise TableError(
-                f"the target {column.name!r} has {len(classes)} distinct values; "
-                f"up to {MAX_CATEGORIES} classes are accepted."
-            )
-        return cls(column.name, "binary" if len(classes) == 2 else "multiclass", classes)
-
-    @property
-    def n_outputs(self) -> int:
-        """Number of outputs of the network: one, or one a class from three classes on."""
-        return len(self.classes) if self.kind == "multiclass" else 1
-
-    def encode(self, column: Column, source: str) -> FloatArray:
-        """Standardised numbers ``(n,)``, or the positions of the classes ``(n,)``."""
-        if self.kind == "regression":
-            return (_numbers(column, source) - self.mean) / self.scale
-        known: dict[str | float, float] = {label: float(k) for k, label in enumerate(self.classes)}
-        if column.values is not None and (numbers := _all_floats(self.classes)) is not None:
-            known = {number: float(k) for k, number in enumerate(numbers)}
-            codes = np.array([known.get(number, -1.0) for number in column.values.tolist()])
-        else:
-            codes = np.array([known.get(cell, -1.0) for cell in column.text])
-        if np.any(codes < 0):
-            cell = column.text[int(np.argmax(codes < 0))]
-            raise TableError(
-                f"the target {column.name!r} of {source} holds {cell!r}; this model knows {listing(self.classes)}."
-            )
-        return codes
-
-    def targets(self, encoded: FloatArray, output: int = 0) -> FloatArray:
-        """Targets ``(n,)`` of the problem of one output: numbers, or the labels -1 and +1."""
-        if self.kind == "regression":
-            return encoded
-        positive = 1 if self.kind == "binary" else output
-        return np.where(encoded == positive, 1.0, -1.0)
-
-    def decode(self, outputs: FloatArray) -> FloatArray | TextArray:
-        """Predictions from the outputs of the network: numbers in the units of the target, or labels as written."""
-        if self.kind == "regression":
-            return self.mean + self.scale * outputs
-        return np.array(self.classes, dtype=object)[self.decode_positions(outputs)]
-
-    def decode_positions(self, outputs: FloatArray) -> IntArray:
-        """Position of the predicted class, ``(n,)``; ties go to the first class."""
-        if self.kind == "binary":
-            return (outputs > 0).astype(np.int64)
-        return np.argmax(outputs, axis=1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "classes": list(self.classes),
-            "mean": self.mean,
-            "scale": self.scale,
-        }
 
 
 def split_rows(n: int, test_size: float, seed: int, labels: FloatArray | None = None) -> tuple[IntArray, IntArray]:
@@ -314,13 +207,13 @@ def split_rows(n: int, test_size: float, seed: int, labels: FloatArray | None = 
     return train, test
 
 
-def content_hash(table: Table, features: Sequence[Feature], target: Column | None) -> str:
+def content_hash(table: Table, features: Sequence[Feature], *targets: Column) -> str:
     """SHA-256 of the used columns of a table; file format and order of the columns do not matter."""
     digest = hashlib.sha256()
     ordered = sorted(features, key=lambda feature: feature.name)
     for name, numeric in [(f.name, f.categories is None) for f in ordered]:
         _hash_column(digest, name, table[name], numeric)
-    if target is not None:
+    for target in targets:
         _hash_column(digest, "target", target, target.values is not None)
     return digest.hexdigest()
 
@@ -333,29 +226,6 @@ def _hash_column(digest: Any, name: str, column: Column, numeric: bool) -> None:
     for cell in column.text:
         raw = cell.encode()
         digest.update(f"{len(raw)}:".encode() + raw)
-
-
-def _numbers(column: Column, source: str) -> FloatArray:
-    if column.values is None:
-        wrong = next((cell for cell in column.text if Column.from_text("", [cell]).values is None), "")
-        raise TableError(f"column {column.name!r} of {source} must hold numbers; it holds {wrong!r}.")
-    largest = float(np.max(np.abs(column.values)))
-    if largest > _LARGEST:
-        raise TableError(
-            f"column {column.name!r} of {source} has an entry of size {largest:.1e}; "
-            f"entries up to {_LARGEST:.0e} are accepted."
-        )
-    return column.values
-
-
-def _moments(numbers: FloatArray) -> tuple[float, float]:
-    """Mean and standard deviation, without underflow of the squares."""
-    mean = float(np.mean(numbers))
-    centred = numbers - mean
-    largest = float(np.max(np.abs(centred)))
-    if largest == 0.0:
-        return mean, 1.0
-    return mean, largest * float(np.sqrt(np.mean((centred / largest) ** 2)))
 
 
 def _constant_note(name: str, numbers: FloatArray) -> list[str]:
@@ -387,18 +257,3 @@ def _categorical(column: Column, rows: IntArray) -> tuple[Feature, list[str]]:
             f"of which {listing(absent)} in held-out rows only; no input was made for it."
         ]
     return Feature(column.name, categories, encoded), notes
-
-
-def _all_floats(labels: Sequence[str]) -> list[float] | None:
-    numbers = Column.from_text("", list(labels)).values
-    return None if numbers is None else numbers.tolist()
-
-
-def _labels(column: Column) -> tuple[str, ...]:
-    """Distinct labels, numbers in the order of their value and each as it was first written."""
-    if column.values is None:
-        return tuple(sorted(set(column.text.tolist())))
-    written: dict[float, str] = {}
-    for number, cell in zip(column.values.tolist(), column.text.tolist(), strict=True):
-        written.setdefault(number, cell)
-    return tuple(written[number] for number in sorted(written))

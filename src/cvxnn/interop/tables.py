@@ -328,7 +328,7 @@ def _read_npz(file: Path, source: str) -> list[Column]:
     except (ValueError, BadZipFile, EOFError, KeyError, TypeError, AttributeError) as error:
         raise TableError(f"{source} is not a readable NPZ file of plain arrays.") from error
     if "X" not in arrays:
-        raise TableError(f"{source} has no array named 'X'; an NPZ table holds X (n, d) and optionally y (n,).")
+        raise TableError(f"{source} has no array named 'X'; an NPZ table holds X (n, d) and optionally y.")
     X = arrays["X"]
     if X.ndim != 2 or 0 in X.shape or X.dtype.kind not in "fiub":
         raise TableError(f"X in {source} must be a table of numbers (n, d); found {X.dtype} of shape {X.shape}.")
@@ -337,9 +337,11 @@ def _read_npz(file: Path, source: str) -> list[Column]:
         return columns
     y = arrays["y"]
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim == 2 and y.shape[1] > 1 and len(y) == len(X) and y.dtype.kind in "fiub":
+        return [*columns, *(Column.from_numbers(f"y{k}", _plain(y[:, k])) for k in range(y.shape[1]))]
     if y.shape != (X.shape[0],) or y.dtype.kind not in "fiubU":
         raise TableError(
-            f"y in {source} must hold one number or text for each of the {X.shape[0]} rows of X; "
+            f"y in {source} must hold a number, text or row of numbers for each of the {X.shape[0]} rows of X; "
             f"found {y.dtype} of shape {y.shape}."
         )
     if y.dtype.kind == "U":

@@ -44,18 +44,20 @@ def from_torch(module_or_state_dict: Any) -> ReLUNetwork:
     Parameters
     ----------
     module_or_state_dict : torch.nn.Module, mapping of str to tensor, or a fitted skorch estimator
-        One hidden layer, one output.
+        One hidden layer.
 
     Returns
     -------
     ReLUNetwork
         A hidden bias is its last input weight: the data have a column of ones at the end. An output bias is its
-        ``output_bias``. Weights become float64 without rounding.
+        ``output_bias``; biases of several outputs are one more neuron on the column of ones. Weights become float64
+        without rounding.
 
     Raises
     ------
     NetworkFormatError
-        If there is another layer, another number of layers, or more than one output; the sentence names it.
+        If there is another layer, another number of layers, or several outputs have biases and the hidden layer has
+        none; the sentence names it.
     ImportError
         If PyTorch is not installed.
 
@@ -276,13 +278,13 @@ def _compare(torch: Any, module: Any, weights: TwoLayerWeights) -> None:
         # A copy, for evaluation mode and float64 are not the caller's.
         twin = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).eval()
         with torch.no_grad():
-            outputs = twin(torch.from_numpy(inputs)).numpy().reshape(-1)
+            outputs = twin(torch.from_numpy(inputs)).numpy().reshape(-1, weights.n_outputs)
     except Exception as error:  # forward() is the user's code and may raise anything
         raise NetworkFormatError(
             f"the module {type(module).__name__} does not take inputs of shape (n, {weights.n_inputs}) in float64."
         ) from error
     data = inputs if weights.hidden_bias is None else np.column_stack([inputs, np.ones(_PROBES)])
-    expected = weights.network(data)
+    expected = weights.network(data).reshape(-1, weights.n_outputs)
     size = np.max(np.abs(expected), initial=1e-300)
     if outputs.shape != expected.shape or not np.allclose(outputs, expected, rtol=1e-9, atol=1e-9 * size):
         raise NetworkFormatError(

@@ -22,7 +22,7 @@ _ADVICE = "use the part of the network before it"
 
 
 class NetworkFormatError(ValueError):
-    """A network or file that is not one hidden ReLU layer with one output; the message is one plain sentence."""
+    """A network or file that is not one hidden ReLU layer; the message is one plain sentence."""
 
 
 class MissingExtraError(ImportError):
@@ -42,17 +42,17 @@ class TwoLayerWeights:
     ----------
     W : array-like (m, d)
         First layer, one neuron a row (the layout of PyTorch; scikit-learn and Keras hold its transpose).
-    a : array-like (m,) or (1, m)
-        Second layer, one output.
+    a : array-like (m,) or (c, m)
+        Second layer, for one or for c outputs (the layout of PyTorch).
     hidden_bias : array-like (m,), optional
         Biases of the neurons; None where the layer has none.
-    output_bias : float or array of one entry, optional
-        Bias of the output; None where the layer has none, which is another thing than a bias of 0.
+    output_bias : float or array (c,), optional
+        Biases of the outputs; None where the layer has none, which is another thing than a bias of 0.
 
     Raises
     ------
     NetworkFormatError
-        If shapes do not fit, there are several outputs, or a weight is not finite.
+        If shapes do not fit, or a weight is not finite.
 
     Examples
     --------
@@ -71,14 +71,13 @@ class TwoLayerWeights:
         W, a = _numbers(self.W, "W"), _numbers(self.a, "a")
         if W.ndim != 2 or W.shape[1] == 0:
             raise NetworkFormatError(f"W must have shape (m, d) with d >= 1; got {W.shape}.")
-        if a.ndim == 2 and a.shape[0] != 1 and a.shape[1] == W.shape[0]:
-            raise NetworkFormatError(f"the network has {a.shape[0]} outputs; networks with one output are accepted.")
-        if a.shape not in ((W.shape[0],), (1, W.shape[0])):
+        a = a.reshape(-1) if a.ndim == 2 and a.shape[0] == 1 else a
+        if a.ndim not in (1, 2) or a.shape[-1] != W.shape[0] or 0 in a.shape[:-1]:
             raise NetworkFormatError(
                 f"the second layer must have one weight for each of the {W.shape[0]} neurons; got shape {a.shape}."
             )
         object.__setattr__(self, "W", _frozen(W))
-        object.__setattr__(self, "a", _frozen(a.reshape(-1)))
+        object.__setattr__(self, "a", _frozen(a))
         if self.hidden_bias is not None:
             bias = _numbers(self.hidden_bias, "hidden_bias")
             if bias.size != W.shape[0]:
@@ -88,14 +87,25 @@ class TwoLayerWeights:
             object.__setattr__(self, "hidden_bias", _frozen(bias.reshape(-1)))
         if self.output_bias is not None:
             offset = _numbers(self.output_bias, "output_bias")
-            if offset.size != 1:
-                raise NetworkFormatError(f"the output has {offset.size} biases; networks with one output are accepted.")
-            object.__setattr__(self, "output_bias", float(offset.reshape(-1)[0]))
+            if offset.size != self.n_outputs:
+                raise NetworkFormatError(
+                    f"the network has {self.n_outputs} outputs but {offset.size} output biases; they must match."
+                )
+            single = self.n_outputs == 1
+            object.__setattr__(
+                self, "output_bias", float(offset.reshape(-1)[0]) if single else _frozen(offset.reshape(-1))
+            )
 
     @property
-    def offset(self) -> float:
-        """Bias of the output, 0 where there is none."""
-        return 0.0 if self.output_bias is None else float(self.output_bias)
+    def offset(self) -> FloatArray:
+        """Biases of the outputs ``(c,)``, 0 where there are none."""
+        none = np.zeros(self.n_outputs)
+        return none if self.output_bias is None else none + self.output_bias
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs c."""
+        return 1 if self.a.ndim == 1 else self.a.shape[0]
 
     @property
     def n_inputs(self) -> int:
@@ -104,13 +114,26 @@ class TwoLayerWeights:
 
     @property
     def network(self) -> ReLUNetwork:
-        """The same function as a :class:`ReLUNetwork`; a hidden bias is its last input weight."""
+        """The same function as a :class:`ReLUNetwork`; a hidden bias is its last input weight.
+
+        Biases of several outputs become one more neuron, which sees the column of ones alone.
+        """
         return self.network_with_column(1.0)
 
     def network_with_column(self, value: float) -> ReLUNetwork:
         """The same function for data whose last column holds ``value`` instead of ones."""
         W = self.W if self.hidden_bias is None else np.column_stack([self.W, self.hidden_bias / value])
-        return ReLUNetwork(W, self.a, output_bias=self.offset)
+        if self.n_outputs == 1:
+            return ReLUNetwork(W, self.a, output_bias=float(self.offset[0]))
+        if not np.any(self.offset):
+            return ReLUNetwork(W, self.a.T)
+        if self.hidden_bias is None:
+            raise NetworkFormatError(
+                f"the network has {self.n_outputs} outputs with biases but no hidden biases; "
+                "several outputs with biases need hidden biases, too."
+            )
+        constant = ReLUNetwork.from_directions(np.append(np.zeros(self.n_inputs), 1.0 / value)[None], self.offset[None])
+        return ReLUNetwork(np.vstack([W, constant.W]), np.vstack([self.a.T, constant.a]))
 
 
 def _numbers(value: Any, name: str) -> FloatArray:
@@ -158,8 +181,6 @@ def assemble(steps: Sequence[Affine | str], source: str) -> TwoLayerWeights:
 
 def _joined(first: Affine, second: Affine, source: str) -> TwoLayerWeights:
     (W, hidden), (a, offset) = first, second
-    if a.shape[0] != 1:
-        raise NetworkFormatError(f"{source} has {a.shape[0]} outputs; networks with one output are accepted.")
     if W.shape[0] != a.shape[1]:
         raise NetworkFormatError(
             f"{source} has {W.shape[0]} hidden neurons but its second layer takes {a.shape[1]}; they must match."
@@ -170,10 +191,10 @@ def _joined(first: Affine, second: Affine, source: str) -> TwoLayerWeights:
 def weights_of_tensors(tensors: Mapping[str, Any], source: str) -> TwoLayerWeights:
     """Weights from named arrays: two matrices and up to two biases, under any names.
 
-    Matrices are (out, in), or (in, out) under names that end in "kernel". The arrays "W" (m, d) and "a" (m,), with
-    optional "hidden_bias" and "output_bias", are taken as they are. A bias belongs to the matrix whose name has the
-    same beginning. Which matrix is the first layer follows from the shapes; where both orders fit, from the names
-    (numbers in them count as numbers).
+    Matrices are (out, in), or (in, out) under names that end in "kernel". The arrays "W" (m, d) and "a", (m,) or
+    (c, m), with optional "hidden_bias" and "output_bias", are taken as they are. A bias belongs to the matrix whose
+    name has the same beginning. Which matrix is the first layer follows from the shapes; where both orders fit, from
+    the names (numbers in them count as numbers).
 
     Raises
     ------

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from cvxnn._validation import as_float_array, as_number
 from cvxnn.interop.sklearn_networks import read_sklearn
-from cvxnn.interop.two_layer import TwoLayerWeights
-from cvxnn.losses import HuberLoss, LogisticLoss, Loss, SquaredHingeLoss, SquaredLoss
+from cvxnn.interop.two_layer import NetworkFormatError, TwoLayerWeights
+from cvxnn.losses import HuberLoss, LogisticLoss, Loss, SoftmaxLoss, SquaredHingeLoss, SquaredLoss
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -75,18 +75,23 @@ class TrainingObjective:
         """Weight decay in the units of the summed loss."""
         return self.weight_decay * self.scale
 
-    def targets(self, y: npt.ArrayLike) -> FloatArray:
-        """Targets as cvxnn takes them: labels 0 and 1 become -1 and +1.
+    def targets(self, y: npt.ArrayLike, n_outputs: int = 1) -> FloatArray:
+        """Targets as cvxnn takes them: labels 0 and 1 become -1 and +1, class numbers rows of the unit matrix.
 
         Raises
         ------
         ValueError
-            If labels 0 and 1 are expected and ``y`` holds others.
+            If labels 0 and 1 are expected and ``y`` holds others, or the columns are not those of the outputs.
         """
         raw = np.asarray(y)
         if raw.ndim == 2 and raw.shape[1] == 1:
             raw = raw[:, 0]
-        target = as_float_array(raw, "y", ndim=1)
+        target = as_float_array(raw, "y", ndim=min(max(raw.ndim, 1), 2))
+        if isinstance(self.loss, SoftmaxLoss) and target.ndim == 1:
+            return _class_rows(target, n_outputs)
+        found = 1 if target.ndim == 1 else target.shape[1]
+        if found != n_outputs:
+            raise ValueError(f"y has {found} columns but the network has {n_outputs} outputs; they must match.")
         if not self.zero_one_labels:
             return target
         wrong = np.unique(target[(target != 0.0) & (target != 1.0)])
@@ -113,12 +118,27 @@ class TrainingObjective:
         data = as_float_array(X, "X", ndim=2)
         omega = np.ones(len(data)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         hidden = data @ weights.W.T + (0.0 if weights.hidden_bias is None else weights.hidden_bias)
-        offset = weights.offset
-        fit = np.maximum(hidden, 0.0) @ weights.a + offset
+        # A float keeps the rounding of problems with one output.
+        offset = float(weights.offset[0]) if weights.n_outputs == 1 else weights.offset
+        fit = np.maximum(hidden, 0.0) @ weights.a.T + offset
         square = float(np.sum(weights.W**2) + np.sum(weights.a**2))
         bias_square = 0.0 if weights.hidden_bias is None else float(np.sum(weights.hidden_bias**2))
-        decay = self.weight_decay * square + self.hidden_bias_decay * bias_square + self.output_bias_decay * offset**2
-        return self.loss_factor * self.loss.value(fit, self.targets(y), omega) + 0.5 * decay
+        decay = (
+            self.weight_decay * square
+            + self.hidden_bias_decay * bias_square
+            + self.output_bias_decay * float(np.sum(np.square(offset)))
+        )
+        omega = omega if weights.n_outputs == 1 else np.broadcast_to(omega[:, None], fit.shape)
+        return self.loss_factor * self.loss.value(fit, self.targets(y, weights.n_outputs), omega) + 0.5 * decay
+
+
+def _class_rows(numbers: FloatArray, n_outputs: int) -> FloatArray:
+    """Rows of the unit matrix for class numbers below the number of outputs."""
+    wrong = np.unique(numbers[(numbers != np.rint(numbers)) | (numbers < 0) | (numbers >= n_outputs)])
+    if wrong.size:
+        shown = ", ".join(f"{value:g}" for value in wrong[:3])
+        raise ValueError(f"y must hold class numbers from 0 to {n_outputs - 1}, one for each output; got {shown}.")
+    return np.eye(n_outputs)[numbers.astype(np.int64)]
 
 
 _Meaning = tuple[Callable[[float], Loss], Callable[[float], float], bool]
@@ -132,6 +152,7 @@ LOSS_WORDS: dict[str, _Meaning] = {
     "soft_margin": (lambda delta: LogisticLoss(), lambda delta: 1.0, False),
     "logistic": (lambda delta: LogisticLoss(), lambda delta: 1.0, False),
     "squared_hinge": (lambda delta: SquaredHingeLoss(), lambda delta: 1.0, False),
+    "cross_entropy": (lambda delta: SoftmaxLoss(), lambda delta: 1.0, False),
 }
 """For each word: the loss of cvxnn, the factor before it, and whether labels are 0 and 1."""
 
@@ -141,6 +162,7 @@ _CRITERIA = {
     "SmoothL1Loss": "smooth_l1",
     "BCEWithLogitsLoss": "bce_with_logits",
     "SoftMarginLoss": "soft_margin",
+    "CrossEntropyLoss": "cross_entropy",
 }
 
 
@@ -154,6 +176,7 @@ def torch_objective(
     decay_biases: bool = True,
     hidden_bias_decay: float | None = None,
     output_bias_decay: float | None = None,
+    n_outputs: int = 1,
 ) -> TrainingObjective:
     r"""Objective of a PyTorch training loop: a criterion plus the optimiser's ``weight_decay``.
 
@@ -169,8 +192,9 @@ def torch_objective(
         As given to the optimiser, > 0.
     loss : str or torch.nn criterion, default "mse"
         "mse" ``(f - y)^2``, "squared" ``1/2 (f - y)^2``, "huber", "smooth_l1", "bce_with_logits" (labels 0 and 1),
-        "soft_margin" or "logistic" (labels -1 and +1), "squared_hinge"; or an ``MSELoss``, ``HuberLoss``,
-        ``SmoothL1Loss``, ``BCEWithLogitsLoss`` or ``SoftMarginLoss`` object, whose reduction and width are used.
+        "soft_margin" or "logistic" (labels -1 and +1), "squared_hinge", "cross_entropy" (class numbers or
+        probabilities, several outputs); or an ``MSELoss``, ``HuberLoss``, ``SmoothL1Loss``, ``BCEWithLogitsLoss``,
+        ``SoftMarginLoss`` or ``CrossEntropyLoss`` object, whose reduction and width are used.
     reduction : {"mean", "sum"}, optional
         What the criterion does with the samples; "mean" by default, as in PyTorch.
     delta : float, optional
@@ -179,6 +203,8 @@ def torch_objective(
         False if the optimiser's parameter groups leave the biases out.
     hidden_bias_decay, output_bias_decay : float, optional
         Weight decay of the biases where it is another number.
+    n_outputs : int, default 1
+        Number c of outputs: but for the cross-entropy, PyTorch's mean is over all ``n * c`` entries.
 
     Raises
     ------
@@ -198,10 +224,13 @@ def torch_objective(
     if reduction not in ("mean", "sum"):
         raise ValueError(f'reduction must be "mean" or "sum"; got {reduction!r}.')
     make, factor, zero_one = LOSS_WORDS[word]
+    if word == "cross_entropy" and n_outputs == 1:
+        raise ValueError('loss="cross_entropy" needs a network with several outputs; this one has one.')
+    terms = n_samples * (n_outputs if make(width).entrywise else 1)
     bias_decay = weight_decay if decay_biases else 0.0
     return TrainingObjective(
         make(width),
-        factor(width) / (n_samples if reduction == "mean" else 1),
+        factor(width) / (terms if reduction == "mean" else 1),
         weight_decay,
         bias_decay if hidden_bias_decay is None else hidden_bias_decay,
         bias_decay if output_bias_decay is None else output_bias_decay,
@@ -221,6 +250,8 @@ def _criterion(loss: Any) -> tuple[str, str | None, float | None]:
     for name in ("weight", "pos_weight"):
         if getattr(loss, name, None) is not None:
             raise ValueError(f"loss {kind} has {name}; criteria without class weights are accepted.")
+    if getattr(loss, "label_smoothing", 0.0):
+        raise ValueError(f"loss {kind} has label_smoothing; give the smoothed probabilities as y instead.")
     width = getattr(loss, "delta", getattr(loss, "beta", None))
     return _CRITERIA[kind], loss.reduction, width
 
@@ -265,7 +296,11 @@ def sklearn_objective(mlp: Any, n_samples: int, *, total_weight: float | None = 
     >>> objective.loss_factor, objective.beta, objective.hidden_bias_decay
     (0.1, 0.5, 0.0)
     """
-    read_sklearn(mlp)
+    if (outputs := read_sklearn(mlp).n_outputs) > 1:
+        raise NetworkFormatError(
+            f"this {type(mlp).__name__} has {outputs} outputs with free biases; such networks are not judged, "
+            "fit one for each output."
+        )
     classifier = hasattr(mlp, "classes_")
     total = float(n_samples) if total_weight is None else total_weight
     batch = n_samples

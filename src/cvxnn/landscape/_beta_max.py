@@ -12,7 +12,7 @@ from cvxnn.architectures import GatedReLU, ReLU, gate_patterns
 from cvxnn.certificates.gated_bound import largest_gated_block
 from cvxnn.certificates.pricing import pricing_bound
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -91,6 +91,7 @@ def beta_max(
     (4.0, -1, True)
     """
     require_no_output_bias(problem, "beta_max")
+    require_one_output(problem, "beta_max")
     try:
         if isinstance(architecture, GatedReLU):
             return gated_beta_max(problem, gate_patterns(problem.X, architecture.gates))

@@ -14,7 +14,7 @@ from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Escape", "best_escape", "with_neuron"]
+__all__ = ["Escape", "best_escape", "best_outputs_escape", "with_neuron"]
 
 _CANDIDATES = 10
 _DOUBLINGS = 100
@@ -28,19 +28,19 @@ class Escape:
     Attributes
     ----------
     w : ndarray (d,)
-    a : float
+    a : float, or ndarray (c,) with several outputs
     objective : float
         Objective of the network with this neuron added.
     """
 
     w: FloatArray
-    a: float
+    a: float | FloatArray
     objective: float
 
 
-def with_neuron(network: ReLUNetwork, w: FloatArray, a: float) -> ReLUNetwork:
+def with_neuron(network: ReLUNetwork, w: FloatArray, a: float | FloatArray) -> ReLUNetwork:
     """Network with one more neuron, appended at the end."""
-    return replace(network, W=np.vstack([network.W, w]), a=np.append(network.a, a))
+    return replace(network, W=np.vstack([network.W, w]), a=np.concatenate([network.a, np.asarray(a)[None]]))
 
 
 def best_escape(
@@ -68,11 +68,35 @@ def best_escape(
     return best
 
 
+def best_outputs_escape(problem: Problem, network: ReLUNetwork, directions: FloatArray) -> Escape | None:
+    r"""Neuron of several outputs among the given unit directions that lowers the objective most, or None.
+
+    The best output of a direction u is along :math:`N^T (X u)_+`; the objective then falls at the rate of its norm less
+    beta.
+    """
+    fit = network(problem.X)
+    hidden = np.maximum(directions @ problem.X.T, 0.0)
+    pulls = hidden @ problem.dual_vector(fit)
+    sizes = np.linalg.norm(pulls, axis=1)
+    best: Escape | None = None
+    limit = network.objective(problem)
+    for index in np.argsort(-sizes, kind="stable")[:_CANDIDATES]:
+        if sizes[index] <= problem.beta:
+            break
+        row = pulls[index] / sizes[index]
+        mass = _best_mass(problem, fit, hidden[index][:, None] * row)
+        w, a = math.sqrt(mass) * directions[index], math.sqrt(mass) * row
+        objective = with_neuron(network, w, a).objective(problem)
+        if objective < limit - 8.0 * _EPS * abs(limit):
+            best, limit = Escape(w, a, objective), objective
+    return best
+
+
 def _best_mass(problem: Problem, fit: FloatArray, output: FloatArray) -> float:
     """Mass c >= 0 that minimises ``loss(fit + c * output) + beta * c``."""
 
     def slope(mass: float) -> float:
-        return float(output @ problem.loss_gradient(fit + mass * output)) + problem.beta
+        return float(np.sum(output * problem.loss_gradient(fit + mass * output))) + problem.beta
 
     if slope(0.0) >= 0.0:
         return 0.0

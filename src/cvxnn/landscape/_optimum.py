@@ -20,7 +20,7 @@ from cvxnn.landscape._polytope import MassPolytope
 from cvxnn.patterns import count_patterns
 from cvxnn.patterns._geometry import describe
 from cvxnn.patterns.limits import DEFAULT_MAX_MEMORY, Limits, PatternLimitError, format_count
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 from cvxnn.programs.reduction import Reduction, reduce_problem
 from cvxnn.solution import Solution
 from cvxnn.solvers.face_newton import polish
@@ -102,6 +102,7 @@ def find_optimum(
 ) -> Optimum:
     """Solve the problem exactly and find its atoms; see :func:`cvxnn.landscape.optimal_set`."""
     require_no_output_bias(problem, "optimal_set")
+    require_one_output(problem, "optimal_set")
     if problem.beta == 0.0:
         raise OptimalSetError("optimal_set needs beta > 0; without weight decay the optimum may not be attained.")
     if time_limit == 0.0:

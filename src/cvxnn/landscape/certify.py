@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cvxnn._validation import as_number
 from cvxnn.certificates.certificate import Certificate, certify_global, certify_relaxation, relative_gap
+from cvxnn.landscape._certify_outputs import OutputsJudge, require_outputs_method
 from cvxnn.landscape._escape import Escape, best_escape, with_neuron
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import search
@@ -58,8 +59,8 @@ class NetworkCertificate:
         True: ``gap <= tol``. False: a better network is at hand (:attr:`better`), by more than ``tol / 100``. None: not
         decided within the limits; the bounds hold all the same.
     escape : (w, a) or None
-        A neuron whose addition lowers the objective: ``w (d,)`` and ``a``, balanced, with the best mass. Scaled down
-        it lowers it, too. None where none was found: certainly so where the network is optimal.
+        A neuron whose addition lowers the objective: ``w (d,)`` and ``a`` (``(c,)`` for c outputs), balanced, with the
+        best mass. Scaled down it lowers it, too. None where none was found: certainly so where the network is optimal.
     better : ReLUNetwork or None
         Best network met on the way, where its objective is lower.
     dual : ndarray (n,)
@@ -69,7 +70,8 @@ class NetworkCertificate:
     balance_residual : float
         Largest :math:`|\,\|w_i\| - |a_i|\,| / \max(\|w_i\|, |a_i|)` over the neurons; 0 at an optimum.
     stationarity_residual : float
-        Largest :math:`|s_i \nu^T (X u_i)_+ / \beta - 1|` over the nonzero neurons; 0 at an optimum.
+        Largest :math:`|s_i \nu^T (X u_i)_+ / \beta - 1|` over the nonzero neurons (with several outputs
+        :math:`\|N^T (X u_i)_+ / \beta - a_i / \|a_i\|\|`); 0 at an optimum.
     tol : float
         Relative gap at which the network counts as globally optimal.
     seconds : float
@@ -82,7 +84,7 @@ class NetworkCertificate:
     objective: float
     lower_bound: float
     is_global: bool | None
-    escape: tuple[FloatArray, float] | None
+    escape: tuple[FloatArray, float | FloatArray] | None
     better: ReLUNetwork | None
     dual: FloatArray
     certificate: Certificate
@@ -157,12 +159,13 @@ def certify(
     problem : Problem
         Data, loss and weight decay ``beta > 0``; with ``output_bias_decay`` for networks with an output bias.
     network : ReLUNetwork
-        Any network with one output, trained by whatever means.
+        Any network with the outputs of the problem, trained by whatever means.
     method : {"auto", "enumeration", "relaxation", "dual"}
         How the bound is had. "enumeration" searches all activation patterns by branch and bound, which ends for data of
         rank up to 5 or some tens of samples; "relaxation" bounds the optimum by a semidefinite program without any
         patterns; "dual" bounds the norm of the network's own dual vector only, in a moment. "auto" enumerates where
-        that ends and relaxes elsewhere.
+        that ends and relaxes elsewhere. With several outputs "enumeration" searches the arrangement of data of rank up
+        to 3, there is no relaxation, and "auto" has a loose bound beyond rank 3.
     tol : float, default 1e-9
         Relative gap up to which the network counts as globally optimal. A network that was trained to a tolerance, such
         as the 1e-6 of :func:`cvxnn.solve`, is to be judged with that one.
@@ -200,9 +203,10 @@ def certify(
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
     limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
     with blas_threads(problem):
-        judge = _Judge(problem, network, tol, start, limit, random_state)
+        kind = _Judge if problem.n_outputs == 1 else OutputsJudge
+        judge = kind(problem, network, tol, start, limit, random_state)
         judge.run(method)
-    return judge.report()
+    return _report(judge)
 
 
 def _validate(problem: Problem, network: ReLUNetwork, method: str) -> None:
@@ -215,10 +219,14 @@ def _validate(problem: Problem, network: ReLUNetwork, method: str) -> None:
     if network.n_features != problem.n_features:
         hint = "; a hidden bias needs a column of ones in X" if network.n_features == problem.n_features + 1 else ""
         raise ValueError(f"network takes {network.n_features} features but the problem has {problem.n_features}{hint}.")
+    if network.n_outputs != problem.n_outputs:
+        raise ValueError(f"network has {network.n_outputs} outputs but the problem has {problem.n_outputs}.")
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}.")
     if problem.beta == 0.0:
         raise ValueError("beta is 0; without weight decay there is no certificate, certify needs beta > 0.")
+    if problem.n_outputs > 1:
+        require_outputs_method(problem, method)
 
 
 class _Judge:
@@ -250,31 +258,6 @@ class _Judge:
                 self._relax()
         except KeyboardInterrupt:
             self.interrupted = True
-
-    def report(self) -> NetworkCertificate:
-        """Verdict from what was collected."""
-        gap = relative_gap(self.objective, self.certificate.lower_bound)
-        optimal = gap <= self.tol
-        beaten = self.best < self.objective - max(_SHARE_OF_TOL * self.tol, 1e-13) * abs(self.objective)
-        verdict = True if optimal else (False if beaten else None)
-        balance, own = _residuals(self.problem, self.network, self.dual)
-        escape = None if optimal or self.escape is None else (self.escape.w, self.escape.a)
-        return NetworkCertificate(
-            problem=self.problem,
-            network=self.network,
-            objective=self.objective,
-            lower_bound=self.certificate.lower_bound,
-            is_global=verdict,
-            escape=escape,
-            better=self.better if beaten and not optimal else None,
-            dual=self.dual,
-            certificate=self.certificate,
-            balance_residual=balance,
-            stationarity_residual=own,
-            tol=self.tol,
-            seconds=time.perf_counter() - self.start,
-            interrupted=self.interrupted,
-        )
 
     def _remaining(self, share: float = 1.0) -> float | None:
         if self.limit is None:
@@ -372,13 +355,40 @@ class _Judge:
         self.interrupted = relaxed.interrupted
 
 
+def _report(judge: _Judge | OutputsJudge) -> NetworkCertificate:
+    """Verdict from what was collected."""
+    gap = relative_gap(judge.objective, judge.certificate.lower_bound)
+    optimal = gap <= judge.tol
+    beaten = judge.best < judge.objective - max(_SHARE_OF_TOL * judge.tol, 1e-13) * abs(judge.objective)
+    verdict = True if optimal else (False if beaten else None)
+    balance, own = _residuals(judge.problem, judge.network, judge.dual)
+    escape = None if optimal or judge.escape is None else (judge.escape.w, judge.escape.a)
+    return NetworkCertificate(
+        problem=judge.problem,
+        network=judge.network,
+        objective=judge.objective,
+        lower_bound=judge.certificate.lower_bound,
+        is_global=verdict,
+        escape=escape,
+        better=judge.better if beaten and not optimal else None,
+        dual=judge.dual,
+        certificate=judge.certificate,
+        balance_residual=balance,
+        stationarity_residual=own,
+        tol=judge.tol,
+        seconds=time.perf_counter() - judge.start,
+        interrupted=judge.interrupted,
+    )
+
+
 def _residuals(problem: Problem, network: ReLUNetwork, dual: FloatArray) -> tuple[float, float]:
     """Balance and own stationarity of the neurons, relative."""
-    size_w, size_a = np.linalg.norm(network.W, axis=1), np.abs(network.a)
+    rows, dual = network.a.reshape(network.width, problem.n_outputs), dual.reshape(len(dual), -1)
+    size_w, size_a = np.linalg.norm(network.W, axis=1), np.linalg.norm(rows, axis=1)
     larger = np.maximum(size_w, size_a)
     balance = np.divide(np.abs(size_w - size_a), larger, out=np.zeros_like(larger), where=larger > 0)
     live = (size_w > 0) & (size_a > 0)
     directions = network.W[live] / size_w[live, None]
-    values = np.sign(network.a[live]) * (np.maximum(directions @ problem.X.T, 0.0) @ dual)
-    own = np.abs(values / problem.beta - 1.0)
+    pulls = np.maximum(directions @ problem.X.T, 0.0) @ dual
+    own = np.linalg.norm(pulls / problem.beta - rows[live] / size_a[live, None], axis=1)
     return float(np.max(balance, initial=0.0)), float(np.max(own, initial=0.0))

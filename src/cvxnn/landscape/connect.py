@@ -16,7 +16,7 @@ from cvxnn.landscape.effective_dimension import effective_dimension
 from cvxnn.landscape.network_path import NetworkPath, PathError, assemble_path
 from cvxnn.landscape.optimal_set import OptimalSetError, optimal_set
 from cvxnn.networks import ReLUNetwork, row_norms
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 
 __all__ = ["connect"]
 
@@ -85,6 +85,7 @@ def connect(
     array([0.21, 0.21, 0.21, 0.21, 0.21])
     """
     require_no_output_bias(problem, "connect")
+    require_one_output(problem, "connect")
     check_network(problem, a, "a")
     check_network(problem, b, "b")
     tol = as_number(tol, "tol", minimum=0.0)

@@ -18,7 +18,7 @@ from cvxnn.landscape._pieces import MassPiece, Piece
 from cvxnn.landscape.effective_dimension import effective_dimension
 from cvxnn.landscape.network_path import NetworkPath, PathError, assemble_path
 from cvxnn.networks import ReLUNetwork
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 from cvxnn.solution import Solution
 from cvxnn.training import solve
 
@@ -104,6 +104,7 @@ def descent_path(
     (True, 0.185)
     """
     require_no_output_bias(problem, "descent_path")
+    require_one_output(problem, "descent_path")
     check_network(problem, network, "network")
     tol = as_number(tol, "tol", minimum=0.0)
     time_limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)

@@ -24,7 +24,7 @@ from cvxnn.landscape._interpolation_dual import dual_value, refined_dual, tight_
 from cvxnn.landscape._interpolation_program import face_basis, solve_interpolation
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import enumerate_patterns, reduce_rank
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, require_one_output
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -179,7 +179,9 @@ def nonunique_interpolators(
     >>> sorted(found.mass_range[:, 1].round(9).tolist())
     [0.5, 0.5, 1.0]
     """
-    data, targets = as_float_array(X, "X", ndim=2), Problem(X, y, beta=1.0).y
+    data, problem = as_float_array(X, "X", ndim=2), Problem(X, y, beta=1.0)
+    require_one_output(problem, "nonunique_interpolators")
+    targets = problem.y
     limit = as_number(max_patterns, "max_patterns", minimum=1)
     seconds = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0, inclusive=False)
     check_interpolable(data, targets)

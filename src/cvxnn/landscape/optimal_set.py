@@ -10,7 +10,7 @@ from cvxnn.landscape._optimum import OptimalSetError, find_optimum
 from cvxnn.landscape.optimal_networks import OptimalSet
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns.limits import DEFAULT_MAX_PATTERNS
-from cvxnn.problem import Problem, require_problem
+from cvxnn.problem import Problem, require_one_output
 from cvxnn.solution import Solution
 
 __all__ = ["OptimalSet", "OptimalSetError", "optimal_set"]
@@ -84,7 +84,7 @@ def optimal_set(
     >>> o.min_width, o.max_irreducible_width, o.connected_width
     (1, 2, 3)
     """
-    require_problem(problem)
+    require_one_output(problem, "optimal_set")
     if solution is not None:
         _check_solution(problem, solution)
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)

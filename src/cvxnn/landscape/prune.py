@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cvxnn.landscape._masses import contributions, independent_masses, minimize_masses
 from cvxnn.landscape._moves import check_network
 from cvxnn.networks import ReLUNetwork, merge_vectors
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, require_one_output
 from cvxnn.programs.output_bias import fixed_bias
 from cvxnn.solvers.neurons import Neurons
 
@@ -64,6 +64,7 @@ def prune(problem: Problem, network: ReLUNetwork) -> ReLUNetwork:
     >>> small.width, net(problem.X), small(problem.X)
     (1, array([1.5, 1.5, 3. ]), array([1.5, 1.5, 3. ]))
     """
+    require_one_output(problem, "prune")
     check_network(problem, network, "network")
     if network.output_bias:
         without = prune(fixed_bias(problem, network.output_bias), replace(network, output_bias=0.0))

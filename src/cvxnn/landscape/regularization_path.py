@@ -20,7 +20,7 @@ from cvxnn.landscape._gated_points import GatedPoints
 from cvxnn.landscape._path_points import PathPoint, relu_point
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import count_patterns, reduce_rank
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 from cvxnn.programs.gated import GatedReLUNetwork
 from cvxnn.solution import Solution, Status
 
@@ -198,6 +198,7 @@ def regularization_path(
     array([0. , 1. , 1.5])
     """
     require_no_output_bias(problem, "regularization_path")
+    require_one_output(problem, "regularization_path")
     limit = math.inf if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
     deadline = time.perf_counter() + limit
     _check_options(architecture, minimum_norm, n_betas, ratio)

@@ -21,7 +21,7 @@ from cvxnn.landscape._neuron_stationarity import NeuronStationarity, judge_neuro
 from cvxnn.landscape._subsampled import subsampled_optimum
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem, require_no_output_bias, require_problem
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 from cvxnn.solvers.cells import unique_cells
 
 FloatArray = npt.NDArray[np.float64]
@@ -291,7 +291,7 @@ def stationarity(
 
 
 def _check(problem: Problem, network: ReLUNetwork, max_cells: int) -> None:
-    require_problem(problem)
+    require_one_output(problem, "stationarity")
     if not isinstance(network, ReLUNetwork):
         raise ValueError(f"network must be a cvxnn.ReLUNetwork; got {type(network).__name__}.")
     if problem.beta == 0.0:

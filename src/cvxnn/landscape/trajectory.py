@@ -20,7 +20,7 @@ from cvxnn.certificates.pricing import pricing_bound
 from cvxnn.landscape._cell_optimum import CellOptimum, cell_optimum
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 from cvxnn.solution import Solution
 
 FloatArray = npt.NDArray[np.float64]
@@ -194,6 +194,7 @@ def trajectory_optima(
     (array([1, 2]), array([1.375, 1.25 ]))
     """
     require_no_output_bias(problem, "trajectory_optima")
+    require_one_output(problem, "trajectory_optima")
     if problem.beta == 0.0:
         raise ValueError("beta is 0; trajectory_optima needs beta > 0, since without it optima may not be attained.")
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from cvxnn.solvers.row_slabs import row_pieces
 
 AnyFloats = npt.NDArray[np.floating]
 
-__all__ = ["lbfgs_start"]
+__all__ = ["Layers", "lbfgs_start", "minimize_layers"]
 
 _HISTORY = 20
 _TRIALS = 14
@@ -84,9 +85,10 @@ def lbfgs_start(
     if problem.n_samples > _SAMPLED_FROM:
         early = np.inf if time_limit is None else begin + 0.3 * time_limit
         sampled = _TwoLayer(_sample(problem, rng), width)
-        point = _minimize(sampled, point, max_iter=min(max_iter, _SAMPLED_STEPS), rtol=rtol, deadline=early)
+        most = min(max_iter, _SAMPLED_STEPS)
+        point = minimize_layers(sampled, point, max_iter=most, rtol=rtol, deadline=early)
         objective.shape = sampled.shape
-    return objective.neurons(_minimize(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
+    return objective.neurons(minimize_layers(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
 
 
 def _sample(problem: Problem, rng: np.random.Generator) -> Problem:
@@ -182,7 +184,26 @@ class _TwoLayer:
 Function = Callable[[AnyFloats], tuple[float, AnyFloats]]
 
 
-def _minimize(function: _TwoLayer, point: AnyFloats, *, max_iter: int, rtol: float, deadline: float) -> AnyFloats:
+class Layers(Protocol):
+    """Function of flat layers that can drop neurons on the way."""
+
+    def __call__(self, point: AnyFloats) -> tuple[float, AnyFloats]:
+        """Value and gradient."""
+        ...
+
+    def alive(self, point: AnyFloats) -> npt.NDArray[np.bool_]:
+        """Neurons of more than negligible mass."""
+        ...
+
+    def restrict(self, alive: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Drop the other neurons; return the mask of the coordinates that remain."""
+        ...
+
+
+def minimize_layers(
+    function: Layers, point: AnyFloats, *, max_iter: int, rtol: float, deadline: float = np.inf
+) -> AnyFloats:
+    """Minimise by L-BFGS until the value falls by less than ``rtol`` of it in 50 steps; dead neurons are dropped."""
     value, gradient = function(point)
     memory = _Memory(len(point), point.dtype)
     values = [value]

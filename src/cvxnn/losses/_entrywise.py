@@ -1,12 +1,10 @@
-"""Convex losses: value, gradient, curvature and convex conjugate, summed over weighted samples.
+"""Losses that are sums over single entries: squared, Huber, logistic and squared hinge.
 
-Every loss is a sum ``sum_j w_j * l(f_j, y_j)`` with ``l`` convex, differentiable and non-negative. The conjugate turns
-any dual vector into a lower bound, so each loss states the domain of its conjugate exactly.
+With several outputs they add up over the outputs, so that labels -1 and +1 in each column make a multi-label problem.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,63 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, xlogy
 
+from cvxnn.losses._base import Loss
+
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["HuberLoss", "LogisticLoss", "Loss", "SquaredHingeLoss", "SquaredLoss", "get_loss"]
-
-
-class Loss(ABC):
-    """Contract of a loss ``sum_j w_j l(f_j, y_j)``; all methods take arrays of shape ``(n,)``.
-
-    Attributes
-    ----------
-    name : str
-        Word accepted by :class:`cvxnn.Problem`.
-    curvature : float
-        Upper bound of the second derivative of ``l`` in its first argument.
-    strictly_convex : bool
-        Whether the optimal fit, and with it the dual vector, is unique.
-    labels : bool
-        Whether targets must be the labels -1 and +1.
-    """
-
-    name: ClassVar[str]
-    curvature: ClassVar[float]
-    strictly_convex: ClassVar[bool]
-    labels: ClassVar[bool]
-
-    @abstractmethod
-    def value(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-        """Loss summed over the samples."""
-
-    @abstractmethod
-    def gradient(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
-        """Derivative of the loss in each fitted value, ``(n,)``."""
-
-    @abstractmethod
-    def hessian(self, fit: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
-        """Second derivative in each fitted value, ``(n,)``; a generalised one where the loss is only once smooth."""
-
-    @abstractmethod
-    def dual_value(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-        """Dual objective ``-l*(-nu)``, minus infinity outside the domain of the conjugate."""
-
-    @abstractmethod
-    def dual_magnitude(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-        """Sum of the absolute terms of :meth:`dual_value`; rounding errors are proportional to it."""
-
-    @abstractmethod
-    def dual_scale_limit(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-        """Largest ``t >= 0`` such that ``t * nu`` lies in the domain of the conjugate (infinity where all do)."""
-
-    def conjugate(self, dual: FloatArray, y: FloatArray, weight: FloatArray) -> float:
-        """Convex conjugate ``l*(dual) = sup_f dual^T f - l(f)``."""
-        return -self.dual_value(-dual, y, weight)
-
-    def project_dual(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
-        """Move ``nu`` to the domain of the conjugate where only rounding keeps it outside."""
-        del y
-        return np.where(weight > 0, nu, 0.0)
+__all__ = ["HuberLoss", "LogisticLoss", "SquaredHingeLoss", "SquaredLoss"]
 
 
 def _ratio(nu: FloatArray, weight: FloatArray) -> FloatArray:
@@ -281,33 +227,3 @@ class SquaredHingeLoss(Loss):
 
     def project_dual(self, nu: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
         return np.where(weight > 0, y * np.maximum(y * nu, 0.0), 0.0)
-
-
-_LOSSES: dict[str, type[Loss]] = {cls.name: cls for cls in (SquaredLoss, LogisticLoss, HuberLoss, SquaredHingeLoss)}
-
-
-def get_loss(loss: str | Loss) -> Loss:
-    """Return the loss named by a word, or the given loss object itself.
-
-    Parameters
-    ----------
-    loss : str or Loss
-        "squared", "logistic", "huber", "squared_hinge", or an instance such as ``HuberLoss(delta=0.5)``.
-
-    Raises
-    ------
-    ValueError
-        If the word is unknown.
-
-    Examples
-    --------
-    >>> get_loss("huber")
-    HuberLoss(delta=1.0)
-    """
-    if isinstance(loss, Loss):
-        return loss
-    key = loss.lower().replace(" ", "_").replace("-", "_") if isinstance(loss, str) else None
-    if key not in _LOSSES:
-        known = ", ".join(f'"{name}"' for name in _LOSSES)
-        raise ValueError(f"loss must be one of {known} or a Loss object; got {loss!r}.")
-    return _LOSSES[key]()

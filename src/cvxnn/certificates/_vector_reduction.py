@@ -1,0 +1,158 @@
+"""Reduction of a pricing problem with several outputs to few coordinates and distinct lines, every rounding counted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.certificates._rounding import TINY, FloatArray, gamma, norm_up
+
+RANK_CUT = 1e-12
+"""Singular values below this fraction of the largest one are cut; what that changes is added to the bound."""
+
+_MAX_REDUCED = 1500
+
+
+@dataclass(frozen=True)
+class ReducedVectorPricing:
+    """Function ``g(z) = linear^T z + sum_j weights_j (rows_j^T z)_+`` with values in ``R^c``, on the ball of ``R^r``.
+
+    ``max ||N^T (X u)_+||`` over the unit ball is at most ``2**exponent * (factor * max ||g|| + slack)``.
+
+    Attributes
+    ----------
+    rows : ndarray (n, r)
+    weights : ndarray (n, c)
+    linear : ndarray (r, c)
+    factor, slack : float
+    exponent : int
+    basis : ndarray (d, r) or None
+        Basis of the row space, None where the coordinates are the original ones.
+    """
+
+    rows: FloatArray
+    weights: FloatArray
+    linear: FloatArray
+    factor: float
+    slack: float
+    exponent: int
+    basis: FloatArray | None
+
+    @property
+    def rank(self) -> int:
+        """Number of coordinates."""
+        return self.rows.shape[1]
+
+    @property
+    def lipschitz(self) -> float:
+        """Upper bound of ``||linear|| + sum_j ||weights_j|| ||rows_j||``, a Lipschitz constant of g."""
+        mass = float(norm_up(self.weights) @ norm_up(self.rows)) * (1.0 + gamma(len(self.rows) + 4))
+        return mass + float(norm_up(self.linear.ravel()))
+
+    def upper(self, value: float) -> float:
+        """Carry an upper bound of the reduced problem back to the original one, rounding up."""
+        padded = (max(value, 0.0) * self.factor + self.slack) * (1.0 + 4e-16)
+        try:
+            return math.nextafter(math.ldexp(padded, self.exponent), math.inf)
+        except OverflowError:
+            return math.inf
+
+    def lift(self, directions: FloatArray) -> FloatArray:
+        """Map reduced directions ``(k, r)`` to unit vectors ``(k, d)``."""
+        lifted = directions if self.basis is None else directions @ self.basis.T
+        norms = np.sqrt(np.sum(lifted * lifted, axis=1, keepdims=True))
+        return lifted / np.where(norms > 0.0, norms, 1.0)
+
+    def values(self, directions: FloatArray) -> FloatArray:
+        """Evaluate ``||g||`` at ``(k, r)`` points."""
+        outputs = np.maximum(directions @ self.rows.T, 0.0) @ self.weights + directions @ self.linear
+        return np.sqrt(np.sum(outputs * outputs, axis=1))
+
+
+def reduce_vector_pricing(X: FloatArray, N: FloatArray) -> ReducedVectorPricing | None:
+    """Return the reduced problem, or None where the function vanishes identically."""
+    keep = np.any(N != 0.0, axis=1) & np.any(X != 0.0, axis=1)
+    if not keep.any():
+        return None
+    X, N = X[keep], N[keep]
+    # Powers of two: the scaling is exact, up to underflow, which TINY pads.
+    power_x = math.frexp(float(np.max(np.abs(X))))[1]
+    power_n = math.frexp(float(np.max(np.abs(N))))[1]
+    X, N = np.ldexp(X, -power_x), np.ldexp(N, -power_n)
+    slack = TINY * X.size * N.shape[1]
+    rows, weights, linear, merge_slack = _merge_lines(X, N)
+    rows, linear, basis, factor, cut_slack = _rotate(rows, weights, linear)
+    return ReducedVectorPricing(
+        rows, weights, linear, factor, slack + merge_slack + cut_slack, power_x + power_n, basis
+    )
+
+
+def _rotate(
+    rows: FloatArray, weights: FloatArray, linear: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray | None, float, float]:
+    """Change to coordinates of the row space: ``rows ~ Z V^T``. The linear term lies in that space, too."""
+    n, d = rows.shape
+    if d == 1 or min(n, d) > _MAX_REDUCED:
+        return rows, linear, None, 1.0, 0.0
+    _, sigma, Vt = np.linalg.svd(rows, full_matrices=False)
+    rank = max(1, int(np.sum(sigma > RANK_CUT * sigma[0])))
+    if rank == d:
+        return rows, linear, None, 1.0, 0.0
+    V = np.ascontiguousarray(Vt[:rank].T)
+    Z = rows @ V
+    reduced = V.T @ linear
+    # ||g(u) - g~(V^T u)|| <= sum_j ||N_j|| ||x_j - V z_j|| + ||L - V L~||_F for ||u|| <= 1, and ||V^T u|| <= ||V||_2.
+    error = gamma(rank + 3) * (np.abs(Z) @ np.abs(V).T + np.abs(rows))
+    defect = norm_up(np.abs(rows - Z @ V.T) + 2.0 * error)
+    linear_error = gamma(rank + 3) * (np.abs(V) @ np.abs(reduced) + np.abs(linear))
+    linear_defect = float(norm_up((np.abs(linear - V @ reduced) + 2.0 * linear_error).ravel()))
+    slack = (float(norm_up(weights) @ defect) + linear_defect) * (1.0 + 2.0 * gamma(n + 2))
+    # ||V||_2^2 <= 1 + ||V^T V - I||_F; the columns have norm below 2, which bounds the rounding of V^T V.
+    departure = float(norm_up((V.T @ V - np.eye(rank)).ravel())) + 4.0 * rank * gamma(d + 2)
+    return Z, reduced, V, 1.0 + departure, slack
+
+
+def _merge_lines(X: FloatArray, N: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """Merge rows on the same line: ``(-t)_+ = (t)_+ - t`` turns opposite rows into one and a linear term."""
+    n, d = X.shape
+    c = N.shape[1]
+    linear = np.zeros((d, c))
+    lengths = np.sqrt(np.sum(X * X, axis=1))
+    lengths[lengths == 0.0] = 1.0
+    units = X / lengths[:, None]
+    group = line_groups(units)
+    if int(group.max()) + 1 == n:
+        return X, N, linear, 0.0
+    order = np.lexsort((lengths, group))
+    last = np.append(np.flatnonzero(np.diff(group[order])), n - 1)
+    heads = order[last]  # the longest row of each group
+    reference = X[heads][group]
+    ratio = np.sum(X * reference, axis=1) / np.sum(reference * reference, axis=1)
+    parallel = ratio[:, None] * reference
+    defect = np.abs(X - parallel) + gamma(3) * (np.abs(X) + np.abs(parallel))
+    alone = np.bincount(group)[group] == 1
+    ratio[alone], defect[alone] = 1.0, 0.0
+    mass = np.abs(ratio)[:, None] * N
+    weights = np.zeros((len(heads), c))
+    np.add.at(weights, group, mass)
+    negative = ratio < 0.0
+    if negative.any():
+        linear = -(reference[negative].T @ mass[negative])
+    # Rounding of the merged weights and of the linear term: sums of at most n products of entries.
+    size = norm_up(mass) * norm_up(reference)
+    rounding = 2.0 * gamma(n + 4) * float(np.sum(size[~alone])) * (1.0 + 1e-8)
+    slack = float(norm_up(N) @ norm_up(defect)) * (1.0 + 2.0 * gamma(n + 2)) + rounding
+    return X[heads], weights, linear, slack
+
+
+def line_groups(units: FloatArray) -> npt.NDArray[np.intp]:
+    """Number of the line through the origin on which each unit row lies; rows that agree to 1e-12 share one."""
+    n, d = units.shape
+    lead = np.argmax(np.abs(units) > 0.5 / math.sqrt(d), axis=1)
+    flips = np.where(units[np.arange(n), lead] < 0.0, -1.0, 1.0)
+    # A group that straddles a rounding boundary is merely not merged.
+    keys = np.round(units * flips[:, None], 12) + 0.0
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
