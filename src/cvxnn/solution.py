@@ -115,10 +115,11 @@ class Solution:
         Objective, bound, gap, scope and the dual vector that proves the bound.
     status : Status
         How the solve ended; ``status.advice`` says what to do.
-    patterns : ActivationPatterns
-        Activation patterns used by the convex program, row by row with ``blocks``.
+    patterns : ActivationPatterns or None
+        Activation patterns used by the convex program, row by row with ``blocks``; None for a polynomial activation,
+        which has none.
     blocks : Blocks
-        Variables ``(u, v)`` of the convex program.
+        Variables ``(u, v)`` of the convex program; two matrices of size d + 1 for a polynomial activation.
     history : History
         Objective and bound over iterations and seconds.
     n_iter : int
@@ -128,7 +129,7 @@ class Solution:
     network: Any
     certificate: Certificate
     status: Status
-    patterns: ActivationPatterns
+    patterns: Any
     blocks: Blocks
     history: History
     n_iter: int
