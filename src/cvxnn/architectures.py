@@ -84,10 +84,14 @@ class GatedReLU:
 
 @dataclass(frozen=True)
 class BatchNormReLU:
-    r"""Two-layer ReLU network with batch norm, :math:`f(X) = \sum_i a_i (\gamma_i \tilde X w_i/\|\tilde X w_i\| + \alpha_i \mathbf 1/\sqrt n)_+`.
+    r"""Two-layer ReLU network with batch norm in the hidden layer.
 
-    :math:`\tilde X` is the centred data. Weight decay is :math:`\tfrac\beta2 \sum_i (\gamma_i^2 + \alpha_i^2 + a_i^2)`; the first
-    layer itself is not penalised, since batch norm makes its length irrelevant.
+    .. math:: f(X) = \sum_i a_i \Big(\gamma_i \frac{\tilde X w_i}{\|\tilde X w_i\|} + \alpha_i \frac{\mathbf 1}{\sqrt
+              n}\Big)_+
+
+    with the centred data :math:`\tilde X`. Weight decay is
+    :math:`\tfrac\beta2 \sum_i (\gamma_i^2 + \alpha_i^2 + a_i^2)`; the first layer itself is not penalised, since
+    batch norm makes its length irrelevant.
 
     References
     ----------
@@ -102,10 +106,12 @@ class BatchNormReLU:
 
 @dataclass(frozen=True)
 class Polynomial:
-    r"""Two-layer network with the activation :math:`\sigma(t) = a t^2 + b t + c`, :math:`f(X) = \sum_j \alpha_j \sigma(X w_j)`.
+    r"""Two-layer network with a polynomial activation of degree two.
 
-    The rows :math:`w_j` have norm 1, and the penalty is :math:`\beta \sum_j |\alpha_j|`. The penalty of the problem's ``beta`` is
-    therefore not the weight decay of a ReLU network, and objectives of both are not to be compared.
+    .. math:: f(X) = \sum_j \alpha_j \sigma(X w_j), \qquad \sigma(t) = a t^2 + b t + c
+
+    The rows :math:`w_j` have norm 1, and the penalty is :math:`\beta \sum_j |\alpha_j|`. That is another penalty
+    than the weight decay of a ReLU network, so that objectives of both are not to be compared.
 
     Parameters
     ----------

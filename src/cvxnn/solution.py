@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from cvxnn.certificates.certificate import Certificate, Scope
-    from cvxnn.patterns import ActivationPatterns
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -6,8 +6,8 @@ The dual constraint of :math:`\sum_j \alpha_j \sigma(X u_j),\ \sigma(t) = a t^2 
           \nu^\top \sigma(X u) = u^\top Q u + g^\top u + c\,\mathbf 1^\top \nu,\quad
           Q = a X^\top \mathrm{diag}(\nu) X,\ g = b X^\top \nu
 
-(Bartan and Pilanci, 2021, "Neural spectrahedra and semidefinite lifts"). A quadratic function on a sphere has no duality
-gap: its maximum is the least :math:`\mu + s` with
+(Bartan and Pilanci, 2021, "Neural spectrahedra and semidefinite lifts"). A quadratic function on a sphere has no
+duality gap: its maximum is the least :math:`\mu + s` with
 
 .. math:: \begin{pmatrix} \mu I - Q & -g/2 \\ -g^\top/2 & s \end{pmatrix} \succeq 0,
 
@@ -55,7 +55,9 @@ class SphereMaximum:
     directions: FloatArray
 
 
-def maximise_on_sphere(Q: FloatArray, g: FloatArray) -> SphereMaximum:
+def maximise_on_sphere(
+    Q: FloatArray, g: FloatArray, *, eigen: tuple[FloatArray, FloatArray] | None = None
+) -> SphereMaximum:
     r"""Maximise :math:`u^\top Q u + g^\top u` over unit vectors by the secular equation.
 
     Parameters
@@ -63,6 +65,8 @@ def maximise_on_sphere(Q: FloatArray, g: FloatArray) -> SphereMaximum:
     Q : ndarray (d, d)
         Symmetric.
     g : ndarray (d,)
+    eigen : (ndarray (d,), ndarray (d, d)), optional
+        Eigenvalues in ascending order and eigenvectors of Q, if they are at hand.
 
     References
     ----------
@@ -74,7 +78,7 @@ def maximise_on_sphere(Q: FloatArray, g: FloatArray) -> SphereMaximum:
     >>> round(best.multiplier + best.slack, 9), best.directions.round(6).tolist()
     (1.25, [[-0.866025, 0.5], [0.866025, 0.5]])
     """
-    values, vectors = np.linalg.eigh(Q)
+    values, vectors = np.linalg.eigh(Q) if eigen is None else eigen
     h = vectors.T @ g
     top = float(values[-1])
     size = float(np.linalg.norm(g))
@@ -86,12 +90,9 @@ def maximise_on_sphere(Q: FloatArray, g: FloatArray) -> SphereMaximum:
         return float(np.linalg.norm(0.5 * h / (distance - excess)))
 
     # The length falls from the pole at distance 0 to below 1 at |g| / 2.
-    low, high = 0.0, 0.5 * size
+    high = 0.5 * size
     tiny = max(high, float(values[-1] - values[0])) * 1e-18
-    if length(tiny) > 1.0:
-        distance = _root(length, tiny, high)
-    else:
-        distance = low
+    distance = _root(length, tiny, high) if length(tiny) > 1.0 else 0.0
     denominator = distance - excess
     inside = np.divide(0.5 * h, denominator, out=np.zeros_like(h), where=denominator > 0)
     slack = 0.5 * float(h @ inside)
@@ -135,7 +136,7 @@ def polynomial_dual_norm(X: FloatArray, coefficients: Coefficients, nu: FloatArr
     attained : float
         Largest value met, as computed.
     maxima : list of (float, ndarray (k, d), float)
-        For the signs +1 and -1: the sign, the unit vectors that maximise ``sign * nu^T sigma(X u)``, and the value there.
+        For each of the signs +1 and -1: the sign, the unit vectors that maximise ``sign * nu^T sigma(X u)``, the value.
 
     Examples
     --------
@@ -158,11 +159,14 @@ def polynomial_dual_norm(X: FloatArray, coefficients: Coefficients, nu: FloatArr
     margin = slack * (abs(a) * rows + abs(b) * float(np.linalg.norm(absolute @ np.abs(scaled))))
     margin = margin * (1.0 + 1e-6) + 4e-16 * abs(constant) + (n + 1) * (d + 1) ** 2 * TINY
     uppers, maxima = [], []
+    values, vectors = np.linalg.eigh(Q)
     for sign in (1.0, -1.0):
-        best = maximise_on_sphere(sign * Q, sign * g)
+        order = slice(None, None, int(sign))
+        best = maximise_on_sphere(sign * Q, sign * g, eigen=(sign * values[order], vectors[:, order]))
         uppers.append(_proved(sign * Q, sign * g, best) + sign * constant)
-        values = sign * (np.einsum("ki,ij,kj->k", best.directions, Q, best.directions) + best.directions @ g + constant)
-        maxima.append((sign, best.directions, _scaled(float(np.max(values)), powers)))
+        u = best.directions
+        met = sign * (np.sum((u @ Q) * u, axis=1) + u @ g + constant)
+        maxima.append((sign, u, _scaled(float(np.max(met)), powers)))
     # The two last sums round, too.
     upper = (max(*uppers, 0.0) + margin) * (1.0 + 4e-16) + 2e-16 * abs(constant)
     attained = max(value for _, _, value in maxima)
@@ -192,8 +196,8 @@ def _proved(Q: FloatArray, g: FloatArray, best: SphereMaximum) -> float:
     r"""Upper bound of the maximum for the matrices as they are stored, from a factorisation of the shifted matrix.
 
     If Cholesky's method ends without a breakdown on the stored matrix M, then
-    :math:`\lambda_{\min}(M) \ge -\gamma_{d+2}\,\mathrm{tr}\,M / (1 - \gamma_{d+2})` (Demmel, 1989; Rump, 2006, "Verification of
-    positive definiteness", Lemma 2.1). Shifting M by t raises the bound by 2 t, since :math:`\|(u, 1)\|^2 = 2`.
+    :math:`\lambda_{\min}(M) \ge -\gamma_{d+2}\,\mathrm{tr}\,M / (1 - \gamma_{d+2})` (Demmel, 1989; Rump, 2006,
+    "Verification of positive definiteness"). Shifting M by t raises the bound by 2 t, since :math:`\|(u, 1)\|^2 = 2`.
     """
     d = len(g)
     matrix = np.empty((d + 1, d + 1))

@@ -1,11 +1,11 @@
 r"""Batch-norm networks: the ReLU program on whitened data.
 
 With the batch statistics of the training data, a neuron with batch norm is
-:math:`a\,(\gamma\, \tilde X w/\|\tilde X w\| + \alpha \mathbf 1/\sqrt n)_+`, where :math:`\tilde X` is the centred data. With
-:math:`\tilde X = U \Sigma V^\top` and :math:`q = \gamma\, \Sigma V^\top w / \|\Sigma V^\top w\|` it reads
-:math:`a\,(U q + \alpha \mathbf 1/\sqrt n)_+` with :math:`\|q\| = |\gamma|`: w itself is not penalised, and weight decay on
-:math:`\gamma, \alpha, a` is weight decay of the network on :math:`U' = [U, \mathbf 1/\sqrt n]` (Ergen, Sahiner, Ozturkler,
-Pauly, Mardani and Pilanci, "Demystifying batch normalization in ReLU networks", ICLR 2022). Back,
+:math:`a\,(\gamma\, \tilde X w/\|\tilde X w\| + \alpha \mathbf 1/\sqrt n)_+`, where :math:`\tilde X` is the centred
+data. With :math:`\tilde X = U \Sigma V^\top` and :math:`q = \gamma\, \Sigma V^\top w / \|\Sigma V^\top w\|` it reads
+:math:`a\,(U q + \alpha \mathbf 1/\sqrt n)_+` with :math:`\|q\| = |\gamma|`: w itself is not penalised, and weight decay
+on :math:`\gamma, \alpha, a` is weight decay of the network on :math:`U' = [U, \mathbf 1/\sqrt n]` (Ergen, Sahiner,
+Ozturkler, Pauly, Mardani and Pilanci, "Demystifying batch normalization in ReLU networks", ICLR 2022). Back,
 :math:`\gamma = \|q\|` and :math:`w = V \Sigma^{-1} q`.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_count, as_float_array
-from cvxnn.certificates.batch_norm_bound import certify_batch_norm, dual_size, whitening_error
 from cvxnn.certificates._rounding import gamma as rounding_gamma
+from cvxnn.certificates.batch_norm_bound import certify_batch_norm, dual_size, whitening_error
 from cvxnn.networks import ReLUNetwork, row_norms, safe_ratio
 from cvxnn.problem import Problem
 from cvxnn.programs.relu import ReLUOptions, solve_relu
@@ -39,7 +39,9 @@ _CONSTANT = 64.0
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BatchNormReLUNetwork:
-    r"""Two-layer ReLU network with batch norm, :math:`f(x) = \sum_i a_i \big(\gamma_i (x-\mu)^\top w_i / s_i + \alpha_i/\sqrt n\big)_+`.
+    r"""Two-layer ReLU network with batch norm and the statistics of its training data.
+
+    .. math:: f(x) = \sum_i a_i \big(\gamma_i\, (x-\mu)^\top w_i / s_i + \alpha_i/\sqrt n\big)_+
 
     In frameworks whose batch norm divides by the standard deviation, the layer has weight
     :math:`\gamma_i/\sqrt n`, bias :math:`\alpha_i/\sqrt n`, running mean :math:`\mu^\top w_i` and running variance
@@ -56,7 +58,7 @@ class BatchNormReLUNetwork:
     mean : array-like (d,)
         Mean of the data.
     scale : array-like (m,)
-        Norms :math:`s_i = \|\tilde X w_i\|` on the data; a neuron with ``scale`` 0 has the constant output of its shift.
+        Norms :math:`s_i = \|\tilde X w_i\|` on the data; a neuron with ``scale`` 0 has only its shift.
     n_samples : int
         Number of samples n of the data.
 
@@ -106,7 +108,9 @@ class BatchNormReLUNetwork:
         """Network with the statistics of the data ``X (n, d)``: their mean, and the norms of the pre-activations."""
         data, weights = as_float_array(X, "X", ndim=2), np.asarray(W, dtype=np.float64)
         if weights.ndim != 2 or weights.shape[1] != data.shape[1]:
-            raise ValueError(f"W must have shape (m, {data.shape[1]}) as X has shape {data.shape}; got {weights.shape}.")
+            raise ValueError(
+                f"W must have shape (m, {data.shape[1]}) as X has shape {data.shape}; got {weights.shape}."
+            )
         mean, centred, _ = _centre(data)
         values = (weights @ centred.T).reshape(len(weights), len(data))
         scale = row_norms(values)
@@ -146,7 +150,9 @@ class BatchNormReLUNetwork:
         return 0.5 * float(sum(np.sum(part * part) for part in (self.gamma, self.alpha, self.a)))
 
     def objective(self, problem: Problem) -> float:
-        r"""Training objective :math:`\mathrm{loss}(f(X), y) + \beta\,`:meth:`penalty` with the statistics of the problem's X.
+        r"""Training objective :math:`\mathrm{loss}(f(X), y) + \beta\,`:meth:`penalty`.
+
+        The batch statistics are those of the problem's X, as in training.
 
         Examples
         --------
@@ -277,12 +283,10 @@ def solve_batch_norm(
     >>> options = ReLUOptions(None, 1e-6, False, None, 200, None, 0)
     >>> s = solve_batch_norm(problem, whiten(problem.X), options, Recorder(False))
     >>> s.scope, s.network.width, round(s.objective, 6)
-    ('global', 1, 0.114495)
+    ('global', 1, 0.123613)
     """
     dual_size(problem)
-    inner = Problem(
-        whitened.data, problem.y, problem.beta, problem.loss, sample_weight=problem.sample_weight
-    )
+    inner = Problem(whitened.data, problem.y, problem.beta, problem.loss, sample_weight=problem.sample_weight)
     solution = solve_relu(inner, options, recorder)
     network = whitened.from_relu(solution.network, problem.X)
     certificate = certify_batch_norm(

@@ -1,16 +1,18 @@
 r"""Networks with a polynomial activation of degree two: the semidefinite program and its neurons.
 
 For :math:`f(X) = \sum_j \alpha_j \sigma(X u_j)`, :math:`\sigma(t) = a t^2 + b t + c`, :math:`\|u_j\| = 1` and penalty
-:math:`\beta \sum_j |\alpha_j|`, the matrices :math:`Z_\pm = \sum_{\pm \alpha_j > 0} |\alpha_j| (u_j, 1)(u_j, 1)^\top` carry the network:
+:math:`\beta \sum_j |\alpha_j|`, the network is carried by two matrices,
+:math:`Z_\pm = \sum_{\pm \alpha_j > 0} |\alpha_j| (u_j, 1)(u_j, 1)^\top`:
 
 .. math:: \min_{Z_\pm \succeq 0}\ \ell\big(\mathcal A(Z_+ - Z_-)\big) + \beta\, (Z_+ + Z_-)_{d+1, d+1}, \qquad
-          \mathrm{tr}\, Z_{1:d, 1:d} = Z_{d+1, d+1},\quad
-          \mathcal A(Z)_j = a\, x_j^\top Z_{1:d, 1:d} x_j + 2 b\, x_j^\top Z_{1:d, d+1} / 2 + c\, Z_{d+1, d+1}
+          \mathrm{tr}\, Z_{1:d, 1:d} = Z_{d+1, d+1},
 
-(Bartan and Pilanci, 2021, "Neural spectrahedra and semidefinite lifts: global convex optimization of polynomial activation
-neural networks in fully polynomial-time"). Back, every such Z is a sum of at most d + 1 terms :math:`p p^\top` with
-:math:`\|p_{1:d}\| = |p_{d+1}|` (Sturm and Zhang, 2003, "On cones of nonnegative quadratic functions", Proposition 3), each
-a neuron :math:`u = p_{1:d}/p_{d+1},\ \alpha = \pm p_{d+1}^2`.
+.. math:: \mathcal A(Z)_j = a\, x_j^\top Z_{1:d, 1:d} x_j + b\, x_j^\top Z_{1:d, d+1} + c\, Z_{d+1, d+1}
+
+(Bartan and Pilanci, 2021, "Neural spectrahedra and semidefinite lifts: global convex optimization of polynomial
+activation neural networks in fully polynomial-time"). Back, every such Z is a sum of at most d + 1 terms
+:math:`p p^\top` with :math:`\|p_{1:d}\| = |p_{d+1}|`, each a neuron
+:math:`u = p_{1:d}/p_{d+1},\ \alpha = \pm p_{d+1}^2`.
 """
 
 from __future__ import annotations
@@ -23,168 +25,35 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array
 from cvxnn.architectures import Polynomial
-from cvxnn.certificates.certificate import Certificate
+from cvxnn.certificates.certificate import Certificate, relative_gap
 from cvxnn.certificates.polynomial_bound import certify_polynomial
 from cvxnn.losses import HuberLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 from cvxnn.networks import row_norms
 from cvxnn.problem import Problem
+from cvxnn.programs.polynomial_network import Coefficients, PolynomialNetwork, activation
 from cvxnn.programs.reduction import reduce_problem
 from cvxnn.progress import Recorder
-from cvxnn.solution import Blocks, Solution, Status
+from cvxnn.solution import Solution, Status
 from cvxnn.solvers.mass_program import optimal_masses
+from cvxnn.solvers.rank_one_terms import rank_one_terms
 from cvxnn.solvers.spectrahedral import SpectrahedralState, solve_spectrahedral
 
 FloatArray = npt.NDArray[np.float64]
-Coefficients = tuple[float, float, float]
 
-__all__ = ["PolynomialNetwork", "rank_one_terms", "solve_polynomial"]
+__all__ = ["PolynomialNetwork", "solve_polynomial"]
 
-_UNIT = 1e-6
 _CORRECTIONS = 20
-_INNER_SHARE = 1e-2
-_FINEST = 1e-11
+"""Most rounds of neurons from the pricing problem after the semidefinite program."""
+
+_INNER_SHARE, _FINEST = 1e-2, 1e-11
+"""Gap of the semidefinite program relative to the one that is asked for, and the least."""
+
 _NOISE = 1e-13
+"""Masses below this share of the largest are rounding."""
 
-
-@dataclass(frozen=True, eq=False, repr=False)
-class PolynomialNetwork:
-    r"""Two-layer network :math:`f(X) = \sum_j \alpha_j\, \sigma(X w_j)` with :math:`\sigma(t) = a t^2 + b t + c`.
-
-    Parameters
-    ----------
-    W : array-like (m, d)
-        First layer, one unit vector a row.
-    alpha : array-like (m,)
-        Second layer. Width m = 0 is allowed: it is the zero function.
-    coefficients : (a, b, c)
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not match, an entry is not finite, or a row of W has another norm than 1.
-
-    Examples
-    --------
-    >>> net = PolynomialNetwork([[1.0, 0.0]], [2.0], (1.0, 0.0, 3.0))
-    >>> net([[2.0, 5.0]])
-    array([14.])
-    """
-
-    W: FloatArray
-    alpha: FloatArray
-    coefficients: Coefficients
-
-    def __post_init__(self) -> None:
-        """Check and freeze the arrays."""
-        activation = Polynomial(*self.coefficients)
-        object.__setattr__(self, "coefficients", (activation.a, activation.b, activation.c))
-        W, alpha = np.array(self.W, dtype=np.float64), np.array(self.alpha, dtype=np.float64)
-        if W.ndim != 2 or W.shape[1] == 0:
-            raise ValueError(f"W must have shape (m, d) with d >= 1; got {W.shape}.")
-        if alpha.shape != W.shape[:1]:
-            raise ValueError(f"alpha must have shape (m,) with m = {W.shape[0]} as in W; got {alpha.shape}.")
-        for name, array in (("W", W), ("alpha", alpha)):
-            if not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} contains NaN or infinite values; all weights must be finite.")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-        away = float(np.max(np.abs(row_norms(W) - 1.0), initial=0.0))
-        if away > _UNIT:
-            raise ValueError(f"W must have rows of norm 1; one differs by {away:.1e}.")
-
-    @property
-    def width(self) -> int:
-        """Number of neurons m."""
-        return self.W.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        """Number of inputs d."""
-        return self.W.shape[1]
-
-    def __call__(self, X: npt.ArrayLike) -> FloatArray:
-        """Outputs of the network, ``(n,)``."""
-        data = as_float_array(X, "X", ndim=2)
-        if data.shape[1] != self.n_features:
-            raise ValueError(f"X has {data.shape[1]} features; this network takes {self.n_features}.")
-        return _activation(data @ self.W.T, self.coefficients) @ self.alpha
-
-    def __repr__(self) -> str:
-        """Short form with the sizes."""
-        a, b, c = self.coefficients
-        return f"PolynomialNetwork(width={self.width}, n_features={self.n_features}, activation={a:g} t^2 + {b:g} t + {c:g})"
-
-    def penalty(self) -> float:
-        r"""Sum :math:`\sum_j |\alpha_j|`, without beta."""
-        return float(np.sum(np.abs(self.alpha)))
-
-    def objective(self, problem: Problem) -> float:
-        r"""Training objective :math:`\mathrm{loss}(f(X), y) + \beta\,`:meth:`penalty`.
-
-        Examples
-        --------
-        >>> PolynomialNetwork([[1.0]], [1.5], (1.0, 0.0, 0.0)).objective(Problem([[1.0]], [2.0], beta=0.5))
-        0.875
-        """
-        return problem.loss_value(self(problem.X)) + problem.beta * self.penalty()
-
-    def matrices(self) -> Blocks:
-        r"""Matrices :math:`Z_\pm` of the semidefinite program, ``(d + 1, d + 1)`` each."""
-        lifted = np.column_stack([self.W, np.ones(self.width)])
-        positive, negative = np.maximum(self.alpha, 0.0), np.maximum(-self.alpha, 0.0)
-        return Blocks((lifted.T * positive) @ lifted, (lifted.T * negative) @ lifted)
-
-
-def _activation(values: FloatArray, coefficients: Coefficients) -> FloatArray:
-    a, b, c = coefficients
-    return (a * values + b) * values + c
-
-
-def rank_one_terms(root: FloatArray) -> FloatArray:
-    r"""Vectors p with :math:`\sum p p^\top = R R^\top` and :math:`\|p_{1:d}\| = |p_{d+1}|`, one a row.
-
-    A vector with a positive :math:`p^\top J p`, J = diag(1, ..., 1, -1), and one with a negative are turned in their
-    plane until the first meets the condition; the other one goes on. The last one meets it where
-    :math:`\langle J, R R^\top \rangle = 0`.
-
-    Parameters
-    ----------
-    root : ndarray (d + 1, k)
-        Factor R.
-
-    Examples
-    --------
-    >>> p = rank_one_terms(np.diag([1.0, 1.0, np.sqrt(2.0)]))
-    >>> bool(np.allclose(p.T @ p, np.diag([1.0, 1.0, 2.0]))), np.round(np.sum(p**2 * [1, 1, -1], axis=1), 12).tolist()
-    (True, [0.0, 0.0, 0.0])
-    """
-    pending = [column for column in root.T if np.any(column)]
-    done: list[FloatArray] = []
-
-    def form(p: FloatArray, q: FloatArray) -> float:
-        return float(p[:-1] @ q[:-1] - p[-1] * q[-1])
-
-    # Large vectors first: what rounding leaves at the end is that of the small ones.
-    pending.sort(key=lambda p: -float(p @ p))
-    values = [form(p, p) for p in pending]
-    while len(pending) > 1:
-        p, value = pending.pop(0), values.pop(0)
-        opposite = [k for k, other in enumerate(values) if other * value < 0.0]
-        if not opposite:
-            done.append(p)
-            continue
-        k = max(opposite, key=lambda index: abs(values[index]))
-        q, other, mixed = pending[k], values[k], form(p, pending[k])
-        # Root of value + 2 r mixed + r^2 other: the signs differ, so both roots are real; the smaller one does not cancel.
-        discriminant = math.sqrt(mixed * mixed - value * other)
-        r = -value / (mixed + math.copysign(discriminant, mixed))
-        length = math.sqrt(1.0 + r * r)
-        done.append((p + r * q) / length)
-        pending[k] = (q - r * p) / length
-        values[k] = value + other
-    return np.array(done + pending).reshape(-1, root.shape[0])
+_SMALL = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
+"""Masses, as shares of the largest, below which neurons may go in the end."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +84,8 @@ class _Reduced:
 def _reduce(problem: Problem, coefficients: Coefficients) -> _Reduced:
     """Scale data, targets, weights and activation to order one.
 
-    Where the data have not full rank one more direction is kept, along which they are zero: unit vectors may point there.
+    Where the data have not full rank one more direction is kept, along which they are zero: unit vectors may point
+    there.
     """
     reduction = reduce_problem(problem)
     small, basis = reduction.problem, reduction.basis
@@ -290,19 +160,27 @@ class _Run:
 
     def offer(self, neurons: _Neurons) -> bool:
         """Give neurons their best masses, and keep them if they are better."""
-        outputs = _activation(self.small.X @ neurons.directions.T, self.reduced.coefficients) * neurons.signs
+        found = self._massed(neurons)
+        if found is None or not found[1] < self.objective:
+            return False
+        self._keep(*found)
+        return True
+
+    def _keep(self, neurons: _Neurons, objective: float) -> None:
+        self.neurons, self.objective = neurons, objective
+        self.network = self.expand()
+
+    def _massed(self, neurons: _Neurons) -> tuple[_Neurons, float] | None:
+        """Neurons with their best masses, and the objective; None where no neuron has an output."""
+        outputs = activation(self.small.X @ neurons.directions.T, self.reduced.coefficients) * neurons.signs
         live = np.any(outputs != 0.0, axis=0)
         if not np.any(live):
-            return False
+            return None
         outputs, directions, signs = outputs[:, live], neurons.directions[live], neurons.signs[live]
         masses = optimal_masses(self.small, outputs, neurons.masses[live])
         used = masses > _NOISE * float(np.max(masses))
         value = self.small.loss_value(outputs[:, used] @ masses[used]) + self.small.beta * float(masses[used].sum())
-        if not value < self.objective:
-            return False
-        self.neurons, self.objective = _Neurons(directions[used], signs[used], masses[used]), value
-        self.network = self.expand()
-        return True
+        return _Neurons(directions[used], signs[used], masses[used]), value
 
     def certify(self, nu: FloatArray | None = None) -> float:
         """Gap with the better of the bounds so far and one more: that of the network or of a given dual vector."""
@@ -330,6 +208,20 @@ class _Run:
         nu = np.zeros(self.original.n_samples)
         nu[self.reduced.samples] = self.reduced.dual_scale * state.nu
         self.certify(self.original.loss.project_dual(nu, self.original.y, self.original.sample_weight))
+
+    def tidy(self, tol: float) -> None:
+        """Drop neurons of small mass as long as the gap stays below ``tol``: they are what is left of the null space."""
+        bound = self.certificate.lower_bound / self.reduced.objective_scale
+        for share in _SMALL:
+            masses = self.neurons.masses
+            used = masses > share * float(np.max(masses, initial=0.0))
+            if np.all(used):
+                continue
+            few = _Neurons(self.neurons.directions[used], self.neurons.signs[used], masses[used])
+            found = self._massed(few)
+            if found is not None and relative_gap(found[1], bound) <= tol:
+                self._keep(*found)
+                return
 
     def correct(self) -> bool:
         """Take in the neurons that violate the dual most; whether they have helped."""
@@ -373,8 +265,8 @@ def solve_polynomial(
     Returns
     -------
     Solution
-        Its network is a :class:`PolynomialNetwork`, its ``blocks`` are the two matrices of size d + 1 of the semidefinite
-        program, and ``patterns`` is None. The bound holds for networks of every width: scope "global".
+        Its network is a :class:`PolynomialNetwork`, its ``blocks`` are the two matrices of size d + 1 of the
+        semidefinite program, and ``patterns`` is None. The bound holds for networks of every width: scope "global".
 
     Raises
     ------
@@ -384,8 +276,8 @@ def solve_polynomial(
     Examples
     --------
     >>> s = solve_polynomial(Problem([[1.0], [2.0]], [1.0, 4.0], beta=0.1), Polynomial(1.0, 0.0, 0.0))
-    >>> s.scope, s.network.width, round(s.objective, 6)
-    ('global', 1, 0.099706)
+    >>> s.scope, s.gap < 1e-6, round(s.objective, 6)
+    ('global', True, 0.099706)
     """
     if not isinstance(problem.loss, SquaredLoss | HuberLoss | LogisticLoss | SquaredHingeLoss):
         raise ValueError(
@@ -424,7 +316,8 @@ def solve_polynomial(
             )
             interrupted = state.outcome == "interrupted"
             run.take(state)
-            _correct(run, tol, deadline, stop=interrupted or state.outcome != "solved" and state.outcome != "stalled")
+            _correct(run, tol, deadline, stop=state.outcome not in ("solved", "stalled"))
+            run.tidy(_INNER_SHARE * tol)
     except KeyboardInterrupt:
         interrupted = True
     return _finish(run, state, tol, recorder, interrupted=interrupted)

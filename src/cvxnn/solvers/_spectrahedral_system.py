@@ -4,8 +4,9 @@ The fit of a symmetric matrix Z of size d + 1 is :math:`\mathcal A(Z)_j = \langl
 
 .. math:: A_j = \begin{pmatrix} a\, x_j x_j^\top & \tfrac b2 x_j \\ \tfrac b2 x_j^\top & c \end{pmatrix}.
 
-With scaling matrices :math:`W_\pm = G_\pm G_\pm^\top`, :math:`M = \sum_\pm \mathcal A (W_\pm \mathcal A^*(\cdot) W_\pm)` and the diagonal
-curvature H of the loss both systems solve
+With scaling matrices :math:`W_\pm = G_\pm G_\pm^\top`, the operator
+:math:`M = \sum_\pm \mathcal A (W_\pm \mathcal A^*(\cdot) W_\pm)` and the diagonal curvature H of the loss both
+systems solve
 
 .. math:: M \Delta\nu - \Delta e = r,\qquad H \Delta e + \Delta\nu = r_d .
 """
@@ -99,9 +100,9 @@ def choose_system(lift: Lift, *, constant_curvature: bool) -> NewtonSystem:
     p = (d + 1) * (d + 2) // 2
     if n > _MOST_SAMPLES and p > _MOST_ENTRIES:
         raise ValueError(
-            f"the polynomial program has a dense system of the size of the samples, {n} (up to {_MOST_SAMPLES} is solved), "
-            f"or of (d + 1)(d + 2)/2 = {p} (up to {_MOST_ENTRIES}); take fewer features, such as principal components, "
-            "or fewer samples."
+            f"the polynomial program has a dense system of the size of the samples, {n} (up to {_MOST_SAMPLES} is "
+            f"solved), or of (d + 1)(d + 2)/2 = {p} (up to {_MOST_ENTRIES}); take fewer features, such as principal "
+            "components, or fewer samples."
         )
     by_samples = n**3 / 3.0 + 4.0 * n * n * d
     by_entries = 9.0 * p**3 + (0.0 if constant_curvature else 1.0 * n * p * p)
@@ -169,8 +170,10 @@ class SampleSystem:
 class EntrySystem:
     r"""System of twice the size of a symmetric matrix, whose cost hardly depends on the samples.
 
-    In the entries s of both scaled matrices, :math:`\Delta s = F w` with :math:`F F^\top = \sum_\pm W_\pm \otimes W_\pm` and
-    :math:`(I + F^\top \Phi^\top H \Phi F)\, w = F^\top \Phi^\top (r_d + H r)`: a product of factors, in which nothing cancels.
+    In the entries s of both scaled matrices, :math:`\Delta s = F w` with
+    :math:`F F^\top = \sum_\pm W_\pm \otimes W_\pm` and
+    :math:`(I + F^\top \Phi^\top H \Phi F)\, w = F^\top \Phi^\top (r_d + H r)`: a product of factors, in which
+    nothing cancels.
     """
 
     def __init__(self, lift: Lift, *, constant_curvature: bool) -> None:

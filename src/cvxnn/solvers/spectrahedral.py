@@ -1,12 +1,15 @@
 r"""The semidefinite program of a network with polynomial activation, by a primal-dual interior-point method.
 
-.. math:: \min_{Z_\pm \succeq 0}\ \ell\big(\mathcal A(Z_+ - Z_-)\big) + \tfrac\beta2 (\mathrm{tr}\, Z_+ + \mathrm{tr}\, Z_-),
+.. math:: \min_{Z_\pm \succeq 0}\ \ell\big(\mathcal A(Z_+ - Z_-)\big)
+          + \tfrac\beta2 (\mathrm{tr}\, Z_+ + \mathrm{tr}\, Z_-),
           \qquad \langle J, Z_\pm\rangle = 0,\quad J = \mathrm{diag}(1, \dots, 1, -1)
 
 (Bartan and Pilanci, 2021, "Neural spectrahedra and semidefinite lifts"). The conditions of optimality are
-:math:`Z_\pm S_\pm = 0` for :math:`S_\pm = \tfrac\beta2 I + \rho_\pm J \mp \mathcal A^*(\nu)` and :math:`\nu = -\nabla\ell(e)` at the fit
-e. Mehrotra's predictor-corrector steps in the direction of Helmberg, Kojima and Monteiro: two matrices of size d + 1 and
-one dense system a step, a dozen or two steps. Losses with kinks in the gradient are smoothed by the barrier parameter.
+:math:`Z_\pm S_\pm = 0` for :math:`S_\pm = \tfrac\beta2 I + \rho_\pm J \mp \mathcal A^*(\nu)` and
+:math:`\nu = -\nabla\ell(e)` at the fit e. Mehrotra's predictor-corrector steps are taken in the direction of
+Nesterov and Todd: two matrices of size d + 1 and one dense system a step, a dozen or two steps. The factors of Z and
+S are carried along instead of the matrices, whose small eigenvalues rounding would lose. Losses with kinks in the
+gradient are smoothed by the barrier parameter.
 """
 
 from __future__ import annotations
@@ -214,9 +217,7 @@ class _Step:
         self.rj = [-float(np.sum(method.J * z)) for z in Z]
         method.system.factorise(self.scalings, curvature)
         self.turned = [G.T @ method.J @ G for G in self.scalings]
-        border = [
-            sign * lift.fit(G @ J @ G.T) for sign, G, J in zip(_SIGNS, self.scalings, self.turned, strict=True)
-        ]
+        border = [sign * lift.fit(G @ J @ G.T) for sign, G, J in zip(_SIGNS, self.scalings, self.turned, strict=True)]
         self.border = [method.system.solve(column, np.zeros_like(column)) for column in border]
 
     def direction(self, targets: Pair) -> _Direction:
@@ -231,8 +232,10 @@ class _Step:
 
         inner = np.stack([along(change) for change in self.border], axis=1)
         inner -= np.diag([float(np.sum(turned * turned)) for turned in J])
-        wanted = [rest - float(np.sum(turned * target)) for rest, turned, target in zip(self.rj, J, targets, strict=True)]
-        rho = np.linalg.solve(inner, np.array(wanted) - along(base))
+        wanted = [
+            rest - float(np.sum(turned * target)) for rest, turned, target in zip(self.rj, J, targets, strict=True)
+        ]
+        rho = np.asarray(np.linalg.solve(inner, np.array(wanted) - along(base)), dtype=np.float64)
         change = Change(
             base.nu + rho[0] * self.border[0].nu + rho[1] * self.border[1].nu,
             base.e + rho[0] * self.border[0].e + rho[1] * self.border[1].e,
