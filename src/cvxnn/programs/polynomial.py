@@ -52,6 +52,9 @@ _INNER_SHARE, _FINEST = 1e-2, 1e-11
 _NOISE = 1e-13
 """Masses below this share of the largest are rounding."""
 
+_NEAR = 1e-6
+"""One minus the cosine of neurons that may be one."""
+
 _SMALL = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 """Masses, as shares of the largest, below which neurons may go in the end."""
 
@@ -127,6 +130,25 @@ class _Neurons:
             np.append(self.signs, other.signs),
             np.append(self.masses, other.masses),
         )
+
+
+def _merged(neurons: _Neurons, *, even: bool) -> _Neurons:
+    """Neurons with those of one sign and nearly one direction in one; of an even activation, or the opposite one."""
+    directions, signs, masses = neurons.directions.copy(), neurons.signs, neurons.masses.copy()
+    order = np.argsort(-masses, kind="stable")
+    for place, k in enumerate(order):
+        if masses[k] == 0.0:
+            continue
+        rest = order[place + 1 :]
+        if even:
+            directions[rest] *= np.where(directions[rest] @ directions[k] < 0.0, -1.0, 1.0)[:, None]
+        near = rest[(signs[rest] == signs[k]) & (directions[rest] @ directions[k] > 1.0 - _NEAR) & (masses[rest] > 0.0)]
+        total = masses[k] * directions[k] + masses[near] @ directions[near]
+        directions[k] = total / np.linalg.norm(total)
+        masses[k] += float(np.sum(masses[near]))
+        masses[near] = 0.0
+    used = masses > 0.0
+    return _Neurons(directions[used], signs[used], masses[used])
 
 
 class _Run:
@@ -210,8 +232,11 @@ class _Run:
         self.certify(self.original.loss.project_dual(nu, self.original.y, self.original.sample_weight))
 
     def tidy(self, tol: float) -> None:
-        """Drop neurons of small mass as long as the gap stays below ``tol``: they are what is left of the null space."""
+        """Merge neighbours and drop small neurons, what is left of the null space, while the gap is below ``tol``."""
         bound = self.certificate.lower_bound / self.reduced.objective_scale
+        merged = self._massed(_merged(self.neurons, even=self.coefficients[1] == 0.0))
+        if merged is not None and relative_gap(merged[1], bound) <= tol:
+            self._keep(*merged)
         for share in _SMALL:
             masses = self.neurons.masses
             used = masses > share * float(np.max(masses, initial=0.0))
