@@ -3,7 +3,7 @@
 ``Problem`` holds data, loss and weight decay; ``solve`` finds the best network and a bound that proves how good it is;
 ``ReLURegressor`` and ``ReLUClassifier`` are the scikit-learn faces; ``patterns`` enumerates and samples activation
 patterns; ``landscape`` judges any network and reads the loss landscape; ``splines`` is the view of one-dimensional
-data; ``GatedReLU`` is the architecture with fixed gates.
+data; ``GatedReLU``, ``BatchNormReLU`` and ``Polynomial`` are architectures that the same verb trains.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from cvxnn import landscape as landscape
 from cvxnn import patterns as patterns
 from cvxnn import splines as splines
+from cvxnn.architectures import BatchNormReLU as BatchNormReLU
 from cvxnn.architectures import GatedReLU as GatedReLU
+from cvxnn.architectures import Polynomial as Polynomial
 from cvxnn.architectures import ReLU as ReLU
 from cvxnn.losses import HuberLoss as HuberLoss
 from cvxnn.losses import SoftmaxLoss as SoftmaxLoss
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchNormReLU",
     "GatedReLU",
     "HuberLoss",
+    "Polynomial",
     "Problem",
     "Progress",
     "ReLU",

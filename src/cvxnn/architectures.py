@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array
+from cvxnn._validation import as_float_array, as_number
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import pack, packed_width
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["GatedReLU", "ReLU", "gate_masks", "gate_patterns"]
+__all__ = ["BatchNormReLU", "GatedReLU", "Polynomial", "ReLU", "gate_masks", "gate_patterns"]
 
 # Entries of a slab of products X g, which stays in the cache, and gates of a piece.
 _SLAB = 1 << 17
@@ -100,6 +100,70 @@ class GatedReLU:
     def masks(self, X: npt.ArrayLike) -> BoolArray:
         """Activation patterns ``1[X g >= 0]`` of the gates on data (n, d), ``(P, n)``; see :func:`gate_masks`."""
         return gate_masks(X, self.gates)
+
+
+@dataclass(frozen=True)
+class BatchNormReLU:
+    r"""Two-layer ReLU network with batch norm in the hidden layer.
+
+    .. math:: f(X) = \sum_i a_i \Big(\gamma_i \frac{\tilde X w_i}{\|\tilde X w_i\|} + \alpha_i \frac{\mathbf 1}{\sqrt
+              n}\Big)_+
+
+    with the centred data :math:`\tilde X`. Weight decay is
+    :math:`\tfrac\beta2 \sum_i (\gamma_i^2 + \alpha_i^2 + a_i^2)`; the first layer itself is not penalised, since
+    batch norm makes its length irrelevant.
+
+    References
+    ----------
+    Ergen, Sahiner, Ozturkler, Pauly, Mardani and Pilanci (2022), "Demystifying batch normalization in ReLU networks".
+
+    Examples
+    --------
+    >>> BatchNormReLU()
+    BatchNormReLU()
+    """
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    r"""Two-layer network with a polynomial activation of degree two.
+
+    .. math:: f(X) = \sum_j \alpha_j \sigma(X w_j), \qquad \sigma(t) = a t^2 + b t + c
+
+    The rows :math:`w_j` have norm 1, and the penalty is :math:`\beta \sum_j |\alpha_j|`. That is another penalty
+    than the weight decay of a ReLU network, so that objectives of both are not to be compared.
+
+    Parameters
+    ----------
+    a, b, c : float
+        Coefficients, not all zero. ``Polynomial(0.09, 0.5, 0.47)`` is close to the ReLU on [-5, 5].
+
+    Raises
+    ------
+    ValueError
+        If a coefficient is not a finite number, or all are zero.
+
+    References
+    ----------
+    Bartan and Pilanci (2021), "Neural spectrahedra and semidefinite lifts: global convex optimization of polynomial
+    activation neural networks in fully polynomial-time".
+
+    Examples
+    --------
+    >>> Polynomial(1, 0, 0)
+    Polynomial(a=1.0, b=0.0, c=0.0)
+    """
+
+    a: float
+    b: float
+    c: float
+
+    def __post_init__(self) -> None:
+        """Check the coefficients."""
+        for name in ("a", "b", "c"):
+            object.__setattr__(self, name, as_number(getattr(self, name), name))
+        if self.a == self.b == self.c == 0.0:
+            raise ValueError("a, b and c are all 0: such a network is the zero function; one must not be 0.")
 
 
 def gate_masks(X: npt.ArrayLike, gates: npt.ArrayLike) -> BoolArray:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from cvxnn.certificates.certificate import Certificate, Scope
-    from cvxnn.patterns import ActivationPatterns
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -123,10 +122,11 @@ class Solution:
         Objective, bound, gap, scope and the dual vector that proves the bound.
     status : Status
         How the solve ended; ``status.advice`` says what to do.
-    patterns : ActivationPatterns
-        Activation patterns used by the convex program, row by row with ``blocks``.
+    patterns : ActivationPatterns or None
+        Activation patterns used by the convex program, row by row with ``blocks``; None for a polynomial activation,
+        which has none.
     blocks : Blocks
-        Variables ``(u, v)`` of the convex program.
+        Variables ``(u, v)`` of the convex program; two matrices of size d + 1 for a polynomial activation.
     history : History
         Objective and bound over iterations and seconds.
     n_iter : int
@@ -136,7 +136,7 @@ class Solution:
     network: Any
     certificate: Certificate
     status: Status
-    patterns: ActivationPatterns
+    patterns: Any
     blocks: Blocks
     history: History
     n_iter: int

@@ -8,17 +8,21 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from cvxnn._validation import as_count, as_number
 from cvxnn._workers import workers
-from cvxnn.architectures import GatedReLU, ReLU
+from cvxnn.architectures import BatchNormReLU, GatedReLU, Polynomial, ReLU
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, sample_patterns
 from cvxnn.problem import Problem, require_no_output_bias, require_one_output, require_problem
+from cvxnn.programs.batch_norm import BatchNormReLUNetwork, WhitenedData, solve_batch_norm, whiten
 from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
 from cvxnn.programs.one_vs_all import solve_one_vs_all
 from cvxnn.programs.output_bias import solve_output_bias
+from cvxnn.programs.polynomial import PolynomialNetwork, solve_polynomial
 from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.programs.vector_output import solve_vector_output
 from cvxnn.progress import Progress, Recorder
@@ -27,21 +31,26 @@ from cvxnn.solvers.group_lasso import ROWS
 
 __all__ = ["blas_threads", "solve"]
 
+FloatArray = npt.NDArray[np.float64]
+
 _THREADED_ENTRIES = 50_000
 _THREADED_SAMPLES = 2_500
+_THREADED_SYSTEM = 800
+
+Architecture = ReLU | GatedReLU | BatchNormReLU | Polynomial
 
 
 def solve(
     problem: Problem,
     *,
-    architecture: ReLU | GatedReLU | None = None,
+    architecture: Architecture | None = None,
     patterns: str | int | ActivationPatterns = "auto",
     tol: float = 1e-6,
     certify: bool = False,
     time_limit: float | None = None,
     max_iter: int | None = None,
     max_width: int | None = None,
-    warm_start: ReLUNetwork | GatedReLUNetwork | None = None,
+    warm_start: ReLUNetwork | GatedReLUNetwork | BatchNormReLUNetwork | PolynomialNetwork | None = None,
     random_state: int | None = 0,
     verbose: bool | Callable[[Progress], None] = False,
     throw: bool = False,
@@ -60,11 +69,12 @@ def solve(
     ----------
     problem : Problem
         Data, loss and weight decay ``beta > 0``.
-    architecture : ReLU or GatedReLU, optional
+    architecture : ReLU, GatedReLU, BatchNormReLU or Polynomial, optional
         ``ReLU()`` by default.
     patterns : "auto", int or ActivationPatterns, default "auto"
         "auto" optimises over networks of every width. A number of sampled patterns, or given ones, confine the neurons
-        to the cones of these patterns.
+        to the cones of these patterns. With ``BatchNormReLU()`` given patterns are those of the whitened data,
+        ``programs.batch_norm.whiten(X).data``; ``GatedReLU`` and ``Polynomial`` take none.
     tol : float, default 1e-6
         Relative duality gap ``(objective - lower_bound) / |objective|`` to reach.
     certify : bool, default False
@@ -77,7 +87,7 @@ def solve(
     max_width : int, optional
         Most neurons of the network. The best network of all widths is found first and then narrowed; the lower bound
         stays that of all widths, so the gap may not close: the status is then "width limit".
-    warm_start : ReLUNetwork or GatedReLUNetwork, optional
+    warm_start : ReLUNetwork, GatedReLUNetwork, BatchNormReLUNetwork or PolynomialNetwork, optional
         Network of the architecture to start from.
     random_state : int or None, default 0
         Seed of all random choices; None stands for 0.
@@ -113,7 +123,8 @@ def solve(
         time_limit = as_number(time_limit, "time_limit", minimum=0.0)
     limit = 200 if max_iter is None else as_count(max_iter, "max_iter")
     width = None if max_width is None else as_count(max_width, "max_width")
-    if width is not None and (isinstance(architecture, GatedReLU) or not isinstance(patterns, str)):
+    relu = architecture is None or isinstance(architecture, ReLU | BatchNormReLU)
+    if width is not None and not (relu and isinstance(patterns, str)):
         raise ValueError('max_width needs architecture=ReLU() and patterns="auto": given patterns fix the neurons.')
     seed = 0 if random_state is None else _seed(random_state)
     if problem.beta == 0.0:
@@ -134,8 +145,30 @@ def solve(
                 recorder=recorder,
                 warm_start=_gated_start(warm_start, architecture),
             )
+        elif isinstance(architecture, Polynomial):
+            require_one_output(problem, "solve with Polynomial")
+            require_no_output_bias(problem, "solve with Polynomial")
+            if not isinstance(patterns, str):
+                raise ValueError("patterns belong to ReLU networks; a polynomial activation has none.")
+            solution = solve_polynomial(
+                problem,
+                architecture,
+                tol=tol,
+                time_limit=time_limit,
+                max_iter=max_iter,
+                warm_start=_polynomial_start(warm_start, problem, architecture),
+                recorder=recorder,
+            )
+        elif isinstance(architecture, BatchNormReLU):
+            require_one_output(problem, "solve with BatchNormReLU")
+            require_no_output_bias(problem, "solve with BatchNormReLU")
+            whitened = whiten(problem.X)
+            listed = _listed_patterns(patterns, whitened.data, seed)
+            start = _batch_norm_start(warm_start, problem, whitened)
+            options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed, width)
+            solution = solve_batch_norm(problem, whitened, options, recorder)
         elif architecture is None or isinstance(architecture, ReLU):
-            listed = _listed_patterns(patterns, problem, seed)
+            listed = _listed_patterns(patterns, problem.X, seed)
             start = _relu_start(warm_start, problem)
             options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed, width)
             if problem.n_outputs > 1:
@@ -147,7 +180,10 @@ def solve(
             else:
                 solution = solve_output_bias(problem, options, recorder)
         else:
-            raise ValueError(f"architecture must be ReLU() or GatedReLU(gates); got {architecture!r}.")
+            raise ValueError(
+                "architecture must be ReLU(), GatedReLU(gates), BatchNormReLU() or Polynomial(a, b, c); "
+                f"got {architecture!r}."
+            )
     if throw and not solution.status.converged:
         raise SolveError(solution)
     return solution
@@ -156,8 +192,11 @@ def solve(
 @contextmanager
 def _threads(problem: Problem, architecture: Any, *, listed: bool) -> Iterator[None]:
     """Threads of the solver itself where it works by slabs of rows, those of the BLAS where it factorises matrices."""
-    gated = isinstance(architecture, GatedReLU)
-    by_slabs = problem.n_samples > ROWS if gated else not listed
+    by_slabs = not listed
+    if isinstance(architecture, Polynomial):
+        by_slabs = False
+    elif isinstance(architecture, GatedReLU):
+        by_slabs = problem.n_samples > ROWS
     if by_slabs or _is_small(problem, architecture):
         count = max((library.num_threads or 1 for library in _blas().lib_controllers), default=1)
         with _blas().limit(limits=1), workers(count):
@@ -166,12 +205,15 @@ def _threads(problem: Problem, architecture: Any, *, listed: bool) -> Iterator[N
         yield
 
 
-def blas_threads(problem: Problem, architecture: ReLU | GatedReLU | None = None) -> AbstractContextManager[object]:
+def blas_threads(problem: Problem, architecture: Architecture | None = None) -> AbstractContextManager[object]:
     """Context with one thread where the matrices are so small that synchronisation costs more than it gains."""
     return _blas().limit(limits=1 if _is_small(problem, architecture) else None)
 
 
 def _is_small(problem: Problem, architecture: Any) -> bool:
+    if isinstance(architecture, Polynomial):
+        p = (problem.n_features + 1) * (problem.n_features + 2) // 2
+        return min(problem.n_samples, p) < _THREADED_SYSTEM
     # The matrices that are factorised for a gated problem have the size of the samples.
     if isinstance(architecture, GatedReLU):
         return problem.n_samples < _THREADED_SAMPLES
@@ -184,21 +226,21 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-def _listed_patterns(patterns: Any, problem: Problem, seed: int) -> ActivationPatterns | None:
+def _listed_patterns(patterns: Any, X: FloatArray, seed: int) -> ActivationPatterns | None:
     if isinstance(patterns, str) and patterns == "auto":
         return None
     if isinstance(patterns, ActivationPatterns):
-        if patterns.n_samples != problem.n_samples or patterns.gates.shape[1] != problem.n_features:
+        if (patterns.n_samples, patterns.gates.shape[1]) != X.shape:
             raise ValueError(
                 f"patterns belong to data of shape ({patterns.n_samples}, {patterns.gates.shape[1]}); "
-                f"the problem has X of shape {problem.X.shape}."
+                f"the problem has X of shape {X.shape}."
             )
         if len(patterns) == 0:
             raise ValueError("patterns is empty; at least one activation pattern is needed.")
         return patterns
     if isinstance(patterns, (str, bool)) or not hasattr(patterns, "__index__"):
         raise ValueError(f'patterns must be "auto", a positive number or ActivationPatterns; got {patterns!r}.')
-    return sample_patterns(problem.X, as_count(patterns, "patterns"), random_state=seed)
+    return sample_patterns(X, as_count(patterns, "patterns"), random_state=seed)
 
 
 def _relu_start(network: Any, problem: Problem) -> ReLUNetwork | None:
@@ -216,6 +258,27 @@ def _relu_start(network: Any, problem: Problem) -> ReLUNetwork | None:
 def _gated_start(network: Any, architecture: GatedReLU) -> GatedReLUNetwork | None:
     if network is not None and not isinstance(network, GatedReLUNetwork):
         raise ValueError(f"warm_start must be a GatedReLUNetwork for {architecture!r}; got {network!r}.")
+    return network
+
+
+def _batch_norm_start(network: Any, problem: Problem, whitened: WhitenedData) -> ReLUNetwork | None:
+    if network is None:
+        return None
+    if not isinstance(network, BatchNormReLUNetwork) or network.n_features != problem.n_features:
+        raise ValueError(
+            f"warm_start must be a BatchNormReLUNetwork with {problem.n_features} features; got {network!r}."
+        )
+    return whitened.to_relu(network.on_batch(problem.X), problem.X)
+
+
+def _polynomial_start(network: Any, problem: Problem, architecture: Polynomial) -> PolynomialNetwork | None:
+    if network is None:
+        return None
+    activation = (architecture.a, architecture.b, architecture.c)
+    if not isinstance(network, PolynomialNetwork) or network.n_features != problem.n_features:
+        raise ValueError(f"warm_start must be a PolynomialNetwork with {problem.n_features} features; got {network!r}.")
+    if network.coefficients != activation:
+        raise ValueError(f"warm_start must have the coefficients {activation}; got {network.coefficients}.")
     return network
 
 

@@ -17,7 +17,7 @@ from cvxnn.solvers.row_slabs import row_slabs
 FloatArray = npt.NDArray[np.float64]
 AnyFloats = npt.NDArray[np.floating]
 
-__all__ = ["removal_costs", "solve_masses"]
+__all__ = ["optimal_masses", "removal_costs", "solve_masses"]
 
 _DOUBLE_ENTRIES = 1 << 23
 _RIDGE, _TINY = 1e-10, 1e-290
@@ -81,6 +81,34 @@ def solve_masses(problem: Problem, neurons: Neurons, *, tol: float = 1e-12, max_
     result = Neurons(directions[keep] * best[keep, None], live.signs[keep])
     # Rounding of the norms may cost a last digit: the promise is about the objective as the caller computes it.
     return result if result.objective(problem) <= neurons.objective(problem) else neurons.take(alive)
+
+
+def optimal_masses(
+    problem: Problem, outputs: FloatArray, masses: FloatArray, *, tol: float = 1e-12, max_iter: int = 100
+) -> FloatArray:
+    r"""Minimise :math:`\mathrm{loss}(\sum_i c_i h_i) + \beta \sum_i c_i` over :math:`c \ge 0` for columns h of outputs.
+
+    Parameters
+    ----------
+    problem : Problem
+        Loss and beta; the data are not used.
+    outputs : ndarray (n, k)
+        Outputs of unit mass, signs included; none of them zero.
+    masses : ndarray (k,)
+        Start.
+
+    Returns
+    -------
+    ndarray (k,)
+        Masses whose objective is not above that of the start; columns that depend on others are emptied.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> optimal_masses(Problem([[1.0]], [2.0], beta=0.5), np.array([[1.0, -1.0]]), np.ones(2))
+    array([1.5, 0. ])
+    """
+    return _MassProgram(problem, outputs).minimize(masses, tol=tol, max_iter=max_iter)
 
 
 def removal_costs(problem: Problem, neurons: Neurons) -> FloatArray:
