@@ -97,7 +97,7 @@ def test_tags():
         assert not tags.input_tags.sparse
         assert not tags.non_deterministic
         assert tags.target_tags.required
-        assert not tags.target_tags.multi_output
+        assert tags.target_tags.multi_output == (tags is regressor)
 
 
 def test_representations():

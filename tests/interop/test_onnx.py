@@ -162,7 +162,6 @@ def refused():
         ),
         "found Linear, ReLU, Linear, ReLU, Linear",
     )
-    yield build([one, relu, two], **(plain | {"a": np.ones((2, 5)), "c": np.ones(2)})), "has 2 outputs"
     yield build([one, relu, two], **(plain | {"a": np.ones((1, 4))})), "5 hidden neurons but its second layer takes 4"
     yield build([one, relu, two], dims=("n", 2, 6), **plain), "takes rows of 12 numbers but its first layer takes 3"
     yield build([("Gemm", ["X", "W", "b"], "z", {"transA": 1}), relu, two], **plain), "Gemm of another form"

@@ -183,8 +183,8 @@ def refused():
     yield one, "found Linear"
     yield nn.Sequential(), "found no layer"
     yield (
-        nn.Sequential(one, nn.ReLU(), nn.Linear(4, 2)),
-        "has 2 outputs with biases; networks with several outputs are accepted without",
+        nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)),
+        "has 2 outputs with biases but no hidden biases",
     )
     yield nn.Sequential(one, nn.ReLU(), nn.Linear(5, 1)), "has 4 hidden neurons but its second layer takes 5"
     yield Twisted(one, nn.ReLU(), two), "computes something else|holds mul"
@@ -197,7 +197,10 @@ def refused():
     yield 3, "a torch.nn.Module or a state_dict is accepted; got int"
     yield {"a.weight": torch.ones(4, 3)}, r"the two weight matrices .* found a.weight \(4, 3\)"
     yield {"0.weight": torch.ones(4, 3), "2.weight": torch.ones(1, 5)}, "no order of them makes a network"
-    yield {"0.weight": torch.ones(4, 3), "2.weight": torch.ones(2, 4), "2.bias": torch.ones(2)}, "has 2 outputs"
+    yield (
+        {"0.weight": torch.ones(4, 3), "2.weight": torch.ones(2, 4), "2.bias": torch.ones(2)},
+        "has 2 outputs with biases but",
+    )
     yield (
         {"0.weight": torch.ones(4, 3), "1.weight": torch.ones(4), "1.running_mean": torch.ones(4)},
         "at most two biases; found",

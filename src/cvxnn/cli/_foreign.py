@@ -195,6 +195,7 @@ def _record(
         "scale": judged.scale,
         "exact": judged.exact,
         "difference": judged.difference,
+        "excess": judged.excess,
         "interrupted": proof.interrupted,
         "seconds": seconds,
         **figures,
@@ -244,7 +245,12 @@ def _report(record: dict[str, Any], weights: TwoLayerWeights) -> list[tuple[str,
     if record["best_objective"] < record["objective"]:
         rows.append(("Best met", f"{record['best_objective']:.9g}"))
     if not record["exact"]:
-        rows.append(("Biases", "free, so there may be no best network; the bound holds all the same"))
+        reason = (
+            "of several outputs, which loosen the bound"
+            if record["excess"]
+            else "free, so there may be no best network"
+        )
+        rows.append(("Biases", f"{reason}; the bound holds all the same"))
     return [*rows, ("Verdict", verdict(record)), ("Time", spent(record))]
 
 

@@ -28,8 +28,11 @@ class JudgedNetwork:
 
     For every network, ``scale * (their objective) = (objective of problem)`` if ``exact``. If hidden biases are free
     (not decayed) there may be no best network, and ``exact`` is false: the problem is then one whose optimum is at
-    most ``scale`` times their infimum, and above ``1/(1 + slack)`` times it. In both cases a lower bound of the
-    problem, divided by ``scale``, is a lower bound of their objective over all such networks of every width.
+    most ``scale`` times their infimum, and above ``1/(1 + slack)`` times it. Biases b of several outputs make ``exact``
+    false, too: in the problem they are a neuron on the column of hidden biases, of the value s, which costs
+    :math:`\beta \|b\| / s` where their objective has :math:`\tfrac{\kappa}{2} \|b\|^2`. That is more by
+    :math:`\beta^2 / (2 \kappa s^2)` at most, the ``excess``. In all cases a lower bound of the problem, less the excess
+    and divided by ``scale``, is a lower bound of their objective over all such networks of every width.
 
     Attributes
     ----------
@@ -47,6 +50,8 @@ class JudgedNetwork:
         Value of the column of hidden biases; None where there is none.
     training : TrainingObjective
         Their objective.
+    excess : float
+        Most by which the optimum of the problem may exceed ``scale`` times theirs; 0 but for biases of several outputs.
 
     Examples
     --------
@@ -66,6 +71,7 @@ class JudgedNetwork:
     exact: bool
     column: float | None
     training: TrainingObjective
+    excess: float = 0.0
 
     @property
     def difference(self) -> float:
@@ -86,7 +92,7 @@ class JudgedNetwork:
 
     def training_bound(self, lower_bound: float) -> float:
         """Lower bound of their objective, in their units, from a lower bound of ``problem`` of scope "global"."""
-        return lower_bound / self.scale
+        return (lower_bound if self.excess == 0.0 else max(lower_bound - self.excess, 0.0)) / self.scale
 
     def gap(self, lower_bound: float) -> float:
         """Relative gap of this network for their objective, from a lower bound of ``problem``."""
@@ -158,11 +164,7 @@ def judge(
     free = weights.hidden_bias is not None and objective.hidden_bias_decay == 0.0
     column: float | None = None
     output_decay = None if weights.output_bias is None else objective.output_bias_decay * scale
-    if free and weights.n_outputs > 1:
-        raise ValueError(
-            f"the network has {weights.n_outputs} outputs and free hidden biases; with several outputs, hidden biases "
-            "must be decayed or absent."
-        )
+    excess = _excess(weights, objective)
     if free:
         slack = as_number(slack, "slack", minimum=0.0, inclusive=False)
         # Rounded up, for the bound relies on |w.x| <= radius * |w|.
@@ -171,11 +173,35 @@ def judge(
         beta, output_decay = beta / (1.0 + slack) * (1.0 - 1e-15), 0.0
     elif weights.hidden_bias is not None:
         column = float(np.sqrt(objective.weight_decay / objective.hidden_bias_decay))
+    if weights.n_outputs > 1:
+        output_decay = None
     full = data if column is None else np.column_stack([data, np.full(len(data), column)])
     problem = Problem(full, target, beta, objective.loss, sample_weight=sample_weight, output_bias_decay=output_decay)
     network = weights.network_with_column(1.0 if column is None else column)
     value = objective.value(weights, data, _plain(y), problem.sample_weight)
-    return JudgedNetwork(problem, network, scale, value, not free, column, objective)
+    exact = not free and excess == 0.0
+    return JudgedNetwork(problem, network, scale, value, exact, column, objective, excess)
+
+
+def _excess(weights: TwoLayerWeights, objective: TrainingObjective) -> float:
+    """Most that biases of several outputs cost in the problem beyond their own objective, in the problem's units."""
+    several = weights.n_outputs > 1
+    if several and weights.hidden_bias is not None and objective.hidden_bias_decay == 0.0:
+        raise ValueError(
+            f"the network has {weights.n_outputs} outputs and free hidden biases; with several outputs, hidden biases "
+            "must be decayed or absent."
+        )
+    if not several or weights.output_bias is None:
+        return 0.0
+    if weights.hidden_bias is None or objective.output_bias_decay == 0.0:
+        raise ValueError(
+            f"the network has {weights.n_outputs} outputs with biases; to judge it they must be decayed, "
+            "and the hidden layer must have biases, too."
+        )
+    # The largest value over r = |b| of beta r / s - kappa r^2 / 2 with s^2 = lambda / lambda_b, rounded up.
+    column_square = objective.weight_decay / objective.hidden_bias_decay
+    most = objective.beta**2 / (2.0 * objective.output_bias_decay * objective.scale * column_square)
+    return most * (1.0 + 1e-14)
 
 
 def judge_torch(
@@ -284,13 +310,13 @@ def judge_sklearn(
     weights = read_sklearn(mlp)
     target = np.asarray(y)
     target = target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target
+    total = None if sample_weight is None else float(np.sum(np.asarray(sample_weight, dtype=np.float64)))
+    objective = sklearn_objective(mlp, len(target), total_weight=total)
     if hasattr(mlp, "classes_"):
         unknown = sorted(set(target.tolist()) - set(mlp.classes_.tolist()), key=str)
         if unknown:
             raise ValueError(f"y holds the label {unknown[0]!r}; this classifier knows {mlp.classes_.tolist()}.")
         target = np.where(target == mlp.classes_[1], 1.0, -1.0)
-    total = None if sample_weight is None else float(np.sum(np.asarray(sample_weight, dtype=np.float64)))
-    objective = sklearn_objective(mlp, len(target), total_weight=total)
     return judge(weights, X, target, objective, sample_weight=sample_weight, slack=slack)
 
 

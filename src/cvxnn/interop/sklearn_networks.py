@@ -11,9 +11,10 @@ __all__ = ["from_sklearn", "read_sklearn"]
 
 
 def from_sklearn(mlp: Any) -> ReLUNetwork:
-    r"""Network of a fitted ``MLPRegressor`` (one target) or ``MLPClassifier`` (two classes).
+    r"""Network of a fitted ``MLPRegressor`` or ``MLPClassifier``.
 
-    Of a classifier the network is the logit: its sigmoid is the probability of ``classes_[1]``.
+    Of a classifier the network is the logit: its sigmoid is the probability of ``classes_[1]``. With more classes its
+    outputs are the arguments of the softmax, with several labels a sample the logit of each.
 
     Parameters
     ----------
@@ -24,12 +25,12 @@ def from_sklearn(mlp: Any) -> ReLUNetwork:
     -------
     ReLUNetwork
         The hidden biases are its last input weight: the data have a column of ones at the end. The bias of the
-        output is its ``output_bias``.
+        output is its ``output_bias``; those of several outputs are one more neuron on the column of ones.
 
     Raises
     ------
     NetworkFormatError
-        If the estimator is another, not fitted, or has another activation, depth or number of outputs.
+        If the estimator is another, not fitted, or has another activation or depth.
 
     Examples
     --------
@@ -58,13 +59,8 @@ def read_sklearn(mlp: Any) -> TwoLayerWeights:
         raise NetworkFormatError(f'this {kind} has activation="{mlp.activation}"; activation="relu" is accepted.')
     if len(mlp.coefs_) != 2:
         raise NetworkFormatError(f"this {kind} has {len(mlp.coefs_) - 1} hidden layers; one is accepted.")
-    outputs = mlp.coefs_[1].shape[1]
-    if outputs != 1:
-        what = "classes or labels" if isinstance(mlp, MLPClassifier) else "targets"
-        raise NetworkFormatError(
-            f"this {kind} has {outputs} outputs ({what}) with biases; networks with one output are accepted."
-        )
-    wanted = "logistic" if isinstance(mlp, MLPClassifier) else "identity"
-    if mlp.out_activation_ != wanted:
-        raise NetworkFormatError(f'this {kind} ends in "{mlp.out_activation_}"; "{wanted}" is accepted.')
+    wanted = ("logistic", "softmax") if isinstance(mlp, MLPClassifier) else ("identity",)
+    if mlp.out_activation_ not in wanted:
+        accepted = " or ".join(f'"{name}"' for name in wanted)
+        raise NetworkFormatError(f'this {kind} ends in "{mlp.out_activation_}"; {accepted} is accepted.')
     return TwoLayerWeights(mlp.coefs_[0].T, mlp.coefs_[1].T, mlp.intercepts_[0], mlp.intercepts_[1])

@@ -44,18 +44,20 @@ def from_torch(module_or_state_dict: Any) -> ReLUNetwork:
     Parameters
     ----------
     module_or_state_dict : torch.nn.Module, mapping of str to tensor, or a fitted skorch estimator
-        One hidden layer; several outputs without biases of their own.
+        One hidden layer.
 
     Returns
     -------
     ReLUNetwork
         A hidden bias is its last input weight: the data have a column of ones at the end. An output bias is its
-        ``output_bias``. Weights become float64 without rounding.
+        ``output_bias``; biases of several outputs are one more neuron on the column of ones. Weights become float64
+        without rounding.
 
     Raises
     ------
     NetworkFormatError
-        If there is another layer, another number of layers, or biases of several outputs; the sentence names it.
+        If there is another layer, another number of layers, or several outputs have biases and the hidden layer has
+        none; the sentence names it.
     ImportError
         If PyTorch is not installed.
 

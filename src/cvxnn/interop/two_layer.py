@@ -46,14 +46,13 @@ class TwoLayerWeights:
         Second layer, for one or for c outputs (the layout of PyTorch).
     hidden_bias : array-like (m,), optional
         Biases of the neurons; None where the layer has none.
-    output_bias : float or array of one entry, optional
-        Bias of the only output; None where the layer has none, which is another thing than a bias of 0. Networks with
-        several outputs have to do without.
+    output_bias : float or array (c,), optional
+        Biases of the outputs; None where the layer has none, which is another thing than a bias of 0.
 
     Raises
     ------
     NetworkFormatError
-        If shapes do not fit, several outputs have biases, or a weight is not finite.
+        If shapes do not fit, or a weight is not finite.
 
     Examples
     --------
@@ -88,21 +87,20 @@ class TwoLayerWeights:
             object.__setattr__(self, "hidden_bias", _frozen(bias.reshape(-1)))
         if self.output_bias is not None:
             offset = _numbers(self.output_bias, "output_bias")
-            if self.n_outputs > 1:
+            if offset.size != self.n_outputs:
                 raise NetworkFormatError(
-                    f"the network has {self.n_outputs} outputs with biases; networks with several outputs are accepted "
-                    "without biases of the output layer."
+                    f"the network has {self.n_outputs} outputs but {offset.size} output biases; they must match."
                 )
-            if offset.size != 1:
-                raise NetworkFormatError(
-                    f"the network has one output but {offset.size} output biases; they must match."
-                )
-            object.__setattr__(self, "output_bias", float(offset.reshape(-1)[0]))
+            single = self.n_outputs == 1
+            object.__setattr__(
+                self, "output_bias", float(offset.reshape(-1)[0]) if single else _frozen(offset.reshape(-1))
+            )
 
     @property
-    def offset(self) -> float:
-        """Bias of the output, 0 where there is none."""
-        return 0.0 if self.output_bias is None else float(self.output_bias)
+    def offset(self) -> FloatArray:
+        """Biases of the outputs ``(c,)``, 0 where there are none."""
+        none = np.zeros(self.n_outputs)
+        return none if self.output_bias is None else none + self.output_bias
 
     @property
     def n_outputs(self) -> int:
@@ -116,13 +114,26 @@ class TwoLayerWeights:
 
     @property
     def network(self) -> ReLUNetwork:
-        """The same function as a :class:`ReLUNetwork`; a hidden bias is its last input weight."""
+        """The same function as a :class:`ReLUNetwork`; a hidden bias is its last input weight.
+
+        Biases of several outputs become one more neuron, which sees the column of ones alone.
+        """
         return self.network_with_column(1.0)
 
     def network_with_column(self, value: float) -> ReLUNetwork:
         """The same function for data whose last column holds ``value`` instead of ones."""
         W = self.W if self.hidden_bias is None else np.column_stack([self.W, self.hidden_bias / value])
-        return ReLUNetwork(W, self.a.T, output_bias=self.offset)
+        if self.n_outputs == 1:
+            return ReLUNetwork(W, self.a, output_bias=float(self.offset[0]))
+        if not np.any(self.offset):
+            return ReLUNetwork(W, self.a.T)
+        if self.hidden_bias is None:
+            raise NetworkFormatError(
+                f"the network has {self.n_outputs} outputs with biases but no hidden biases; "
+                "several outputs with biases need hidden biases, too."
+            )
+        constant = ReLUNetwork.from_directions(np.append(np.zeros(self.n_inputs), 1.0 / value)[None], self.offset[None])
+        return ReLUNetwork(np.vstack([W, constant.W]), np.vstack([self.a.T, constant.a]))
 
 
 def _numbers(value: Any, name: str) -> FloatArray:
@@ -170,11 +181,6 @@ def assemble(steps: Sequence[Affine | str], source: str) -> TwoLayerWeights:
 
 def _joined(first: Affine, second: Affine, source: str) -> TwoLayerWeights:
     (W, hidden), (a, offset) = first, second
-    if a.shape[0] > 1 and offset is not None:
-        raise NetworkFormatError(
-            f"{source} has {a.shape[0]} outputs with biases; networks with several outputs are accepted without biases "
-            "of the output layer."
-        )
     if W.shape[0] != a.shape[1]:
         raise NetworkFormatError(
             f"{source} has {W.shape[0]} hidden neurons but its second layer takes {a.shape[1]}; they must match."

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvxnn._validation import as_float_array, as_number
 from cvxnn.interop.sklearn_networks import read_sklearn
-from cvxnn.interop.two_layer import TwoLayerWeights
+from cvxnn.interop.two_layer import NetworkFormatError, TwoLayerWeights
 from cvxnn.losses import HuberLoss, LogisticLoss, Loss, SoftmaxLoss, SquaredHingeLoss, SquaredLoss
 
 FloatArray = npt.NDArray[np.float64]
@@ -118,11 +118,16 @@ class TrainingObjective:
         data = as_float_array(X, "X", ndim=2)
         omega = np.ones(len(data)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         hidden = data @ weights.W.T + (0.0 if weights.hidden_bias is None else weights.hidden_bias)
-        offset = weights.offset
+        # A float keeps the rounding of problems with one output.
+        offset = float(weights.offset[0]) if weights.n_outputs == 1 else weights.offset
         fit = np.maximum(hidden, 0.0) @ weights.a.T + offset
         square = float(np.sum(weights.W**2) + np.sum(weights.a**2))
         bias_square = 0.0 if weights.hidden_bias is None else float(np.sum(weights.hidden_bias**2))
-        decay = self.weight_decay * square + self.hidden_bias_decay * bias_square + self.output_bias_decay * offset**2
+        decay = (
+            self.weight_decay * square
+            + self.hidden_bias_decay * bias_square
+            + self.output_bias_decay * float(np.sum(np.square(offset)))
+        )
         omega = omega if weights.n_outputs == 1 else np.broadcast_to(omega[:, None], fit.shape)
         return self.loss_factor * self.loss.value(fit, self.targets(y, weights.n_outputs), omega) + 0.5 * decay
 
@@ -291,7 +296,11 @@ def sklearn_objective(mlp: Any, n_samples: int, *, total_weight: float | None = 
     >>> objective.loss_factor, objective.beta, objective.hidden_bias_decay
     (0.1, 0.5, 0.0)
     """
-    read_sklearn(mlp)
+    if (outputs := read_sklearn(mlp).n_outputs) > 1:
+        raise NetworkFormatError(
+            f"this {type(mlp).__name__} has {outputs} outputs with free biases; such networks are not judged, "
+            "fit one for each output."
+        )
     classifier = hasattr(mlp, "classes_")
     total = float(n_samples) if total_weight is None else total_weight
     batch = n_samples
