@@ -23,7 +23,7 @@ from cvxnn.certificates._rounding import FloatArray, gamma, lambda_max_up, norm_
 
 __all__ = ["vector_cone_bounds"]
 
-_TIGHT = 1e-7
+_TIGHT, _NOTHING = 1e-7, 1e-12
 _SHARES = (0.999, 0.3, 0.03, 0.0)
 _MOST_NEURONS = 4
 _SEARCHED_RANK, _SEARCHED_ROWS = 24, 300
@@ -129,6 +129,8 @@ class _Cone:
             return math.inf
         M = self.A @ self.A.T
         value = float(u @ M @ u)
+        if value <= _NOTHING * self.size**2:
+            return math.inf
         rows, free = C[tight], C[~tight & (self.lengths > 0.0)]
         # Stationarity on the cone: value u - M u is a combination of the tight rows.
         mu = nnls(rows.T, value * u - M @ u, maxiter=50 * rows.shape[1] + 1000)[0]
