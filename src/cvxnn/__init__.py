@@ -3,13 +3,15 @@
 ``Problem`` holds data, loss and weight decay; ``solve`` finds the best network and a bound that proves how good it is;
 ``ReLURegressor`` and ``ReLUClassifier`` are the scikit-learn faces; ``patterns`` enumerates and samples activation
 patterns; ``landscape`` judges any network and reads the loss landscape; ``splines`` is the view of one-dimensional
-data; ``GatedReLU`` is the architecture with fixed gates.
+data; ``gan`` finds generators that no two-layer discriminator tells from data; ``GatedReLU`` is the architecture with
+fixed gates.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cvxnn import gan as gan
 from cvxnn import landscape as landscape
 from cvxnn import patterns as patterns
 from cvxnn import splines as splines
@@ -42,6 +44,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Status",
+    "gan",
     "landscape",
     "patterns",
     "solve",
