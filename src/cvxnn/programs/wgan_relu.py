@@ -31,6 +31,13 @@ _STIFFNESS = 1e8
 """Cost of a squared excess over the constraint, in squared norms of the data per squared radius."""
 _KEPT = 1e-9
 """Multipliers below this share of the largest one count as zero."""
+_STARTS, _CLIMBS = 128, 24
+"""Random starts of the cheap search for violated directions, and its steps."""
+_CUTS_A_ROUND = 40
+_NEAR = 1e-4
+"""Squared distance below which two violated directions give one cut."""
+_PATIENCE = 5
+"""Rounds after which a cut that does not bind is dropped."""
 _LEAST_GAIN = 1e-3
 """Relative decrease of the violation below which the search for a feasible generator ends."""
 
@@ -139,14 +146,20 @@ def fit_moments(
     fit = MomentFit(reference, first, first.lower <= target)
     fit.objectives.append(float(np.sum(reference**2)))
     report(0, fit.objectives[0], first.lower)
-    directions = _spread(problem.X)
+    directions = np.zeros((0, problem.X.shape[1]))
     try:
+        if first.interrupted:
+            raise KeyboardInterrupt
         for step in range(1, max_iter + 1):
             stepped = _step(problem, fit.weights, directions, tol, max_cuts, deadline, fit)
             if stepped is None:
                 break
             weights, gap, directions = stepped
             feasible = gap.lower <= target
+            if gap.upper > target >= fit.gap.upper and step > 1 and _expired(deadline):
+                # No time is left to prove the constraint, which is proved for the generator before.
+                fit.ended = "time_limit"
+                break
             before, after = fit.objectives[-1], float(np.sum(weights**2))
             progress = _progress(fit, feasible, gap, before, after, tol)
             if feasible > fit.feasible or (feasible == fit.feasible and (progress or after <= before)):
@@ -158,6 +171,9 @@ def fit_moments(
                 break
     except KeyboardInterrupt:
         fit.ended = "interrupted"
+    except RuntimeError:
+        # The least-squares solver ran out of iterations: the cuts are too nearly dependent.
+        fit.ended = "stalled"
     return fit
 
 
@@ -182,11 +198,12 @@ def _step(
     """Least norm with the patterns of the reference, by cuts at the directions that violate the constraint most."""
     anchor = problem.samples(reference)
     cuts = _Cuts(problem, anchor)
-    cuts.add_lower(directions)
-    cuts.add_upper(directions, anchor)
+    start = np.vstack([_spread(problem.X), directions])
+    cuts.add_lower(start)
+    cuts.add_upper(start, anchor)
     stiffness: float | None = None
     for _ in range(max_cuts):
-        if deadline is not None and time.monotonic() > deadline:
+        if _expired(deadline):
             fit.ended = "time_limit"
             return None
         solved = cuts.solve(stiffness)
@@ -196,30 +213,66 @@ def _step(
         weights, excess = solved
         samples = problem.samples(weights)
         target = (problem.beta_d + excess) * (1.0 + tol)
-        gap = moment_gap(problem.X, samples, target=target, starts=cuts.active, method="cheap")
-        if gap.lower <= target and gap.upper > target:
-            gap = moment_gap(problem.X, samples, target=target, starts=cuts.active, time_limit=_left(deadline))
-        violated = gap.values > target
-        if not np.any(violated):
-            # Cuts that bind are the start of the next step.
-            return weights, gap, cuts.active
-        chosen, signs = gap.directions[violated], gap.signs[violated]
+        chosen, signs = _climb(problem, samples, target, cuts.active)
+        if not len(chosen):
+            gap = moment_gap(problem.X, samples, target=target, starts=cuts.active, method="cheap")
+            if gap.lower <= target and gap.upper > target:
+                gap = moment_gap(problem.X, samples, target=target, starts=cuts.active, time_limit=_left(deadline))
+            if gap.interrupted:
+                raise KeyboardInterrupt
+            if gap.lower <= target:
+                # Cuts that bind are the start of the next step.
+                return weights, gap, cuts.active
+            violated = gap.values > target
+            chosen, signs = gap.directions[violated], gap.signs[violated]
         cuts.add_lower(chosen[signs > 0])
         cuts.add_upper(chosen[signs < 0], samples)
-        fit.n_cuts += int(np.count_nonzero(violated))
+        fit.n_cuts += len(chosen)
     fit.ended = "stalled"
     return None
 
 
+def _climb(
+    problem: MomentProblem, samples: FloatArray, target: float, starts: FloatArray
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Directions that violate the constraint, and the sign of the violation there; cheap, may miss some."""
+    rows = np.vstack([problem.X, samples])
+    weights = np.concatenate([np.ones(len(problem.X)), -np.ones(len(samples))])
+    fill = np.random.default_rng(0).standard_normal((_STARTS, rows.shape[1]))
+    U = np.tile(np.vstack([starts, fill]), (2, 1))
+    U /= np.linalg.norm(U, axis=1, keepdims=True)
+    signs = np.repeat(np.array([1, -1], dtype=np.int64), len(U) // 2)
+    best, values = U.copy(), signs * (np.maximum(U @ rows.T, 0.0) @ weights)
+    for length in np.geomspace(1.0, 1e-3, _CLIMBS):
+        slope = signs[:, None] * (((U @ rows.T > 0.0) * weights) @ rows)
+        slope /= np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-300)
+        U = U + length * slope
+        U /= np.maximum(np.linalg.norm(U, axis=1, keepdims=True), 1e-300)
+        reached = signs * (np.maximum(U @ rows.T, 0.0) @ weights)
+        better = reached > values
+        best[better], values[better] = U[better], reached[better]
+    chosen: list[int] = []
+    for i in np.argsort(-values, kind="stable"):
+        if values[i] <= target or len(chosen) == _CUTS_A_ROUND:
+            break
+        near = np.sum((best[chosen] - best[i]) ** 2, axis=1) < _NEAR
+        if not np.any(near & (signs[chosen] == signs[i])):
+            chosen.append(int(i))
+    return best[chosen], signs[chosen]
+
+
 class _Cuts:
-    """Linear inequalities ``A w >= b`` in the weights, with the directions that they come from."""
+    """Linear inequalities ``A w >= b`` in the weights, with the directions that they come from.
+
+    Cuts that did not bind for some rounds are dropped: the others have the same solution, whose norm only rises.
+    """
 
     def __init__(self, problem: MomentProblem, anchor: FloatArray) -> None:
         self._problem, self._anchor = problem, anchor
-        self._A: list[FloatArray] = []
-        self._b: list[FloatArray] = []
-        self._U: list[FloatArray] = []
-        self._multipliers = np.zeros(0)
+        size = anchor.shape[1] * (anchor.shape[0] if problem.Z is None else problem.Z.shape[1])
+        self._A, self._b = np.zeros((0, size)), np.zeros(0)
+        self._U = np.zeros((0, anchor.shape[1]))
+        self._idle = np.zeros(0, dtype=np.int64)
 
     def add_lower(self, U: FloatArray) -> None:
         """Require ``1^T E G u >= 1^T (X u)_+ - beta_d`` with the patterns E of the reference."""
@@ -230,38 +283,40 @@ class _Cuts:
         self._append(-self._problem.rows(U, samples), -self._problem.moment(U) - self._problem.beta_d, U)
 
     def _append(self, A: FloatArray, b: FloatArray, U: FloatArray) -> None:
-        if len(U):
-            self._A.append(A)
-            self._b.append(b)
-            self._U.append(U)
+        self._A, self._b, self._U = np.vstack([self._A, A]), np.append(self._b, b), np.vstack([self._U, U])
+        self._idle = np.append(self._idle, np.zeros(len(U), dtype=np.int64))
 
     @property
     def active(self) -> FloatArray:
         """Directions of the cuts that bound the last solution."""
-        U = np.vstack(self._U)
-        used = np.zeros(len(U), dtype=bool)
-        used[: len(self._multipliers)] = self._multipliers > _KEPT * np.max(self._multipliers, initial=0.0)
-        return U[used]
+        return self._U[self._idle == 0]
 
     def solve(self, stiffness: float | None) -> tuple[FloatArray, float] | None:
         """Weights and common excess over the radius (0 without stiffness); None where the cuts admit no weights."""
-        A, b = np.vstack(self._A), np.concatenate(self._b)
+        A = self._A
         if stiffness is not None:
             A = np.hstack([A, np.full((len(A), 1), stiffness**-0.5)])
-        solved = least_distance(A, b)
+        solved = least_distance(A, self._b)
         if solved is None:
             return None
-        point, self._multipliers = solved
+        point, multipliers = solved
+        binding = multipliers > _KEPT * np.max(multipliers, initial=0.0)
+        self._idle = np.where(binding, 0, self._idle + 1)
+        kept = self._idle <= _PATIENCE
+        self._A, self._b, self._U, self._idle = self._A[kept], self._b[kept], self._U[kept], self._idle[kept]
         excess = 0.0 if stiffness is None else float(point[-1]) * stiffness**-0.5
         weights = point if stiffness is None else point[:-1]
-        d = self._problem.X.shape[1]
-        return weights.reshape(-1, d), excess
+        return weights.reshape(-1, self._U.shape[1]), excess
 
 
 def _spread(X: FloatArray) -> FloatArray:
     """Directions to begin with: the principal axes, both ways."""
     axes = np.linalg.svd(X, full_matrices=False)[2]
     return np.vstack([axes, -axes])
+
+
+def _expired(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() > deadline
 
 
 def _left(deadline: float | None) -> float | None:
