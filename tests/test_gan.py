@@ -214,18 +214,17 @@ def test_relu_constraint_holds_at_all_directions(beta_d, m):
     assert np.all(np.diff(found.history.objective) <= 1e-9) or m < 20
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_relu_generator_against_the_full_program_and_gradients(seed):
     X, beta_d = cloud(seed, 10), 1.0
     found = gan.relu_generator(X, beta_d, tol=1e-5)
-    U = circle(720)
+    U = circle(2000)
     # The convex program of the generator's own patterns, with a constraint at every direction of a fine grid.
     assert step_norm(X, found.samples, beta_d, circle(3000)) >= found.objective * (1.0 - 1e-3)
     # Gradient methods, from the same patterns and from the data.
     for start in (found.samples, X):
         other = descend(X, start, beta_d, U)
-        excess = np.max(np.abs(moment_difference(X, other, U))) / beta_d
-        assert excess <= 1.001
+        assert np.max(np.abs(moment_difference(X, other, U))) <= beta_d * 1.001
         assert np.sum(other**2) >= found.objective * (1.0 - 5e-3)
 
 

@@ -56,6 +56,6 @@ def descend(X, start, beta_d, U):
         gradient = 2.0 * G + 2.0 * weight * ((seen > 0) * excess[:, None]).T @ U
         return float(np.sum(G**2) + weight * np.sum(excess**2)), gradient.ravel()
 
-    for weight in 10.0 ** np.arange(-1.0, 5.0):
+    for weight in 10.0 ** np.arange(-1.0, 6.0):
         point = minimize(penalised, point, args=(weight,), jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
     return point.reshape(shape)

@@ -66,7 +66,8 @@ def relu_generator(
         Inputs Z of a linear generator ``G = Z W``; the norm is then that of W.
     reference : array-like (m, d), or (k, d) with a latent, optional
         Generator to start from: G, or W with a latent. By default the data, split into equal parts or summed over
-        neighbours to m rows; with a latent, the weights closest to it.
+        neighbours to m rows (with a latent, the weights closest to it), or what gradient descent makes of it where
+        that is better.
     tol : float, default 1e-4
         Relative excess over `beta_d`, and least relative decrease of a step.
     max_iter : int, default 30
@@ -119,7 +120,16 @@ def relu_generator(
         )
 
     problem = MomentProblem(X, beta_d, Z)
-    fit = fit_moments(problem, start, tol=tol, max_iter=max_iter, max_cuts=_MAX_CUTS, deadline=deadline, report=report)
+    fit = fit_moments(
+        problem,
+        start,
+        tol=tol,
+        max_iter=max_iter,
+        max_cuts=_MAX_CUTS,
+        deadline=deadline,
+        report=report,
+        descend=reference is None,
+    )
     objective = float(np.sum(fit.weights**2))
     return Generator(
         samples=problem.samples(fit.weights),

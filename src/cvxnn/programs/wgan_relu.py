@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from cvxnn.certificates.pricing import PricingBound, pricing_bound
 from cvxnn.solvers.least_distance import least_distance
+from cvxnn.solvers.moment_descent import descend_moments
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,6 +37,10 @@ _STARTS, _CLIMBS = 128, 24
 _CUTS_A_ROUND = 40
 _NEAR = 1e-4
 """Squared distance below which two violated directions give one cut."""
+_DIRECTIONS = 200
+"""Random directions for each feature in the first descent."""
+_SHARES = (0.995, 0.99, 0.98, 0.95)
+"""Shares of the radius that the descents in turn ask for: between their directions the moments differ by more."""
 _PATIENCE = 5
 """Rounds after which a cut that does not bind is dropped."""
 _LEAST_GAIN = 1e-3
@@ -122,6 +127,7 @@ def fit_moments(
     max_cuts: int,
     deadline: float | None,
     report: Callable[[int, float, float], None],
+    descend: bool = False,
 ) -> MomentFit:
     """Lower the norm of the weights step by step, each from the patterns of the last.
 
@@ -140,6 +146,8 @@ def fit_moments(
         Reading of ``time.monotonic`` at which to stop.
     report : callable
         Called with the step, the squared norm and the largest violation found.
+    descend : bool
+        Whether gradient descent may replace the reference by a better one first.
     """
     target = problem.beta_d * (1.0 + tol)
     first = moment_gap(problem.X, problem.samples(reference), target=target, time_limit=_left(deadline))
@@ -150,6 +158,8 @@ def fit_moments(
     try:
         if first.interrupted:
             raise KeyboardInterrupt
+        if descend and not _expired(deadline):
+            _descend(problem, fit, target, deadline, report)
         for step in range(1, max_iter + 1):
             stepped = _step(problem, fit.weights, directions, tol, max_cuts, deadline, fit)
             if stepped is None:
@@ -175,6 +185,39 @@ def fit_moments(
         # The least-squares solver ran out of iterations: the cuts are too nearly dependent.
         fit.ended = "stalled"
     return fit
+
+
+def _descend(
+    problem: MomentProblem,
+    fit: MomentFit,
+    target: float,
+    deadline: float | None,
+    report: Callable[[int, float, float], None],
+) -> None:
+    """Try local minima of a penalty as the reference: other patterns than those of the data, often of less norm."""
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((_DIRECTIONS * problem.X.shape[1], problem.X.shape[1]))
+    U = np.vstack([U / np.linalg.norm(U, axis=1, keepdims=True), _spread(problem.X)])
+    W = fit.weights
+    for share in _SHARES:
+        W = descend_moments(U, problem.moment(U), share * problem.beta_d, W, problem.Z, deadline=deadline)
+        samples = problem.samples(W)
+        gap = moment_gap(problem.X, samples, target=target, starts=None, method="cheap")
+        if target < gap.upper and gap.lower <= target:
+            gap = moment_gap(problem.X, samples, target=target, time_limit=_left(deadline))
+        if gap.interrupted:
+            raise KeyboardInterrupt
+        feasible, after = gap.lower <= target, float(np.sum(W**2))
+        closer = not fit.feasible and gap.lower < fit.gap.lower
+        if (feasible and (after < fit.objectives[-1] or not fit.feasible)) or (not feasible and closer):
+            fit.weights, fit.gap, fit.feasible = W, gap, feasible
+            fit.objectives.append(after)
+            report(0, after, gap.lower)
+        if feasible:
+            break
+        # The next descent sees the directions that this one missed.
+        missed, _ = _climb(problem, samples, target, gap.directions)
+        U = np.vstack([U, missed, gap.directions])
 
 
 def _progress(fit: MomentFit, feasible: bool, gap: PricingBound, before: float, after: float, tol: float) -> bool:
