@@ -223,9 +223,11 @@ def test_relu_generator_against_the_full_program_and_gradients(seed):
     assert step_norm(X, found.samples, beta_d, circle(3000)) >= found.objective * (1.0 - 1e-3)
     # Gradient methods, from the same patterns and from the data.
     for start in (found.samples, X):
-        other = descend(X, start, beta_d, U)
-        assert np.max(np.abs(moment_difference(X, other, U))) <= beta_d * 1.001
-        assert np.sum(other**2) >= found.objective * (1.0 - 5e-3)
+        # Its penalty leaves an excess: asked for a little less than the radius, it satisfies the constraint.
+        other = descend(X, start, 0.995 * beta_d, U)
+        assert np.max(np.abs(moment_difference(X, other, U))) <= beta_d
+        # Both are local: descent may end a little lower, which the status does not deny.
+        assert np.sum(other**2) >= found.objective * (1.0 - 1e-3)
 
 
 def test_relu_with_a_latent():

@@ -14,6 +14,7 @@ __all__ = ["descend_moments"]
 
 _WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
 _MAX_ITER = 200
+_COLLAPSED = 1e-6
 
 
 def descend_moments(
@@ -64,10 +65,14 @@ def descend_moments(
         gradient = 2.0 * W + 2.0 * weight * (slope if latent is None else latent.T @ slope)
         return float(np.sum(W * W) + weight * np.sum(excess * excess)), gradient.ravel()
 
-    point = start.ravel() / size
+    begin = start.ravel() / size
+    point = begin
     for weight in _WEIGHTS:
         if deadline is not None and time.monotonic() > deadline:
             break
         options = {"maxiter": _MAX_ITER}
         point = minimize(penalised, point, args=(weight,), jac=True, method="L-BFGS-B", options=options).x
+        if np.linalg.norm(point) <= _COLLAPSED * np.linalg.norm(begin):
+            # All neurons died, and nothing wakes them: a larger weight starts afresh.
+            point = begin
     return point.reshape(shape) * size
