@@ -122,13 +122,15 @@ class _Method:
         n, d = problem.X.shape
         self.size = d + 1
         self.J = np.diag(np.append(np.ones(d), -1.0))
-        self.e = np.zeros(n)
+        # Where a loss has kinks its gradient is flat far away: a start without loss keeps nu and e consistent.
+        kinks = isinstance(problem.loss, HuberLoss | SquaredHingeLoss)
+        self.e = problem.y - getattr(problem.loss, "offset", 0.0) if kinks else np.zeros(n)
         nu = problem.dual_vector(self.e)
         largest = float(np.max(np.abs(np.linalg.eigvalsh(self.lift.adjoint(nu)))))
         if largest > 0.45 * problem.beta:
             nu = nu * (0.45 * problem.beta / largest)
         start = np.diag(np.append(np.full(d, 1.0 / d), 1.0))
-        loss = problem.loss_value(self.e)
+        loss = problem.loss_value(np.zeros(n))
         # Complementarity of the order of the objective.
         start *= max(loss, 1e-3 * problem.n_samples) / (2.0 * problem.beta)
         root = np.sqrt(start)
