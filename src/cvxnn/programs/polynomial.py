@@ -43,7 +43,7 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["PolynomialNetwork", "solve_polynomial"]
 
-_CORRECTIONS = 20
+_CORRECTIONS = 100
 """Most rounds of neurons from the pricing problem after the semidefinite program."""
 
 _INNER_SHARE, _FINEST = 1e-2, 1e-11
