@@ -35,10 +35,11 @@ def lbfgs_start(
     problem: Problem,
     *,
     width: int,
-    max_iter: int = 1000,
-    rtol: float = 5e-3,
+    max_iter: int = 3000,
+    rtol: float = 2e-3,
     time_limit: float | None = None,
     random_state: int | np.random.Generator | None = 0,
+    keep: Callable[[Neurons], object] | None = None,
 ) -> Neurons:
     r"""Train a network of given width from random weights by L-BFGS on :math:`(W, a)`.
 
@@ -51,14 +52,16 @@ def lbfgs_start(
         Data, loss and beta.
     width : int
         Number of neurons.
-    max_iter : int, default 1000
+    max_iter : int, default 3000
         Most iterations.
-    rtol : float, default 5e-3
+    rtol : float, default 2e-3
         Stop when the objective fell by less than this fraction over the last 50 iterations.
     time_limit : float, optional
         Seconds of wall time.
     random_state : int, Generator or None, default 0
         Seed of the first weights.
+    keep : callable, optional
+        Called with the neurons at hand when the user interrupts.
 
     Returns
     -------
@@ -86,7 +89,12 @@ def lbfgs_start(
         sampled = _TwoLayer(_sample(problem, rng), width)
         point = _minimize(sampled, point, max_iter=min(max_iter, _SAMPLED_STEPS), rtol=rtol, deadline=early)
         objective.shape = sampled.shape
-    return objective.neurons(_minimize(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
+    try:
+        return objective.neurons(_minimize(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
+    except KeyboardInterrupt:
+        if keep is not None:
+            keep(objective.interrupted())
+        raise
 
 
 def _sample(problem: Problem, rng: np.random.Generator) -> Problem:
@@ -108,6 +116,7 @@ class _TwoLayer:
         dtype = np.float32 if n * d * width >= _SINGLE_PRECISION_FROM else np.float64
         self.X: AnyFloats = problem.X.astype(dtype)
         self.shape = (width, d)
+        self.latest: AnyFloats = np.zeros(0, dtype)
 
     def random_point(self, rng: np.random.Generator) -> AnyFloats:
         """Gaussian weights whose scale follows that of the data, so that rescaling the data changes nothing."""
@@ -173,6 +182,11 @@ class _TwoLayer:
         masses = np.abs(a) * np.linalg.norm(W, axis=1)
         return masses > _NEGLIGIBLE * np.max(masses, initial=0.0)
 
+    def interrupted(self) -> Neurons:
+        """Neurons of the latest point; none where a change of the width was under way."""
+        width, d = self.shape
+        return self.neurons(self.latest) if len(self.latest) == width * (d + 1) else Neurons.empty(d)
+
     def neurons(self, point: AnyFloats) -> Neurons:
         """Vectors of the convex program, without those of negligible mass."""
         W, a = (layer.astype(np.float64) for layer in self.split(point))
@@ -187,6 +201,7 @@ def _minimize(function: _TwoLayer, point: AnyFloats, *, max_iter: int, rtol: flo
     memory = _Memory(len(point), point.dtype)
     values = [value]
     for step in range(1, max_iter + 1):
+        function.latest = point
         direction = memory.direction(gradient)
         slope = float(np.dot(direction, gradient))
         if not slope < 0.0:
