@@ -163,9 +163,7 @@ class _Search:
         """L-BFGS from random weights."""
         size = default_width(self.problem.n_samples) if width is None else width
         limit = _share(part, self.deadline)
-        return lbfgs_start(
-            self.problem, width=size, time_limit=limit, random_state=self.rng, keep=self.incumbent.offer
-        )
+        return lbfgs_start(self.problem, width=size, time_limit=limit, random_state=self.rng, keep=self.incumbent.offer)
 
     def leave(self, part: float) -> None:
         """Leave a part of the time that is left to others."""
