@@ -84,16 +84,18 @@ def lbfgs_start(
     point = objective.random_point(rng)
     begin = time.perf_counter()
     deadline = np.inf if time_limit is None else begin + time_limit
-    if problem.n_samples > _SAMPLED_FROM:
-        early = np.inf if time_limit is None else begin + 0.3 * time_limit
-        sampled = _TwoLayer(_sample(problem, rng), width)
-        point = _minimize(sampled, point, max_iter=min(max_iter, _SAMPLED_STEPS), rtol=rtol, deadline=early)
-        objective.shape = sampled.shape
+    current = objective
     try:
+        if problem.n_samples > _SAMPLED_FROM:
+            early = np.inf if time_limit is None else begin + 0.3 * time_limit
+            current = _TwoLayer(_sample(problem, rng), width)
+            point = _minimize(current, point, max_iter=min(max_iter, _SAMPLED_STEPS), rtol=rtol, deadline=early)
+            objective.shape = current.shape
+            current = objective
         return objective.neurons(_minimize(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
     except KeyboardInterrupt:
         if keep is not None:
-            keep(objective.interrupted())
+            keep(current.interrupted())
         raise
 
 
