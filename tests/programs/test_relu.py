@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cvxnn import Problem, Status, solve
+from cvxnn.programs.reduction import reduce_problem
 
 
 def small(n=30):
@@ -36,3 +37,18 @@ def test_zero_network_is_optimal_above_the_largest_useful_beta():
     X = np.c_[problem.X, np.random.default_rng(1).standard_normal((200, 4))]
     s = solve(Problem(X, problem.y, 1e4))
     assert s.network.width == 0 and s.status is Status.GLOBAL_OPTIMUM
+
+
+def test_reduction_survives_scales_whose_squares_are_not_normal_numbers():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 3)), rng.normal(size=30)
+    usual, tiny = reduce_problem(Problem(X, y, 0.1)), reduce_problem(Problem(X * 1e-200, y, 1e-201))
+    np.testing.assert_allclose(np.linalg.norm(tiny.problem.X), np.linalg.norm(usual.problem.X), rtol=1e-12)
+    assert tiny.problem.beta == pytest.approx(usual.problem.beta, rel=1e-12)
+    small = reduce_problem(Problem(X, y * 1e-310, 1e-310, "huber"))
+    assert np.isfinite(small.problem.loss.delta)
+
+
+def test_a_beta_below_rounding_is_refused_in_one_sentence():
+    with pytest.raises(ValueError, match=r"beta is 1e-300, too small beside .* accepted\.$"):
+        reduce_problem(Problem([[1.0], [2.0]], [1.0, 2.0], 1e-300))

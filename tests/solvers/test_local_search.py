@@ -290,3 +290,33 @@ def test_ascent_on_a_sample_of_the_rows_scores_with_all_of_them(monkeypatch):
     values = signs * (nu @ np.maximum(problem.X @ directions.T, 0.0))
     assert np.all(values > 1.0) and np.all(np.diff(values) <= 1e-9)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1.0, rtol=1e-12)
+
+
+def test_an_interrupt_in_the_start_keeps_the_neurons(monkeypatch):
+    problem, calls = make(n=100), itertools.count()
+    evaluate = _TwoLayer.__call__
+
+    def interrupted(self, point):
+        if next(calls) == 60:
+            raise KeyboardInterrupt
+        return evaluate(self, point)
+
+    monkeypatch.setattr(_TwoLayer, "__call__", interrupted)
+    kept: list[float] = []
+    with pytest.raises(KeyboardInterrupt):
+        local_search(problem, callback=lambda _, objective: kept.append(objective))
+    assert len(kept) == 1 and kept[0] < Neurons.empty(problem.n_features).objective(problem)
+
+
+def test_the_start_leaves_the_share_of_the_time_that_others_are_promised(monkeypatch):
+    import cvxnn.solvers.local_search as module
+
+    limits = []
+
+    def start(problem, *, width, time_limit, random_state, keep):
+        limits.append(time_limit)
+        return Neurons.empty(problem.n_features)
+
+    monkeypatch.setattr(module, "lbfgs_start", start)
+    local_search(make(n=100), time_limit=1000.0, max_rounds=1, shares=(0.9, 0.3))
+    assert limits[0] == pytest.approx(900.0, rel=1e-2)

@@ -22,6 +22,12 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["Reduction", "reduce_problem"]
 
+_LEAST_BETA = 1e-30
+"""Least beta of a problem of order one: below it the rounding of the fit decides the objective."""
+
+_MOST_DELTA, _LEAST_DELTA = 1e100, 1e-100
+"""Bounds of the width of the Huber loss in units of the targets: beyond the first it is the squared loss."""
+
 
 @dataclass(frozen=True)
 class Reduction:
@@ -81,13 +87,25 @@ def reduce_problem(problem: Problem, *, keep_samples: bool = False) -> Reduction
     samples = np.flatnonzero((problem.sample_weight > 0) | keep_samples)
     Z, basis = reduce_rank(problem.X[samples])
     y, weight = problem.y[samples], problem.sample_weight[samples]
-    sigma = _scale(np.linalg.norm(Z, axis=1) if Z.size else np.zeros(1))
+    sigma = _row_scale(Z)
     tau, loss = _target_scale(problem.loss, y)
     kappa = float(np.mean(weight))
     if Z.shape[1] == 0:
         Z, basis = np.zeros((len(samples), 1)), np.eye(problem.n_features, 1)
-    reduced = Problem(Z / sigma, y / tau, problem.beta / sigma / tau / kappa, loss, sample_weight=weight / kappa)
+    beta = problem.beta / sigma / tau / kappa
+    if problem.beta > 0 and beta < _LEAST_BETA:
+        raise ValueError(
+            f"beta is {problem.beta:g}, too small beside data, targets and weights of this scale; "
+            f"from {_LEAST_BETA * sigma * tau * kappa:g} on it is accepted."
+        )
+    reduced = Problem(Z / sigma, y / tau, beta, loss, sample_weight=weight / kappa)
     return Reduction(reduced, basis, tau / sigma, kappa * tau * tau, samples)
+
+
+def _row_scale(Z: FloatArray) -> float:
+    """Root mean square of the norms of the rows, whose squares need not be normal numbers; 1 where all vanish."""
+    largest = float(np.max(np.abs(Z), initial=0.0))
+    return largest * _scale(np.linalg.norm(Z / largest, axis=1)) if largest > 0 else 1.0
 
 
 def _scale(values: FloatArray) -> float:
@@ -102,5 +120,7 @@ def _target_scale(loss: Loss, y: FloatArray) -> tuple[float, Loss]:
         return _scale(y), loss
     if isinstance(loss, HuberLoss):
         tau = _scale(y)
-        return tau, HuberLoss(loss.delta / tau)
+        # A target may be so small that the quotient is infinite.
+        delta = loss.delta / max(tau, loss.delta / _MOST_DELTA)
+        return tau, HuberLoss(max(delta, _LEAST_DELTA))
     return 1.0, loss

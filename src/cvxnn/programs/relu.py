@@ -34,6 +34,7 @@ from cvxnn.patterns import ActivationPatterns, count_patterns
 from cvxnn.problem import Problem
 from cvxnn.programs.blocks import cone_blocks, used_patterns
 from cvxnn.programs.reduction import Reduction, reduce_problem
+from cvxnn.programs.zero_network import zero_is_optimal
 from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
 from cvxnn.solvers.column_generation import generate_columns
@@ -61,18 +62,26 @@ _CERTIFY_SAMPLES = 50
 _CERTIFY_SECONDS = 60.0
 """Time for a global certificate asked for without a time limit; beyond rank 5 it may never close."""
 
-_PATIENCE = 0.5
-"""Seconds for the bound among the patterns, at least, once the user or the clock has stopped the solve."""
+_PATIENCE, _PATIENCE_SHARE = 0.5, 0.05
+"""Seconds for the bound among the patterns, at least, once the user has stopped the solve; where the clock has, no
+more than this share of the time limit."""
 
-_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH = 0.15, 1.0, 5e-6
-"""Share of a time limit that is kept for the bound among the patterns; less where it takes fewer seconds than that."""
+_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH, _CERTIFY_PASSES = 0.1, 1.0, 5e-6, 5.0
+"""Share of a time limit that is kept for the bound among the patterns, less where it takes fewer seconds than that;
+and how many times what the decomposition of the data took comes on top, for the parts that have no time limit."""
 
 _MOST_BOUNDING = 0.4
 """Largest share of a time limit that is kept for all bounds."""
 
-_START_ROUNDS, _LARGE_START_ROUNDS, _EXACT_START_ROUNDS, _START_SHARE = 1, 12, 200, 0.4
-"""Most rounds of the local search that makes a start (usual; large; a proof to follow), and its share
-of a time limit."""
+_START_ROUNDS, _LARGE_START_ROUNDS, _EXACT_START_ROUNDS = 1, 12, 200
+"""Most rounds of the local search that makes a start: usual; large; a proof to follow."""
+
+_EXACT_START_SHARE, _EXACT_SHARES = 0.4, (0.5, 1.0)
+"""Share of a time limit for that search where a proof follows, and the shares within it."""
+
+_SHARES, _COLUMNS_SHARE = (0.9, 0.3), 0.15
+"""Shares elsewhere: L-BFGS ends by itself where there is time; where it does not, no other method is faster, and what
+it leaves is to settle the neurons on their kinks. Less than the last share is too little to find new ones."""
 
 _ROUNDS_SAMPLES, _ROUNDS_SHARE, _ROUNDS_AFTER = 5000, 0.6, 0.5
 """Above this number of samples joint moves come before a proof, for at most this share of the time; the proof begins
@@ -165,7 +174,7 @@ def _reserves(problem: Problem, options: ReLUOptions, decomposing: float, *, exa
     if exact:
         return narrowing, 0.0
     bounding = min(_CERTIFY_SHARE * options.time_limit, _CERTIFY_FIRST + _CERTIFY_EACH * problem.X.size)
-    return narrowing, min(bounding + decomposing, _MOST_BOUNDING * options.time_limit)
+    return narrowing, min(bounding + _CERTIFY_PASSES * decomposing, _MOST_BOUNDING * options.time_limit)
 
 
 def _prove(
@@ -225,27 +234,24 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
         # With masses that are too large no direction violates the dual, although the network is not optimal.
         massed = solve_masses(small, given)
         keep(massed, massed.objective(small))
-    elif small.n_samples > _START_SAMPLES and not _zero_is_optimal(small):
-        remaining = _remaining(deadline)
-        limit = None if remaining is None else _START_SHARE * remaining
+    elif small.n_samples > _START_SAMPLES and not zero_is_optimal(small):
         # The rounds that follow find better neurons than further cycles of the local search would.
-        rounds = _START_ROUNDS
-        if is_exact(small, certify=options.certify):
+        exact, rounds = is_exact(small, certify=options.certify), _START_ROUNDS
+        if exact:
             rounds = _EXACT_START_ROUNDS
         elif not KinkNewton.affords(small, default_width(small.n_samples)):
             rounds = _LARGE_START_ROUNDS
-        found = local_search(small, time_limit=limit, max_rounds=rounds, random_state=options.seed, callback=keep)
+        remaining = _remaining(deadline)
+        limit = remaining if remaining is None or not exact else _EXACT_START_SHARE * remaining
+        shares = _EXACT_SHARES if exact else _SHARES
+        found = local_search(
+            small, time_limit=limit, max_rounds=rounds, random_state=options.seed, callback=keep, shares=shares
+        )
         keep(found, found.objective(small))
-
-
-def _zero_is_optimal(problem: Problem) -> bool:
-    """Whether a cheap bound proves the zero network optimal; the bound is spared where one direction refutes it."""
-    nu = problem.dual_vector(np.zeros(problem.n_samples))
-    for sign in (1.0, -1.0):
-        gradient = np.maximum(sign * nu, 0.0) @ problem.X
-        if sign * float(nu @ np.maximum(problem.X @ gradient, 0.0)) > problem.beta * float(np.linalg.norm(gradient)):
-            return False
-    return norm_bound(problem.X, nu)[0] <= problem.beta
+        left = _remaining(deadline)
+        if not exact and remaining is not None and left is not None and left < _COLUMNS_SHARE * remaining:
+            # What is left serves to settle the neurons; it is too little to find others.
+            state.outcome = "time_limit"
 
 
 def _record(reduction: Reduction, state: ColumnState, recorder: Recorder) -> None:
@@ -349,18 +355,20 @@ def _proof(
         patterns.masks,
         global_lower_bound=certificate.global_lower_bound,
         dual_norm_attained=certificate.dual_norm_attained,
-        time_limit=_patience(deadline, interrupted=interrupted),
+        time_limit=_patience(deadline, options.time_limit, interrupted=interrupted),
     )
     # A proof for all networks that is nearly closed says more than one among the patterns that misses, too.
     closed = relative_gap(objective, among.lower_bound) <= options.tol
     return among if closed or gap > 10.0 * options.tol else certificate
 
 
-def _patience(deadline: float, *, interrupted: bool) -> float | None:
+def _patience(deadline: float, time_limit: float | None, *, interrupted: bool) -> float | None:
     """Seconds for the bound among the patterns; None for as long as it takes."""
     if interrupted:
         return _PATIENCE
-    return None if math.isinf(deadline) else max(deadline - time.perf_counter(), _PATIENCE)
+    if time_limit is None:
+        return None
+    return max(deadline - time.perf_counter(), min(_PATIENCE, _PATIENCE_SHARE * time_limit))
 
 
 def _narrowed(

@@ -90,9 +90,11 @@ class ColumnOptions:
 
 def _stationarity_error(problem: Problem, neurons: Neurons) -> float:
     """Largest departure of ``s h_nu(u)`` from beta over the neurons: 0 at an optimum."""
-    neurons = neurons.take(neurons.masses > 0.0)
+    # A denormal mass has no direction.
+    neurons = neurons.take(neurons.masses > np.finfo(np.float64).tiny)
     if len(neurons) == 0:
         return np.inf
     nu = problem.dual_vector(neurons.fit(problem.X))
-    attained = neurons.signs * (np.maximum(neurons.vectors @ problem.X.T, 0.0) @ nu) / neurons.masses
+    units = neurons.vectors / neurons.masses[:, None]
+    attained = neurons.signs * (np.maximum(units @ problem.X.T, 0.0) @ nu)
     return float(np.max(np.abs(attained - problem.beta)))

@@ -36,10 +36,11 @@ def lbfgs_start(
     problem: Problem,
     *,
     width: int,
-    max_iter: int = 1000,
-    rtol: float = 5e-3,
+    max_iter: int = 3000,
+    rtol: float = 2e-3,
     time_limit: float | None = None,
     random_state: int | np.random.Generator | None = 0,
+    keep: Callable[[Neurons], object] | None = None,
 ) -> Neurons:
     r"""Train a network of given width from random weights by L-BFGS on :math:`(W, a)`.
 
@@ -52,14 +53,16 @@ def lbfgs_start(
         Data, loss and beta.
     width : int
         Number of neurons.
-    max_iter : int, default 1000
+    max_iter : int, default 3000
         Most iterations.
-    rtol : float, default 5e-3
+    rtol : float, default 2e-3
         Stop when the objective fell by less than this fraction over the last 50 iterations.
     time_limit : float, optional
         Seconds of wall time.
     random_state : int, Generator or None, default 0
         Seed of the first weights.
+    keep : callable, optional
+        Called with the neurons at hand when the user interrupts.
 
     Returns
     -------
@@ -82,13 +85,20 @@ def lbfgs_start(
     point = objective.random_point(rng)
     begin = time.perf_counter()
     deadline = np.inf if time_limit is None else begin + time_limit
-    if problem.n_samples > _SAMPLED_FROM:
-        early = np.inf if time_limit is None else begin + 0.3 * time_limit
-        sampled = _TwoLayer(_sample(problem, rng), width)
-        most = min(max_iter, _SAMPLED_STEPS)
-        point = minimize_layers(sampled, point, max_iter=most, rtol=rtol, deadline=early)
-        objective.shape = sampled.shape
-    return objective.neurons(minimize_layers(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
+    current = objective
+    try:
+        if problem.n_samples > _SAMPLED_FROM:
+            early = np.inf if time_limit is None else begin + 0.3 * time_limit
+            current = _TwoLayer(_sample(problem, rng), width)
+            most = min(max_iter, _SAMPLED_STEPS)
+            point = minimize_layers(current, point, max_iter=most, rtol=rtol, deadline=early)
+            objective.shape = current.shape
+            current = objective
+        return objective.neurons(minimize_layers(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
+    except KeyboardInterrupt:
+        if keep is not None:
+            keep(current.interrupted())
+        raise
 
 
 def _sample(problem: Problem, rng: np.random.Generator) -> Problem:
@@ -110,6 +120,7 @@ class _TwoLayer:
         dtype = np.float32 if n * d * width >= _SINGLE_PRECISION_FROM else np.float64
         self.X: AnyFloats = problem.X.astype(dtype)
         self.shape = (width, d)
+        self.latest: AnyFloats = np.zeros(0, dtype)
 
     def random_point(self, rng: np.random.Generator) -> AnyFloats:
         """Gaussian weights whose scale follows that of the data, so that rescaling the data changes nothing."""
@@ -175,6 +186,11 @@ class _TwoLayer:
         masses = np.abs(a) * np.linalg.norm(W, axis=1)
         return masses > _NEGLIGIBLE * np.max(masses, initial=0.0)
 
+    def interrupted(self) -> Neurons:
+        """Neurons of the latest point; none where a change of the width was under way."""
+        width, d = self.shape
+        return self.neurons(self.latest) if len(self.latest) == width * (d + 1) else Neurons.empty(d)
+
     def neurons(self, point: AnyFloats) -> Neurons:
         """Vectors of the convex program, without those of negligible mass."""
         W, a = (layer.astype(np.float64) for layer in self.split(point))
@@ -208,6 +224,7 @@ def minimize_layers(
     memory = _Memory(len(point), point.dtype)
     values = [value]
     for step in range(1, max_iter + 1):
+        function.latest = point
         direction = memory.direction(gradient)
         slope = float(np.dot(direction, gradient))
         if not slope < 0.0:

@@ -56,6 +56,7 @@ def local_search(
     random_state: int | np.random.Generator | None = 0,
     callback: Callable[[Neurons, float], None] | None = None,
     tol: float = 1e-5,
+    shares: tuple[float, float] = (0.5, 1.0),
 ) -> Neurons:
     r"""Lower :math:`\mathrm{loss}(\sum_i s_i (X z_i)_+, y) + \beta \sum_i \|z_i\|` over the vectors and their number.
 
@@ -82,6 +83,8 @@ def local_search(
         Called as ``callback(neurons, objective)`` whenever the best objective falls.
     tol : float, default 1e-5
         Stop when two cycles in a row each lower the objective by at most this fraction of it.
+    shares : (float, float), default (0.5, 1)
+        Share of the time limit for the L-BFGS start, and share of what it leaves for all that follows.
 
     Returns
     -------
@@ -99,11 +102,12 @@ def local_search(
     deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
     incumbent = _Incumbent(problem, callback)
     search = _Search(problem, incumbent, rng, deadline=deadline, tol=tol)
-    start = search.start(width, 0.5)
+    start = search.start(width, shares[0])
+    search.leave(1.0 - shares[1])
     incumbent.offer(start)
     found = search.rounds(start, max_rounds)
     pooled = problem.X.size * default_width(problem.n_samples) <= _POOLED_PRODUCTS
-    if pooled and len(found) and time.perf_counter() < deadline:
+    if pooled and len(found) and time.perf_counter() < search.deadline:
         search.pool(found, width, max_rounds)
     search.finish()
     return incumbent.neurons
@@ -159,7 +163,13 @@ class _Search:
         """L-BFGS from random weights."""
         size = default_width(self.problem.n_samples) if width is None else width
         limit = _share(part, self.deadline)
-        return lbfgs_start(self.problem, width=size, time_limit=limit, random_state=self.rng)
+        return lbfgs_start(self.problem, width=size, time_limit=limit, random_state=self.rng, keep=self.incumbent.offer)
+
+    def leave(self, part: float) -> None:
+        """Leave a part of the time that is left to others."""
+        if part > 0.0 and np.isfinite(self.deadline):
+            self.deadline -= part * max(self.deadline - time.perf_counter(), 0.0)
+            self.pricer.deadline = self.deadline
 
     def rounds(self, neurons: Neurons, max_rounds: int) -> Neurons:
         """Cycles of rounds; the smoothing falls within a cycle and the next cycle begins at a large one again."""

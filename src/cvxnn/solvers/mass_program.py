@@ -257,7 +257,8 @@ def _null_space(columns: AnyFloats) -> FloatArray:
     k = columns.shape[1]
     if k == 0:
         return np.zeros((0, 0))
-    scale = np.linalg.norm(columns, axis=0)
+    # A neuron that is active nowhere, or too weakly for its square, depends on nothing.
+    scale = np.maximum(np.linalg.norm(columns, axis=0), np.finfo(columns.dtype).tiny)
     factored: Any = qr((columns / scale).astype(np.float64), mode="r", pivoting=True)
     triangle, pivots = factored
     diagonal = np.abs(np.diagonal(triangle))
