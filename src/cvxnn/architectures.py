@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array
+from cvxnn._validation import as_count, as_float_array
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import pack, packed_width
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["GatedReLU", "ReLU", "gate_masks", "gate_patterns"]
+__all__ = ["GatedReLU", "ParallelReLU", "ReLU", "gate_masks", "gate_patterns"]
 
 # Entries of a slab of products X g, which stays in the cache, and gates of a piece.
 _SLAB = 1 << 17
@@ -31,6 +31,56 @@ class ReLU:
     >>> ReLU()
     ReLU()
     """
+
+
+@dataclass(frozen=True)
+class ParallelReLU:
+    r"""Sum of ReLU sub-networks of ``depth`` layers, each a tree with ``width`` neurons below every neuron.
+
+    Of depth three, :math:`f(X) = \sum_k a_k (\sum_{j \le m} b_{kj} (X w_{kj})_+)_+` with any number of sub-networks, whose
+    penalty is :math:`\beta \sum_k |a_k| (\sum_j b_{kj}^2 \|w_{kj}\|^2)^{1/2}` for ``"path"`` and
+    :math:`\beta \sum_k |a_k| \sum_j |b_{kj}| \|w_{kj}\|` for ``"l21"``. Weight decay on all three layers is another problem,
+    which has no such convex program.
+
+    Parameters
+    ----------
+    depth : int, default 3
+        Layers, the output layer included; 2 is the two-layer network.
+    width : int, default 2
+        Neurons m in the first layer of a sub-network, and below every neuron between.
+    penalty : {"path", "l21"}, default "path"
+        Norm of a sub-network; "l21" is for at most three layers.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+
+    References
+    ----------
+    Ergen and Pilanci (2021), "Global optimality beyond two layers: training deep ReLU networks via convex programs".
+
+    Examples
+    --------
+    >>> ParallelReLU(width=3)
+    ParallelReLU(depth=3, width=3, penalty='path')
+    """
+
+    depth: int = 3
+    width: int = 2
+    penalty: str = "path"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        depth, width = as_count(self.depth, "depth"), as_count(self.width, "width")
+        if depth < 2:
+            raise ValueError(f"depth must be at least 2 (one hidden layer); got {depth}.")
+        if self.penalty not in ("path", "l21"):
+            raise ValueError(f'penalty must be "path" or "l21"; got {self.penalty!r}.')
+        if self.penalty == "l21" and depth > 3:
+            raise ValueError(f'penalty="l21" is for at most three layers, use "path" for more; got depth={depth}.')
+        object.__setattr__(self, "depth", depth)
+        object.__setattr__(self, "width", width)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
