@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from cvxnn import landscape as landscape
 from cvxnn import patterns as patterns
 from cvxnn.architectures import GatedReLU as GatedReLU
+from cvxnn.architectures import ParallelReLU as ParallelReLU
 from cvxnn.architectures import ReLU as ReLU
 from cvxnn.losses import HuberLoss as HuberLoss
 from cvxnn.networks import ReLUNetwork as ReLUNetwork
+from cvxnn.parallel_networks import ParallelReLUNetwork as ParallelReLUNetwork
 from cvxnn.problem import Problem as Problem
 from cvxnn.progress import Progress as Progress
 from cvxnn.solution import Solution as Solution
@@ -32,6 +34,8 @@ __version__ = "0.1.0"
 __all__ = [
     "GatedReLU",
     "HuberLoss",
+    "ParallelReLU",
+    "ParallelReLUNetwork",
     "Problem",
     "Progress",
     "ReLU",

@@ -122,7 +122,7 @@ class ParallelReLUNetwork:
         if V.ndim == 2:
             return cls(V * safe_ratio(total, size)[:, None], (), s * total, norm)
         if norm == "l21":
-            W = V * safe_ratio(1.0 / total[:, None], np.sqrt(size))[..., None]
+            W = V * safe_ratio(np.ones_like(size), total[:, None] * np.sqrt(size))[..., None]
             return cls(W, (levels[0] * np.sqrt(size),), s * total, norm)
         W = V * safe_ratio(np.ones_like(size), size)[..., None]
         b = []

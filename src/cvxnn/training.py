@@ -11,12 +11,14 @@ from threadpoolctl import ThreadpoolController
 
 from cvxnn._validation import as_count, as_number
 from cvxnn._workers import workers
-from cvxnn.architectures import GatedReLU, ReLU
+from cvxnn.architectures import GatedReLU, ParallelReLU, ReLU
 from cvxnn.networks import ReLUNetwork
+from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.patterns import ActivationPatterns, sample_patterns
 from cvxnn.problem import Problem, require_no_output_bias, require_problem
 from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
 from cvxnn.programs.output_bias import solve_output_bias
+from cvxnn.programs.parallel_relu import ParallelOptions, solve_parallel
 from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
@@ -31,14 +33,14 @@ _THREADED_SAMPLES = 2_500
 def solve(
     problem: Problem,
     *,
-    architecture: ReLU | GatedReLU | None = None,
+    architecture: ReLU | GatedReLU | ParallelReLU | None = None,
     patterns: str | int | ActivationPatterns = "auto",
     tol: float = 1e-6,
     certify: bool = False,
     time_limit: float | None = None,
     max_iter: int | None = None,
     max_width: int | None = None,
-    warm_start: ReLUNetwork | GatedReLUNetwork | None = None,
+    warm_start: ReLUNetwork | GatedReLUNetwork | ParallelReLUNetwork | None = None,
     random_state: int | None = 0,
     verbose: bool | Callable[[Progress], None] = False,
     throw: bool = False,
@@ -57,7 +59,7 @@ def solve(
     ----------
     problem : Problem
         Data, loss and weight decay ``beta > 0``.
-    architecture : ReLU or GatedReLU, optional
+    architecture : ReLU, GatedReLU or ParallelReLU, optional
         ``ReLU()`` by default.
     patterns : "auto", int or ActivationPatterns, default "auto"
         "auto" optimises over networks of every width. A number of sampled patterns, or given ones, confine the neurons
@@ -74,7 +76,7 @@ def solve(
     max_width : int, optional
         Most neurons of the network. The best network of all widths is found first and then narrowed; the lower bound
         stays that of all widths, so the gap may not close: the status is then "width limit".
-    warm_start : ReLUNetwork or GatedReLUNetwork, optional
+    warm_start : ReLUNetwork, GatedReLUNetwork or ParallelReLUNetwork, optional
         Network of the architecture to start from.
     random_state : int or None, default 0
         Seed of all random choices; None stands for 0.
@@ -110,7 +112,7 @@ def solve(
         time_limit = as_number(time_limit, "time_limit", minimum=0.0)
     limit = 200 if max_iter is None else as_count(max_iter, "max_iter")
     width = None if max_width is None else as_count(max_width, "max_width")
-    if width is not None and (isinstance(architecture, GatedReLU) or not isinstance(patterns, str)):
+    if width is not None and (isinstance(architecture, (GatedReLU, ParallelReLU)) or not isinstance(patterns, str)):
         raise ValueError('max_width needs architecture=ReLU() and patterns="auto": given patterns fix the neurons.')
     seed = 0 if random_state is None else _seed(random_state)
     if problem.beta == 0.0:
@@ -138,8 +140,15 @@ def solve(
                 solution = solve_relu(problem, options, recorder)
             else:
                 solution = solve_output_bias(problem, options, recorder)
+        elif isinstance(architecture, ParallelReLU):
+            if not isinstance(patterns, str):
+                raise ValueError('ParallelReLU takes patterns="auto" only: its patterns come in layers.')
+            parallel = ParallelOptions(tol, certify, time_limit, limit, warm_start, seed)
+            solution = solve_parallel(problem, architecture, parallel, recorder)
         else:
-            raise ValueError(f"architecture must be ReLU() or GatedReLU(gates); got {architecture!r}.")
+            raise ValueError(
+                f"architecture must be ReLU(), GatedReLU(gates) or ParallelReLU(); got {architecture!r}."
+            )
     if throw and not solution.status.converged:
         raise SolveError(solution)
     return solution

@@ -62,15 +62,20 @@ class Trees:
 
     def masks(self, X: FloatArray) -> list[npt.NDArray[np.bool_]]:
         """Activation patterns of all neurons, layer by layer, ``(K, m, ..., n)``."""
-        z = self.vectors @ X.T
+        z = self._inner(X)
         masks = [z >= 0]
         for level in self.signs:
             z = np.sum(level[..., None] * np.maximum(z, 0.0), axis=-2)
             masks.append(z >= 0)
         return masks
 
+    def _inner(self, X: FloatArray) -> FloatArray:
+        # One product for all vectors: a stack of small ones is far slower.
+        flat = self.vectors.reshape(-1, self.vectors.shape[-1]) @ X.T
+        return flat.reshape(*self.vectors.shape[:-1], len(X))
+
     def _forward(self, X: FloatArray) -> list[FloatArray]:
-        hidden = [np.maximum(self.vectors @ X.T, 0.0)]
+        hidden = [np.maximum(self._inner(X), 0.0)]
         for level in self.signs:
             hidden.append(np.maximum(np.sum(level[..., None] * hidden[-1], axis=-2), 0.0))
         return hidden
@@ -81,11 +86,14 @@ class Trees:
         back = weights * (hidden[-1] > 0)
         for level, below in zip(reversed(self.signs), reversed(hidden[:-1]), strict=True):
             back = np.expand_dims(back, -2) * level[..., None] * (below > 0)
-        return hidden[-1], back @ X
+        flat = back.reshape(-1, len(X)) @ X
+        return hidden[-1], flat.reshape(self.vectors.shape)
 
 
 def tree_norms(vectors: FloatArray, norm: str) -> FloatArray:
     """Norms of trees ``(K,)``: "path" Frobenius, "l21" the sum of the lengths of the vectors."""
+    if not len(vectors):
+        return np.zeros(0)
     squares = np.sum(vectors * vectors, axis=-1).reshape(len(vectors), -1)
     return np.sum(np.sqrt(squares), axis=1) if norm == "l21" else np.sqrt(np.sum(squares, axis=1))
 
