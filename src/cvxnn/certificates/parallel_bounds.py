@@ -22,12 +22,16 @@ import numpy.typing as npt
 from cvxnn.certificates._rounding import FloatArray, combination_norm_up, gamma, norm_up
 from cvxnn.certificates.parallel_multipliers import MultiplierProgram, Multipliers
 from cvxnn.certificates.pricing import pricing_bound
+from cvxnn.patterns import enumerate_patterns
+from cvxnn.patterns.counting import count_patterns
 
 SignArray = npt.NDArray[np.int8]
 
 __all__ = ["ParallelPricing", "parallel_pricing", "part_bound", "subnetwork_values"]
 
 _UP = 1.0 + 1e-14
+_CELLS = 30_000
+"""Combinations of first-layer patterns up to which the first split of a neuron is the one into its patterns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +130,8 @@ def parallel_pricing(
 ) -> ParallelPricing:
     r"""Bound ``max |nu^T (sum_j I_j (X v_j)_+)_+|`` over all signs and all vectors of norm one, by branch and bound.
 
-    Parts of the sign patterns of both layers are split at the sign that costs the bound most. The parts cover all
-    patterns, realisable or not, so that nothing rests on an enumeration. Neurons that all have a positive sign are the
+    Parts of the sign patterns of both layers are split at the sign that costs the bound most; the patterns of the first
+    layer are listed where they are few. Neurons that all have a positive sign are the
     pricing problem of two layers.
 
     Parameters
@@ -204,6 +208,7 @@ class _Search:
         self.found: list[tuple[FloatArray, FloatArray, float]] = []
         self.found_values: list[float] = []
         self.heap: list[tuple[float, int, _Part, Multipliers | None]] = []
+        self.cells = _cells(self.X, m)
         # Without any sign fixed: positive entries of the dual vector on the sum of the positive neurons.
         positive = np.maximum(np.abs(self.nu), 0.0)
         total = float(np.sum(positive * norm_up(self.X))) * (1.0 + 2.0 * gamma(len(nu) + 2))
@@ -299,8 +304,17 @@ class _Search:
             self.found_values.append(value * self.unit)
 
     def _split(self, part: _Part, hint: Multipliers | None) -> list[_Part]:
-        """Two parts that cover this one, split at the open sign with the largest slack; none where all are tight."""
+        """Parts that cover this one; none where it is tight.
+
+        A neuron without any fixed sign is split into its patterns where these are few, and else at the open sign with
+        the largest slack.
+        """
         inner, outer = part.inner, part.outer
+        whole = np.flatnonzero(~np.any(inner, axis=1))
+        if self.cells is not None and whole.size:
+            copies = np.repeat(inner[None], len(self.cells), axis=0)
+            copies[:, whole[0]] = self.cells
+            return [_Part(part.output, part.program, copy, outer) for copy in copies]
         c = part.output * self.nu
         slack_inner, slack_outer = self._slacks(c, part, hint)
         i, j = int(np.argmax(slack_outer)), np.unravel_index(int(np.argmax(slack_inner)), slack_inner.shape)
@@ -335,3 +349,11 @@ class _Search:
             np.where((inner == 0) & (slack_inner > floor), slack_inner, -1.0),
             np.where((outer == 0) & (slack_outer > floor), slack_outer, -1.0),
         )
+
+
+def _cells(X: FloatArray, m: int) -> SignArray | None:
+    """Signs of all activation patterns of the data, ``(P, n)``, where their combinations are few."""
+    n, d = X.shape
+    if not np.any(X) or float(count_patterns(n, min(n, d))) ** m > _CELLS:
+        return None
+    return np.where(enumerate_patterns(X).masks, 1, -1).astype(np.int8)

@@ -41,11 +41,8 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["ParallelOptions", "solve_parallel"]
 
-_EXACT_SIGNS = 60
-"""First-layer signs n * m up to which the branch and bound runs without being asked."""
-
-_CERTIFY_SIGNS = 400
-"""First-layer signs beyond which it has no hope."""
+_EXACT, _CERTIFY = 2_500, 30_000
+"""Combinations of first-layer patterns up to which the branch and bound runs, unasked and with ``certify``."""
 
 _NODES, _SECONDS = 20_000, 60.0
 _CONIC_ENTRIES = 3_000_000
@@ -80,7 +77,7 @@ def solve_parallel(
     Raises
     ------
     ValueError
-        For an output bias, several outputs, or ``certify`` where the signs are too many.
+        For an output bias, several outputs, or ``certify`` where the patterns are too many.
 
     References
     ----------
@@ -121,16 +118,19 @@ def _check_certify(problem: Problem, architecture: ParallelReLU) -> None:
             f"certify=True has a method for depth 2 and 3 only; got depth={architecture.depth}. "
             'Leave it False: the bound is then one of scope "patterns".'
         )
-    n, m = problem.n_samples, architecture.width
-    if n * m > _CERTIFY_SIGNS:
-        rank = min(n, problem.n_features)
-        inner = 2 * count_patterns(n, rank)
-        count = math.comb(inner + m - 1, m) * count_patterns(n, min(n, m * rank))
+    count = _combinations(problem, architecture)
+    if count > _CERTIFY:
         raise ValueError(
-            f"certify=True is for up to {_CERTIFY_SIGNS} signs of the first layer; {n} samples and width {m} have "
-            f"{n * m}, and up to {format_count(count)} combinations of patterns. "
+            f"certify=True covers up to {format_count(_CERTIFY)} combinations of first-layer patterns; X with width="
+            f"{architecture.width} has up to {format_count(count)}. "
             'Leave it False: the bound is then one of scope "patterns".'
         )
+
+
+def _combinations(problem: Problem, architecture: ParallelReLU) -> int:
+    """Tuples of patterns of the first layer of a sub-network, at most."""
+    n = problem.n_samples
+    return count_patterns(n, min(n, problem.n_features)) ** architecture.width
 
 
 def _as_two_layers(
@@ -277,11 +277,12 @@ class _Run:
         trees = self.groups.solve(left)
         if trees is not None:
             self._accept(trees)
+            self._accept(refit_masses(self.small, trees, self.norm))
 
     def _wants_proof(self) -> bool:
         if self.architecture.depth != 3 or self.outcome != "search":
             return False
-        return self.options.certify or len(self.small.y) * self.leaves <= _EXACT_SIGNS
+        return self.options.certify or _combinations(self.small, self.architecture) <= _EXACT
 
     def _prove(self) -> None:
         """Branch and bound over the signs; what it finds above beta goes to the groups, and the solve goes on."""
@@ -299,16 +300,16 @@ class _Run:
                 nu[samples],
                 self.architecture.width,
                 self.norm,
-                target=beta * (1.0 + 0.05 * tol),
+                target=beta * (1.0 + 0.5 * tol),
                 time_limit=None if math.isinf(deadline) else max(deadline - time.perf_counter(), 0.0),
                 max_nodes=None if self.options.certify else _NODES,
-                stop_above=beta * (1.0 + 0.1 * tol),
+                stop_above=beta * (1.0 + tol),
             )
             self.pricing, self.pricing_dual = found, nu
             self._record("certify", max(found.lower / beta - 1.0, 0.0))
             if found.interrupted:
                 raise KeyboardInterrupt
-            above = found.values > beta * (1.0 + 0.01 * tol)
+            above = found.values > beta * (1.0 + 0.5 * tol)
             if found.closed or not np.any(above) or time.perf_counter() > deadline:
                 return
             vectors = found.vectors[above] @ self.reduction.basis

@@ -26,6 +26,9 @@ _GAIN = 1e-7
 """Relative gain of an ascent step below which a start is left alone."""
 
 
+_SHRINK = 0.95
+
+
 @dataclass(frozen=True, eq=False)
 class Trees:
     """Vectors ``(K, m, ..., m, d)``, signs of the layers between, from the first on, and output signs ``(K,)``."""
@@ -117,7 +120,8 @@ def ascend(
 ) -> tuple[Trees, FloatArray]:
     """Projected gradient ascent of ``outputs * nu^T tree(X)`` on the unit sphere of the norm, all starts at once.
 
-    Each step is doubled after a gain and halved after a loss, separately for each start.
+    Each step is doubled after a gain and cut after a loss, separately for each start; steps of fixed, shrinking lengths
+    follow.
 
     Returns
     -------
@@ -149,6 +153,18 @@ def ascend(
         small = gain.size == 0 or float(np.max(gain)) <= _GAIN * float(np.max(value))
         if (small and float(np.max(step)) < 1e-4) or time.perf_counter() > deadline:
             break
+    # Maxima lie on ridges, where every step along the gradient loses: shrinking steps across them do not stop there.
+    at, slope_at = free, slope
+    for k in range(steps):
+        if time.perf_counter() > deadline:
+            break
+        length = np.sqrt(np.sum(slope_at * slope_at, axis=tuple(range(1, slope.ndim))))
+        unit = slope_at / _column(np.where(length > 0, length, 1.0), slope.ndim)
+        at = _normalised(at + 0.3 * _SHRINK**k * unit)
+        trial_value, slope_at = evaluate(at)
+        better = trial_value > value
+        free = np.where(_column(better, free.ndim), at, free)
+        value = np.maximum(value, trial_value)
     trees = Trees(_from_free(free, norm), starts.signs, starts.outputs)
     return trees.scaled(1.0 / tree_norms(trees.vectors, norm)), value
 
