@@ -1,7 +1,7 @@
 """Three layers against two, and the certified search against gradient descent from many starts.
 
 Synthetic data that a sum of sub-networks with three layers fits better than one with two layers at the same penalty,
-and two real tables. Run with ``python examples/parallel_networks.py``; it takes about two minutes.
+and two real tables. Run with ``python examples/parallel_networks.py``; it takes some minutes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from cvxnn import ParallelReLU, ParallelReLUNetwork, Problem, ReLU, solve
 
-STARTS, WIDTH = 10, 12
+STARTS, WIDTH = 8, 50
 
 
 def bump(n: int = 7) -> Problem:
-    """Targets that are one at a single angle in the middle of an arc: a bump, which three layers make of two neurons."""
+    """Targets that are one at a single angle in the middle of an arc, a bump."""
     angle = np.linspace(-0.35, 1.05, n)
     X = np.column_stack([np.cos(angle), np.sin(angle)])
     return Problem(X, (np.arange(n) == n // 2).astype(float), beta=0.01)

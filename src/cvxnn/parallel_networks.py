@@ -94,8 +94,8 @@ class ParallelReLUNetwork:
     ) -> ParallelReLUNetwork:
         r"""Balanced network of the convex variables.
 
-        Of depth three: ``path`` gives :math:`\|w_j\| = 1,\ b_j = I_j \|v_j\| / \sqrt{\|V\|_F},\ a = s \sqrt{\|V\|_F}`, and
-        ``l21`` gives :math:`\|W\|_F = 1,\ b_j = I_j \sqrt{\|v_j\|},\ a = s \sqrt{\sum_j \|v_j\|}`. In both
+        Of depth three: ``path`` gives :math:`\|w_j\| = 1,\ b_j = I_j \|v_j\| / \sqrt{\|V\|_F},\ a = s \sqrt{\|V\|_F}`,
+        and ``l21`` gives :math:`\|W\|_F = 1,\ b_j = I_j \sqrt{\|v_j\|},\ a = s \sqrt{\sum_j \|v_j\|}`. In both
         :math:`(\|b\|^2 + a^2) / 2` is the norm of the sub-network.
 
         Parameters
@@ -182,7 +182,9 @@ class ParallelReLUNetwork:
         return self.W * scale[..., None], signs, np.where(self.a < 0, -1.0, 1.0)
 
     def penalty(self) -> float:
-        r"""Sum of the norms of the sub-networks, without beta; scaling a weight up and one below it down changes nothing.
+        r"""Sum of the norms of the sub-networks, without beta.
+
+        Scaling a weight up and one below it down changes nothing.
 
         With the norms :math:`t` of the paths :math:`|a_k b_{kj}| \|w_{kj}\|` of a sub-network, ``path`` is
         :math:`(\sum t^2)^{1/2}` and ``l21`` is :math:`\sum t`.

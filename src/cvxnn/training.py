@@ -146,9 +146,7 @@ def solve(
             parallel = ParallelOptions(tol, certify, time_limit, limit, warm_start, seed)
             solution = solve_parallel(problem, architecture, parallel, recorder)
         else:
-            raise ValueError(
-                f"architecture must be ReLU(), GatedReLU(gates) or ParallelReLU(); got {architecture!r}."
-            )
+            raise ValueError(f"architecture must be ReLU(), GatedReLU(gates) or ParallelReLU(); got {architecture!r}.")
     if throw and not solution.status.converged:
         raise SolveError(solution)
     return solution

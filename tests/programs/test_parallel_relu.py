@@ -33,13 +33,13 @@ def random_problem(seed: int, n: int = 6, d: int = 2, beta: float = 0.3, loss: s
 
 def full_program(problem: Problem, norm: str) -> float:
     """Optimum over every pair of patterns and signs and all 2^n outer patterns, realisable or not."""
-    n, d = problem.X.shape
+    d = problem.n_features
     masks = patterns.enumerate_patterns(problem.X).masks
     groups = []
     for pair in combinations_with_replacement(product(range(len(masks)), (1.0, -1.0)), 2):
         inner, signs = masks[[pair[0][0], pair[1][0]]], np.array([pair[0][1], pair[1][1]])
-        mixed = (inner[signs > 0].any(axis=0)) & (inner[signs < 0].any(axis=0))
-        fixed = inner[signs > 0].any(axis=0)
+        fixed = np.asarray(inner[signs > 0].any(axis=0))
+        mixed = fixed & inner[signs < 0].any(axis=0)
         if not fixed.any():
             continue
         for bits in product((True, False), repeat=int(mixed.sum())):
@@ -48,7 +48,7 @@ def full_program(problem: Problem, norm: str) -> float:
             groups += [linear_group(problem.X, [inner, outer], [signs], s) for s in (1.0, -1.0)]
     vectors = solve_groups(problem, groups, 2 if norm == "l21" else 1)
     assert vectors is not None
-    fit = sum(group.fit @ z for group, z in zip(groups, vectors, strict=True))
+    fit = np.sum([group.fit @ z for group, z in zip(groups, vectors, strict=True)], axis=0)
     return problem.loss_value(fit) + problem.beta * float(tree_norms(vectors.reshape(-1, 2, d), norm).sum())
 
 
@@ -145,9 +145,8 @@ def test_large_beta_gives_the_zero_network():
 def test_zero_weights_rank_deficiency_and_scales():
     base = random_problem(4, n=5)
     s = solve(base, architecture=ParallelReLU())
-    X = np.vstack([1e4 * base.X @ [[1.0, 2.0, 0.0], [0.0, 0.0, 1.0]] / [[1.0, 1.0, 1.0]], [[1.0, 1.0, 1.0]]])
-    # The embedding maps the first axis on (1, 2, 0), which is longer by the root of five.
-    rotated = np.vstack([1e4 * base.X @ [[1 / np.sqrt(5), 2 / np.sqrt(5), 0.0], [0.0, 0.0, 1.0]], X[-1:]])
+    basis = [[1 / np.sqrt(5), 2 / np.sqrt(5), 0.0], [0.0, 0.0, 1.0]]
+    rotated = np.vstack([1e4 * base.X @ basis, np.ones((1, 3))])
     problem = Problem(rotated, [*base.y, 9.0], 1e4 * base.beta, sample_weight=[1.0] * 5 + [0.0])
     scaled = solve(problem, architecture=ParallelReLU())
     assert scaled.objective == pytest.approx(s.objective, rel=1e-6)

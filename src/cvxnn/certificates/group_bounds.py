@@ -2,8 +2,9 @@ r"""Bounds of a linear function on cones with a norm: sub-networks with fixed ac
 
 For a group with output ``A z`` and cone ``C z >= 0``,
 
-.. math:: \max_{C z \ge 0,\ N(z) \le 1} \nu^T A z \le N^\circ(A^T \nu + C^T \lambda) \quad\text{for every } \lambda \ge 0,
+.. math:: \max_{C z \ge 0,\ N(z) \le 1} \nu^T A z \le N^\circ(A^T \nu + C^T \lambda)
 
+for every :math:`\lambda \ge 0`,
 where the dual norm is the Frobenius norm again, or the length of the longest part for a sum of lengths.
 """
 

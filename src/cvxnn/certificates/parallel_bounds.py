@@ -6,8 +6,8 @@ Numbers p, q, t, k of a sample that satisfy
 .. math:: c\,(P - N)_+ \le p P + q N, \qquad e_j (z)_+ \le t_j z + k_j \|x\| \|v_j\|, \qquad e_j \in \{p, q\}
 
 for all P, N >= 0 and all :math:`|z| \le \|x\| \|v_j\|` of the signs in question bound the pricing function by
-:math:`\sum_j (\|X^T t_j\| + \sum k_j \|x\|) \|v_j\|`. Where all signs are fixed and k = 0, this is the Lagrangian dual of
-the program on the cones of the patterns, hence exact at its optimum.
+:math:`\sum_j (\|X^T t_j\| + \sum k_j \|x\|) \|v_j\|`. Where all signs are fixed and k = 0, this is the Lagrangian
+dual of the program on the cones of the patterns, hence exact at its optimum.
 """
 
 from __future__ import annotations
@@ -189,7 +189,10 @@ class _Part:
 
 
 class _Search:
-    """State of the branch and bound; ``heap`` holds the open parts, ``closed`` the bound of all others."""
+    """State of the branch and bound: open parts in ``heap``, the bound of those done in ``closed``.
+
+    ``rest`` bounds what is in neither of them.
+    """
 
     def __init__(
         self, X: FloatArray, nu: FloatArray, m: int, norm: str, deadline: float, max_nodes: int | None, stop: float
@@ -209,9 +212,8 @@ class _Search:
         self.found_values: list[float] = []
         self.heap: list[tuple[float, int, _Part, Multipliers | None]] = []
         self.cells = _cells(self.X, m)
-        # Without any sign fixed: positive entries of the dual vector on the sum of the positive neurons.
-        positive = np.maximum(np.abs(self.nu), 0.0)
-        total = float(np.sum(positive * norm_up(self.X))) * (1.0 + 2.0 * gamma(len(nu) + 2))
+        # Without any sign fixed: a sub-network is at most the sum of its neurons.
+        total = float(np.sum(np.abs(self.nu) * norm_up(self.X))) * (1.0 + 2.0 * gamma(len(nu) + 2))
         self.closed = 0.0
         self.rest = total * (1.0 if norm == "l21" else float(np.sqrt(m)) * _UP)
         self.root = self.rest * self.unit * _UP
@@ -228,9 +230,7 @@ class _Search:
             return 0.0
         goal = target / self.unit * (1.0 - 1e-14)
         everything = self.rest
-        self._all_positive(goal)
-        positive, self.rest = self.rest, everything
-        self.closed = positive
+        self.closed = self._all_positive(goal)
         for output in (1.0, -1.0):
             for plus in range(1, self.m):
                 signs = np.array([1] * plus + [-1] * (self.m - plus), dtype=np.int8)
@@ -242,20 +242,23 @@ class _Search:
             value, _, part, hint = self.heap[0]
             halves = self._split(part, hint)
             if not halves:
-                heapq.heappop(self.heap)
                 self.closed = max(self.closed, -value)
+                heapq.heappop(self.heap)
                 continue
             done = [(half, *self._bounded(half, -value)) for half in halves]
+            # An interrupt may come between any two of these lines: meanwhile the part stands for its halves.
+            self.rest = -value
             heapq.heappop(self.heap)
             for half, upper, multipliers in done:
                 self._file(half, upper, multipliers, goal)
+            self.rest = 0.0
         return self.bound()
 
-    def _all_positive(self, goal: float) -> None:
+    def _all_positive(self, goal: float) -> float:
+        """Bound of sub-networks without a negative sign, by that of two layers."""
         factor = 1.0 if self.norm == "l21" else float(np.sqrt(self.m)) * _UP
         left = None if np.isinf(self.deadline) else max(self.deadline - time.perf_counter(), 0.0)
         pricing = pricing_bound(self.X, self.nu, target=goal / factor, time_limit=left)
-        self.rest = min(self.rest, pricing.upper * factor * _UP)
         share = 1.0 if self.norm == "path" else 0.0
         for u, s in zip(pricing.directions, pricing.signs, strict=True):
             vectors = np.zeros((self.m, len(u)))
@@ -265,6 +268,7 @@ class _Search:
             self._meet(vectors, np.ones(self.m), float(s))
         if pricing.interrupted:
             raise KeyboardInterrupt
+        return min(self.rest, pricing.upper * factor * _UP)
 
     def _over(self) -> bool:
         met = np.max(self.found_values, initial=0.0) / self.unit

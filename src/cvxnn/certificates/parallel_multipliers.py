@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from cvxnn.certificates._rounding import FloatArray
 
-__all__ = ["Multipliers", "MultiplierProgram"]
+__all__ = ["MultiplierProgram", "Multipliers"]
 
 _FREE = 1e21
 """Right-hand side of a constraint that is not there; Clarabel drops bounds of 1e20 and more."""
@@ -47,6 +47,7 @@ class MultiplierProgram:
         self.n, self.d, self.m = n, d, m
         eye: Any = sp.eye_array(n)
         lengths = np.linalg.norm(rows, axis=1)
+
         # Variables: p, q, t_1..t_m, k_1..k_m, r_1..r_m, tau_1..tau_m, tau. Rows of A x + s = b.
         def row(**parts: Any) -> Any:
             names = ["p", "q", *(f"t{j}" for j in range(m)), *(f"k{j}" for j in range(m)), "r", "u", "tau"]
@@ -84,9 +85,7 @@ class MultiplierProgram:
         self.settings.tol_gap_abs = self.settings.tol_gap_rel = self.settings.tol_feas = 1e-10
         self.settings.max_iter = 60
 
-    def solve(
-        self, c: FloatArray, inner: npt.NDArray[np.int8], outer: npt.NDArray[np.int8]
-    ) -> Multipliers | None:
+    def solve(self, c: FloatArray, inner: npt.NDArray[np.int8], outer: npt.NDArray[np.int8]) -> Multipliers | None:
         """Multipliers for the part with the signs ``inner (m, n)`` and ``outer (n,)``, 0 where they are open."""
         n, m, d = self.n, self.m, self.d
         b = np.zeros(self.A.shape[0])

@@ -1,7 +1,7 @@
 r"""Parallel networks of three and more layers and their convex program.
 
-With :math:`v_{kj} = |a_k b_{kj}| w_{kj}`, training :math:`f(X) = \sum_k a_k (\sum_j b_{kj} (X w_{kj})_+)_+` with a penalty of
-the products of its weights is equivalent to
+With :math:`v_{kj} = |a_k b_{kj}| w_{kj}`, training :math:`f(X) = \sum_k a_k (\sum_j b_{kj} (X w_{kj})_+)_+`
+with a penalty of the products of its weights is equivalent to
 
 .. math:: \min\ \mathrm{loss}\Big(\sum_g s_g \tilde D_g \sum_j I_{gj} D_{gj} X v_{gj}\Big) + \beta \sum_g N(V_g),\quad
           (2 D_{gj} - I) X v_{gj} \ge 0,\quad (2 \tilde D_g - I) \sum_j I_{gj} D_{gj} X v_{gj} \ge 0
@@ -59,7 +59,7 @@ class ParallelOptions:
     certify: bool = False
     time_limit: float | None = None
     max_iter: int = 200
-    warm_start: ParallelReLUNetwork | None = None
+    warm_start: object = None
     seed: int = 0
 
 
@@ -105,7 +105,11 @@ def _check_start(network: object, architecture: ParallelReLU, problem: Problem) 
     if network is None:
         return
     fits = isinstance(network, ParallelReLUNetwork) and network.n_features == problem.n_features
-    if not fits or network.depth != architecture.depth or (network.branching != architecture.width and network.depth > 2):
+    if (
+        not fits
+        or network.depth != architecture.depth
+        or (network.branching != architecture.width and network.depth > 2)
+    ):
         raise ValueError(
             f"warm_start must be a ParallelReLUNetwork of {architecture!r} with {problem.n_features} features; "
             f"got {network!r}."
@@ -188,7 +192,7 @@ class _Run:
         signs = tuple(np.ones((0, *self.shape[:axes])) for axes in range(len(self.shape) - 1, 0, -1))
         empty = Trees(np.zeros((0, *self.shape)), signs, np.zeros(0))
         network = self.options.warm_start
-        if network is None or network.width == 0:
+        if not isinstance(network, ParallelReLUNetwork) or network.width == 0:
             return empty
         vectors, levels, outputs = network.vectors()
         reduced = vectors @ self.reduction.basis / self.reduction.vector_scale
@@ -368,12 +372,21 @@ class _Run:
         bound, scale = scaled_dual_bound(problem, nu, upper)
         best = Certificate(objective, bound, "global", bound, nu, scale, upper, 0.0, None, method)
         if self.pricing is not None and self.pricing_dual is not None:
-            proved = problem.loss.project_dual(self.pricing_dual, problem.y, problem.sample_weight)
+            proved = self.pricing_dual
             bound, scale = scaled_dual_bound(problem, proved, self.pricing.upper)
             if bound > best.lower_bound:
                 method = "sign branch and bound"
                 best = Certificate(
-                    objective, bound, "global", bound, proved, scale, self.pricing.upper, self.pricing.lower, None, method
+                    objective,
+                    bound,
+                    "global",
+                    bound,
+                    proved,
+                    scale,
+                    self.pricing.upper,
+                    self.pricing.lower,
+                    None,
+                    method,
                 )
         if relative_gap(objective, best.lower_bound) <= self.options.tol:
             return best

@@ -59,7 +59,7 @@ def solve_groups(
     loss = loss_form(problem)
     n_x, K = len(loss.q), G * parts
     fit_map = sp.csc_array(np.hstack([group.fit for group in groups]))
-    cone = sp.block_diag([group.cone for group in groups], format="csc")
+    cone: Any = sp.block_diag([group.cone for group in groups], format="csc")
     left = G * p + K
     rows: list[Any] = [
         sp.hstack([fit_map, sp.csc_array((n, K)), -sp.eye_array(n), sp.csc_array((n, n_x))]),
@@ -68,7 +68,7 @@ def solve_groups(
         sp.hstack([-cone, sp.csc_array((cone.shape[0], K + n + n_x))]),
         norm_rows(K, p // parts, n + n_x),
     ]
-    A = sp.csc_matrix(sp.vstack(rows))
+    A: Any = sp.csc_matrix(sp.vstack(rows))
     b = np.concatenate([np.zeros(n), loss.equality_rhs, loss.cone_rhs, np.zeros(A.shape[0])])[: A.shape[0]]
     cones = [
         clarabel.ZeroConeT(n + len(loss.equality_rhs)),
