@@ -86,10 +86,10 @@ def report(name: str, problem: Problem, limit: float) -> None:
 def main() -> None:
     """Run all comparisons."""
     report("bump", bump(), 30.0)
-    X, y = load_diabetes(return_X_y=True)
+    X, y = map(np.asarray, load_diabetes(return_X_y=True))
     y = (y - y.mean()) / y.std()
     report("diabetes", table(X, y, 8.0, "squared"), 30.0)
-    X, y = load_breast_cancer(return_X_y=True)
+    X, y = map(np.asarray, load_breast_cancer(return_X_y=True))
     report("cancer", table(X, 2.0 * y - 1.0, 4.0, "logistic"), 30.0)
 
 

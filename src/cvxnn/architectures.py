@@ -37,8 +37,8 @@ class ReLU:
 class ParallelReLU:
     r"""Sum of ReLU sub-networks of ``depth`` layers, each a tree with ``width`` neurons below every neuron.
 
-    Of depth three, :math:`f(X) = \sum_k a_k (\sum_{j \le m} b_{kj} (X w_{kj})_+)_+` with any number of sub-networks, and
-    the penalty is :math:`\beta \sum_k |a_k| (\sum_j b_{kj}^2 \|w_{kj}\|^2)^{1/2}` for ``"path"`` and
+    Of depth three, :math:`f(X) = \sum_k a_k (\sum_{j \le m} b_{kj} (X w_{kj})_+)_+` with any number of
+    sub-networks, and the penalty is :math:`\beta \sum_k |a_k| (\sum_j b_{kj}^2 \|w_{kj}\|^2)^{1/2}` for ``"path"`` and
     :math:`\beta \sum_k |a_k| \sum_j |b_{kj}| \|w_{kj}\|` for ``"l21"``. Weight decay on all three layers is another
     problem, which has no such convex program.
 

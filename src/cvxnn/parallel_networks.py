@@ -124,8 +124,8 @@ class ParallelReLUNetwork:
         if norm == "l21":
             W = V * safe_ratio(np.ones_like(size), total[:, None] * np.sqrt(size))[..., None]
             return cls(W, (levels[0] * np.sqrt(size),), s * total, norm)
-        W = V * safe_ratio(np.ones_like(size), size)[..., None]
-        b = []
+        W: FloatArray = V * safe_ratio(np.ones_like(size), size)[..., None]
+        b: list[FloatArray] = []
         for depth, level in enumerate(levels):
             above = row_norms(size.reshape(-1, size.shape[-1])).reshape(size.shape[:-1])
             top = total[:, None] if depth == len(levels) - 1 else 1.0

@@ -73,7 +73,7 @@ def _multipliers(fit: FloatArray, cone: FloatArray, nu: FloatArray, parts: int) 
         block[0, p + k] = -1.0
         block[np.arange(1, width + 1), k * width + np.arange(width)] = -1.0
         rows.append(sp.csc_array(block))
-    A = sp.csc_matrix(sp.vstack(rows))
+    A: Any = sp.csc_matrix(sp.vstack(rows))
     b = np.zeros(A.shape[0])
     b[len(cone)] = 1.0
     q = np.concatenate([-(nu @ fit) / scale, np.zeros(parts)])

@@ -75,7 +75,7 @@ class MultiplierProgram:
         for j in range(m):
             blocks += [row(r=-unit[[j]]), row(**{f"t{j}": sp.csc_array(-rows.T)})]
             cones.append(clarabel.SecondOrderConeT(d + 1))
-        self.A = sp.csc_matrix(sp.vstack(blocks))
+        self.A: Any = sp.csc_matrix(sp.vstack(blocks))
         self.cones = cones
         self.cost = np.zeros(self.A.shape[1])
         self.cost[-1] = 1.0

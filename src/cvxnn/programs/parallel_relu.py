@@ -104,12 +104,12 @@ def solve_parallel(
 def _check_start(network: object, architecture: ParallelReLU, problem: Problem) -> None:
     if network is None:
         return
-    fits = isinstance(network, ParallelReLUNetwork) and network.n_features == problem.n_features
-    if (
-        not fits
-        or network.depth != architecture.depth
-        or (network.branching != architecture.width and network.depth > 2)
-    ):
+    fits = isinstance(network, ParallelReLUNetwork)
+    if isinstance(network, ParallelReLUNetwork):
+        width = architecture.width if architecture.depth > 2 else 1
+        shape = (network.n_features, network.depth, network.branching)
+        fits = shape == (problem.n_features, architecture.depth, width)
+    if not fits:
         raise ValueError(
             f"warm_start must be a ParallelReLUNetwork of {architecture!r} with {problem.n_features} features; "
             f"got {network!r}."
