@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +119,7 @@ class ParallelReLUNetwork:
         keep = block_norms(V, norm) > 0
         V, s, levels = V[keep], s[keep], [level[keep] for level in levels]
         total = np.sqrt(block_norms(V, norm))
-        size = row_norms(V.reshape(-1, V.shape[-1])).reshape(V.shape[:-1])
+        size: Any = row_norms(V.reshape(-1, V.shape[-1])).reshape(V.shape[:-1])
         if V.ndim == 2:
             return cls(V * safe_ratio(total, size)[:, None], (), s * total, norm)
         if norm == "l21":

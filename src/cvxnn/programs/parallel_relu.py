@@ -180,6 +180,8 @@ class _Run:
         """Search, solve on the patterns met, prove; whatever is there when time runs out is returned."""
         interrupted = False
         try:
+            if not len(self.trees) and not self._wants_proof():
+                self._start_from_two_layers()
             self._search()
             self._polish()
             if self._wants_proof():
@@ -197,6 +199,23 @@ class _Run:
         vectors, levels, outputs = network.vectors()
         reduced = vectors @ self.reduction.basis / self.reduction.vector_scale
         return refit_masses(self.small, Trees(reduced, levels, outputs), self.norm)
+
+    def _start_from_two_layers(self) -> None:
+        """Begin with the best two-layer network, at the penalty at which its neurons are sub-networks of equal cost."""
+        spread = self.leaves if self.norm == "path" else 1
+        small = self.small
+        lighter = Problem(
+            small.X, small.y, small.beta / math.sqrt(spread), small.loss, sample_weight=small.sample_weight
+        )
+        left = None if math.isinf(self.deadline) else 0.25 * max(self.deadline - time.perf_counter(), 0.0)
+        options = ReLUOptions(None, self.options.tol, False, left, self.options.max_iter, None, self.options.seed, None)
+        net = solve_relu(lighter, options, Recorder(False)).network
+        z = np.abs(net.a)[:, None] * net.W
+        vectors = np.zeros((net.width, self.leaves, small.n_features))
+        vectors[:, :spread] = z[:, None] / spread
+        signs = tuple(np.ones((net.width, *self.shape[:axes])) for axes in range(len(self.shape) - 1, 0, -1))
+        trees = Trees(vectors.reshape(net.width, *self.shape), signs, np.where(net.a < 0, -1.0, 1.0))
+        self._accept(refit_masses(small, trees, self.norm))
 
     def _objective(self, trees: Trees) -> float:
         fit = trees.fit(self.small.X)
