@@ -4,7 +4,8 @@
 ``ReLURegressor`` and ``ReLUClassifier`` are the scikit-learn faces; ``patterns`` enumerates and samples activation
 patterns; ``landscape`` judges any network and reads the loss landscape; ``splines`` is the view of one-dimensional
 data; ``kernels`` that of gated networks as kernel learning; ``gan`` finds generators that no two-layer discriminator
-tells from data; ``GatedReLU``, ``BatchNormReLU`` and ``Polynomial`` are architectures that the same verb trains.
+tells from data; ``GatedReLU``, ``BatchNormReLU``, ``Polynomial`` and ``ParallelReLU`` are
+architectures that the same verb trains.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from cvxnn import patterns as patterns
 from cvxnn import splines as splines
 from cvxnn.architectures import BatchNormReLU as BatchNormReLU
 from cvxnn.architectures import GatedReLU as GatedReLU
+from cvxnn.architectures import ParallelReLU as ParallelReLU
 from cvxnn.architectures import Polynomial as Polynomial
 from cvxnn.architectures import ReLU as ReLU
 from cvxnn.losses import HuberLoss as HuberLoss
 from cvxnn.losses import SoftmaxLoss as SoftmaxLoss
 from cvxnn.networks import ReLUNetwork as ReLUNetwork
+from cvxnn.parallel_networks import ParallelReLUNetwork as ParallelReLUNetwork
 from cvxnn.problem import Problem as Problem
 from cvxnn.progress import Progress as Progress
 from cvxnn.solution import Solution as Solution
@@ -40,6 +43,8 @@ __all__ = [
     "BatchNormReLU",
     "GatedReLU",
     "HuberLoss",
+    "ParallelReLU",
+    "ParallelReLUNetwork",
     "Polynomial",
     "Problem",
     "Progress",

@@ -8,14 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array, as_number
+from cvxnn._validation import as_count, as_float_array, as_number
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import pack, packed_width
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["BatchNormReLU", "GatedReLU", "Polynomial", "ReLU", "gate_masks", "gate_patterns"]
+__all__ = [
+    "Architecture",
+    "BatchNormReLU",
+    "GatedReLU",
+    "ParallelReLU",
+    "Polynomial",
+    "ReLU",
+    "gate_masks",
+    "gate_patterns",
+]
 
 # Entries of a slab of products X g, which stays in the cache, and gates of a piece.
 _SLAB = 1 << 17
@@ -51,6 +60,56 @@ class ReLU:
         """Refuse what is no bool."""
         if not isinstance(self.one_vs_all, (bool, np.bool_)):
             raise ValueError(f"one_vs_all must be True or False; got {self.one_vs_all!r}.")
+
+
+@dataclass(frozen=True)
+class ParallelReLU:
+    r"""Sum of ReLU sub-networks of ``depth`` layers, each a tree with ``width`` neurons below every neuron.
+
+    Of depth three, :math:`f(X) = \sum_k a_k (\sum_{j \le m} b_{kj} (X w_{kj})_+)_+` with any number of
+    sub-networks, and the penalty is :math:`\beta \sum_k |a_k| (\sum_j b_{kj}^2 \|w_{kj}\|^2)^{1/2}` for ``"path"`` and
+    :math:`\beta \sum_k |a_k| \sum_j |b_{kj}| \|w_{kj}\|` for ``"l21"``. Weight decay on all three layers is another
+    problem, which has no such convex program.
+
+    Parameters
+    ----------
+    depth : int, default 3
+        Layers, the output layer included; 2 is the two-layer network.
+    width : int, default 2
+        Neurons m in the first layer of a sub-network, and below every neuron between.
+    penalty : {"path", "l21"}, default "path"
+        Norm of a sub-network; "l21" is for at most three layers.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+
+    References
+    ----------
+    Ergen and Pilanci (2021), "Global optimality beyond two layers: training deep ReLU networks via convex programs".
+
+    Examples
+    --------
+    >>> ParallelReLU(width=3)
+    ParallelReLU(depth=3, width=3, penalty='path')
+    """
+
+    depth: int = 3
+    width: int = 2
+    penalty: str = "path"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        depth, width = as_count(self.depth, "depth"), as_count(self.width, "width")
+        if depth < 2:
+            raise ValueError(f"depth must be at least 2 (one hidden layer); got {depth}.")
+        if self.penalty not in ("path", "l21"):
+            raise ValueError(f'penalty must be "path" or "l21"; got {self.penalty!r}.')
+        if self.penalty == "l21" and depth > 3:
+            raise ValueError(f'penalty="l21" is for at most three layers, use "path" for more; got depth={depth}.')
+        object.__setattr__(self, "depth", depth)
+        object.__setattr__(self, "width", width)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -164,6 +223,9 @@ class Polynomial:
             object.__setattr__(self, name, as_number(getattr(self, name), name))
         if self.a == self.b == self.c == 0.0:
             raise ValueError("a, b and c are all 0: such a network is the zero function; one must not be 0.")
+
+
+Architecture = ReLU | GatedReLU | BatchNormReLU | Polynomial | ParallelReLU
 
 
 def gate_masks(X: npt.ArrayLike, gates: npt.ArrayLike) -> BoolArray:

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
-
+from cvxnn._threads import solver_threads
 from cvxnn._validation import as_count, as_number
-from cvxnn._workers import workers
-from cvxnn.architectures import BatchNormReLU, GatedReLU, Polynomial, ReLU
-from cvxnn.networks import ReLUNetwork
-from cvxnn.patterns import ActivationPatterns, sample_patterns
-from cvxnn.problem import Problem, require_no_output_bias, require_one_output, require_problem
-from cvxnn.programs.batch_norm import BatchNormReLUNetwork, WhitenedData, solve_batch_norm, whiten
-from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
-from cvxnn.programs.one_vs_all import solve_one_vs_all
-from cvxnn.programs.output_bias import solve_output_bias
-from cvxnn.programs.polynomial import PolynomialNetwork, solve_polynomial
-from cvxnn.programs.relu import ReLUOptions, solve_relu
-from cvxnn.programs.vector_output import solve_vector_output
+from cvxnn.architectures import Architecture, BatchNormReLU, ReLU
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.problem import Problem, require_problem
+from cvxnn.programs.dispatch import Network, SolveOptions, solve_architecture
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
-from cvxnn.solvers.group_lasso import ROWS
 
-__all__ = ["blas_threads", "solve"]
-
-FloatArray = npt.NDArray[np.float64]
-
-_THREADED_ENTRIES = 50_000
-_THREADED_SAMPLES = 2_500
-_THREADED_SYSTEM = 800
-
-Architecture = ReLU | GatedReLU | BatchNormReLU | Polynomial
+__all__ = ["solve"]
 
 
 def solve(
@@ -50,7 +27,7 @@ def solve(
     time_limit: float | None = None,
     max_iter: int | None = None,
     max_width: int | None = None,
-    warm_start: ReLUNetwork | GatedReLUNetwork | BatchNormReLUNetwork | PolynomialNetwork | None = None,
+    warm_start: Network | None = None,
     random_state: int | None = 0,
     verbose: bool | Callable[[Progress], None] = False,
     throw: bool = False,
@@ -69,7 +46,7 @@ def solve(
     ----------
     problem : Problem
         Data, loss and weight decay ``beta > 0``.
-    architecture : ReLU, GatedReLU, BatchNormReLU or Polynomial, optional
+    architecture : ReLU, GatedReLU, BatchNormReLU, Polynomial or ParallelReLU, optional
         ``ReLU()`` by default.
     patterns : "auto", int or ActivationPatterns, default "auto"
         "auto" optimises over networks of every width. A number of sampled patterns, or given ones, confine the neurons
@@ -87,7 +64,7 @@ def solve(
     max_width : int, optional
         Most neurons of the network. The best network of all widths is found first and then narrowed; the lower bound
         stays that of all widths, so the gap may not close: the status is then "width limit".
-    warm_start : ReLUNetwork, GatedReLUNetwork, BatchNormReLUNetwork or PolynomialNetwork, optional
+    warm_start : ReLUNetwork or a relative, optional
         Network of the architecture to start from.
     random_state : int or None, default 0
         Seed of all random choices; None stands for 0.
@@ -121,10 +98,10 @@ def solve(
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
     if time_limit is not None:
         time_limit = as_number(time_limit, "time_limit", minimum=0.0)
-    limit = 200 if max_iter is None else as_count(max_iter, "max_iter")
+    limit = None if max_iter is None else as_count(max_iter, "max_iter")
     width = None if max_width is None else as_count(max_width, "max_width")
-    relu = architecture is None or isinstance(architecture, ReLU | BatchNormReLU)
-    if width is not None and not (relu and isinstance(patterns, str)):
+    chosen = ReLU() if architecture is None else architecture
+    if width is not None and not (isinstance(chosen, ReLU | BatchNormReLU) and isinstance(patterns, str)):
         raise ValueError('max_width needs architecture=ReLU() and patterns="auto": given patterns fix the neurons.')
     seed = 0 if random_state is None else _seed(random_state)
     if problem.beta == 0.0:
@@ -132,154 +109,12 @@ def solve(
             "beta is 0; solve needs beta > 0, since without weight decay the optimum may not be attained "
             "(a small value such as 1e-6 comes close)."
         )
-    with _threads(problem, architecture, listed=not isinstance(patterns, str)):
-        if isinstance(architecture, GatedReLU):
-            require_no_output_bias(problem, "solve with GatedReLU")
-            require_one_output(problem, "solve with GatedReLU")
-            solution = solve_gated(
-                problem,
-                architecture,
-                tol=tol,
-                time_limit=time_limit,
-                max_iter=limit,
-                recorder=recorder,
-                warm_start=_gated_start(warm_start, architecture),
-            )
-        elif isinstance(architecture, Polynomial):
-            require_one_output(problem, "solve with Polynomial")
-            require_no_output_bias(problem, "solve with Polynomial")
-            if not isinstance(patterns, str):
-                raise ValueError("patterns belong to ReLU networks; a polynomial activation has none.")
-            solution = solve_polynomial(
-                problem,
-                architecture,
-                tol=tol,
-                time_limit=time_limit,
-                max_iter=max_iter,
-                warm_start=_polynomial_start(warm_start, problem, architecture),
-                recorder=recorder,
-            )
-        elif isinstance(architecture, BatchNormReLU):
-            require_one_output(problem, "solve with BatchNormReLU")
-            require_no_output_bias(problem, "solve with BatchNormReLU")
-            whitened = whiten(problem.X)
-            listed = _listed_patterns(patterns, whitened.data, seed)
-            start = _batch_norm_start(warm_start, problem, whitened)
-            options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed, width)
-            solution = solve_batch_norm(problem, whitened, options, recorder)
-        elif architecture is None or isinstance(architecture, ReLU):
-            listed = _listed_patterns(patterns, problem.X, seed)
-            start = _relu_start(warm_start, problem)
-            options = ReLUOptions(listed, tol, certify, time_limit, limit, start, seed, width)
-            if problem.n_outputs > 1:
-                one_vs_all = architecture is not None and architecture.one_vs_all
-                run = solve_one_vs_all if one_vs_all else solve_vector_output
-                solution = run(problem, options, recorder)
-            elif problem.output_bias_decay is None:
-                solution = solve_relu(problem, options, recorder)
-            else:
-                solution = solve_output_bias(problem, options, recorder)
-        else:
-            raise ValueError(
-                "architecture must be ReLU(), GatedReLU(gates), BatchNormReLU() or Polynomial(a, b, c); "
-                f"got {architecture!r}."
-            )
+    options = SolveOptions(patterns, tol, certify, time_limit, limit, width, warm_start, seed)
+    with solver_threads(problem, chosen, listed=not isinstance(patterns, str)):
+        solution = solve_architecture(problem, chosen, options, recorder)
     if throw and not solution.status.converged:
         raise SolveError(solution)
     return solution
-
-
-@contextmanager
-def _threads(problem: Problem, architecture: Any, *, listed: bool) -> Iterator[None]:
-    """Threads of the solver itself where it works by slabs of rows, those of the BLAS where it factorises matrices."""
-    by_slabs = not listed
-    if isinstance(architecture, Polynomial):
-        by_slabs = False
-    elif isinstance(architecture, GatedReLU):
-        by_slabs = problem.n_samples > ROWS
-    if by_slabs or _is_small(problem, architecture):
-        count = max((library.num_threads or 1 for library in _blas().lib_controllers), default=1)
-        with _blas().limit(limits=1), workers(count):
-            yield
-    else:
-        yield
-
-
-def blas_threads(problem: Problem, architecture: Architecture | None = None) -> AbstractContextManager[object]:
-    """Context with one thread where the matrices are so small that synchronisation costs more than it gains."""
-    return _blas().limit(limits=1 if _is_small(problem, architecture) else None)
-
-
-def _is_small(problem: Problem, architecture: Any) -> bool:
-    if isinstance(architecture, Polynomial):
-        p = (problem.n_features + 1) * (problem.n_features + 2) // 2
-        return min(problem.n_samples, p) < _THREADED_SYSTEM
-    # The matrices that are factorised for a gated problem have the size of the samples.
-    if isinstance(architecture, GatedReLU):
-        return problem.n_samples < _THREADED_SAMPLES
-    return problem.X.size < _THREADED_ENTRIES
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    """Handle of the BLAS libraries; finding them takes longer than a small solve."""
-    return ThreadpoolController().select(user_api="blas")
-
-
-def _listed_patterns(patterns: Any, X: FloatArray, seed: int) -> ActivationPatterns | None:
-    if isinstance(patterns, str) and patterns == "auto":
-        return None
-    if isinstance(patterns, ActivationPatterns):
-        if (patterns.n_samples, patterns.gates.shape[1]) != X.shape:
-            raise ValueError(
-                f"patterns belong to data of shape ({patterns.n_samples}, {patterns.gates.shape[1]}); "
-                f"the problem has X of shape {X.shape}."
-            )
-        if len(patterns) == 0:
-            raise ValueError("patterns is empty; at least one activation pattern is needed.")
-        return patterns
-    if isinstance(patterns, (str, bool)) or not hasattr(patterns, "__index__"):
-        raise ValueError(f'patterns must be "auto", a positive number or ActivationPatterns; got {patterns!r}.')
-    return sample_patterns(X, as_count(patterns, "patterns"), random_state=seed)
-
-
-def _relu_start(network: Any, problem: Problem) -> ReLUNetwork | None:
-    if network is None:
-        return None
-    sizes = problem.n_features, problem.n_outputs
-    if not isinstance(network, ReLUNetwork) or (network.n_features, network.n_outputs) != sizes:
-        outputs = "one output" if sizes[1] == 1 else f"{sizes[1]} outputs"
-        raise ValueError(
-            f"warm_start must be a ReLUNetwork with {problem.n_features} features and {outputs}; got {network!r}."
-        )
-    return replace(network, a=network.a.reshape(network.width, *problem.y.shape[1:]))
-
-
-def _gated_start(network: Any, architecture: GatedReLU) -> GatedReLUNetwork | None:
-    if network is not None and not isinstance(network, GatedReLUNetwork):
-        raise ValueError(f"warm_start must be a GatedReLUNetwork for {architecture!r}; got {network!r}.")
-    return network
-
-
-def _batch_norm_start(network: Any, problem: Problem, whitened: WhitenedData) -> ReLUNetwork | None:
-    if network is None:
-        return None
-    if not isinstance(network, BatchNormReLUNetwork) or network.n_features != problem.n_features:
-        raise ValueError(
-            f"warm_start must be a BatchNormReLUNetwork with {problem.n_features} features; got {network!r}."
-        )
-    return whitened.to_relu(network.on_batch(problem.X), problem.X)
-
-
-def _polynomial_start(network: Any, problem: Problem, architecture: Polynomial) -> PolynomialNetwork | None:
-    if network is None:
-        return None
-    activation = (architecture.a, architecture.b, architecture.c)
-    if not isinstance(network, PolynomialNetwork) or network.n_features != problem.n_features:
-        raise ValueError(f"warm_start must be a PolynomialNetwork with {problem.n_features} features; got {network!r}.")
-    if network.coefficients != activation:
-        raise ValueError(f"warm_start must have the coefficients {activation}; got {network.coefficients}.")
-    return network
 
 
 def _seed(value: Any) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cvxnn._threads import blas_threads
 from cvxnn.architectures import GatedReLU
 from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.landscape._path_points import PathPoint, problem_at
@@ -18,7 +19,6 @@ from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
 from cvxnn.solution import Blocks, History, Solution, Status
 from cvxnn.solvers.group_lasso import ROWS
 from cvxnn.solvers.group_lasso.continuation import Continuation
-from cvxnn.training import blas_threads
 
 __all__ = ["GatedPoints"]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._threads import blas_threads
 from cvxnn._validation import as_number
 from cvxnn.certificates.certificate import Certificate, certify_global, certify_relaxation, relative_gap
 from cvxnn.landscape._certify_outputs import OutputsJudge, require_outputs_method
@@ -23,7 +24,7 @@ from cvxnn.patterns import search
 from cvxnn.problem import Problem, require_problem
 from cvxnn.programs.relu import is_exact
 from cvxnn.solution import Status
-from cvxnn.training import blas_threads, solve
+from cvxnn.training import solve
 
 FloatArray = npt.NDArray[np.float64]
 

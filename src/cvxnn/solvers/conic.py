@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 Sparse = Any
 """SciPy sparse array; its stubs do not tell the formats apart."""
 
-__all__ = ["solve_conic"]
+__all__ = ["UNUSABLE", "LossForm", "loss_form", "norm_rows", "solve_conic"]
 
 
 def solve_conic(
@@ -57,7 +57,7 @@ def solve_conic(
     """
     K, r = len(masks), problem.n_features
     fit_map = np.hstack([s * m[:, None] * problem.X for s, m in zip(signs, masks, strict=True)])
-    loss = _loss_form(problem)
+    loss = loss_form(problem)
     form = _assemble(problem, masks, fit_map, loss)
     settings = clarabel.DefaultSettings()
     settings.verbose = False
@@ -67,11 +67,11 @@ def solve_conic(
         settings.time_limit = max(time_limit, 1e-3)
     solution = clarabel.DefaultSolver(form.P, form.q, form.A, form.b, form.cones, settings).solve()
     x = np.asarray(solution.x)[: K * r]
-    usable = x.size == K * r and bool(np.all(np.isfinite(x))) and solution.status not in _UNUSABLE
+    usable = x.size == K * r and bool(np.all(np.isfinite(x))) and solution.status not in UNUSABLE
     return x.reshape(K, r) if usable else None
 
 
-_UNUSABLE = (
+UNUSABLE = (
     clarabel.SolverStatus.PrimalInfeasible,
     clarabel.SolverStatus.DualInfeasible,
     clarabel.SolverStatus.AlmostPrimalInfeasible,
@@ -81,7 +81,7 @@ _UNUSABLE = (
 
 
 @dataclass(frozen=True)
-class _LossForm:
+class LossForm:
     """Loss of the fit e as ``min 1/2 x' diag(P) x + q'x`` over extra variables x.
 
     The rows are ``equality_fit e + equality x = equality_rhs`` and ``cone_fit e + cone x + s = cone_rhs``, s in cones.
@@ -98,20 +98,21 @@ class _LossForm:
     cones: list
 
 
-def _loss_form(problem: Problem) -> _LossForm:
+def loss_form(problem: Problem) -> LossForm:
+    """Conic form of the loss of a problem."""
     n, y, weight = problem.n_samples, problem.y, problem.sample_weight
     eye: Sparse = sp.eye_array(n, format="csc")
     empty = sp.csc_array((0, n))
     loss = problem.loss
     if isinstance(loss, SquaredLoss):
         # x = e - y
-        return _LossForm(weight, np.zeros(n), eye, sp.csc_array(-eye), y, empty, empty, np.zeros(0), [])
+        return LossForm(weight, np.zeros(n), eye, sp.csc_array(-eye), y, empty, empty, np.zeros(0), [])
     if isinstance(loss, HuberLoss):
         # e - y = p + q - r with a quadratic cost of p and linear costs of q, r >= 0
         equality = sp.hstack([-eye, -eye, eye], format="csc")
         cone = sp.hstack([sp.csc_array((2 * n, n)), -sp.eye_array(2 * n)], format="csc")
         slope = np.tile(loss.delta * weight, 2)
-        return _LossForm(
+        return LossForm(
             np.concatenate([weight, np.zeros(2 * n)]),
             np.concatenate([np.zeros(n), slope]),
             eye,
@@ -127,7 +128,7 @@ def _loss_form(problem: Problem) -> _LossForm:
         cone_fit = sp.vstack([sp.diags_array(-y), sp.csc_array((n, n))], format="csc")
         cone = sp.vstack([-eye, -eye], format="csc")
         rhs = np.concatenate([y * loss.offset - 1.0, np.zeros(n)])
-        return _LossForm(
+        return LossForm(
             weight, np.zeros(n), empty, empty, np.zeros(0), cone_fit, cone, rhs, [clarabel.NonnegativeConeT(2 * n)]
         )
     if isinstance(loss, LogisticLoss):
@@ -135,7 +136,7 @@ def _loss_form(problem: Problem) -> _LossForm:
     raise ValueError(f"loss {loss.name!r} has no conic form; accepted are squared, huber, squared_hinge and logistic.")
 
 
-def _logistic_form(y: FloatArray, weight: FloatArray, offset: float) -> _LossForm:
+def _logistic_form(y: FloatArray, weight: FloatArray, offset: float) -> LossForm:
     """``t >= log(1 + exp(-y f))`` with ``f = e + offset``, by two exponential cones, x = (t, u, v)."""
     n = len(y)
     j = np.arange(n)
@@ -154,7 +155,7 @@ def _logistic_form(y: FloatArray, weight: FloatArray, offset: float) -> _LossFor
     cones = [clarabel.ExponentialConeT() for _ in range(2 * n)] + [clarabel.NonnegativeConeT(n)]
     empty = sp.csc_array((0, n))
     cost = np.concatenate([weight, np.zeros(2 * n)])
-    return _LossForm(np.zeros(3 * n), cost, empty, sp.csc_array((0, 3 * n)), np.zeros(0), cone_fit, cone, rhs, cones)
+    return LossForm(np.zeros(3 * n), cost, empty, sp.csc_array((0, 3 * n)), np.zeros(0), cone_fit, cone, rhs, cones)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class _ConicForm:
     cones: list
 
 
-def _assemble(problem: Problem, masks: npt.NDArray[np.bool_], fit_map: FloatArray, loss: _LossForm) -> _ConicForm:
+def _assemble(problem: Problem, masks: npt.NDArray[np.bool_], fit_map: FloatArray, loss: LossForm) -> _ConicForm:
     """Stack the variables (z, norms t, fit e, loss variables x) and the rows (equalities, cones, norms)."""
     n, r, K = problem.n_samples, problem.n_features, len(masks)
     n_x = len(loss.q)
@@ -179,7 +180,7 @@ def _assemble(problem: Problem, masks: npt.NDArray[np.bool_], fit_map: FloatArra
     orientation = np.where(masks, -1.0, 1.0)
     cone_rows = sp.block_diag([o[:, None] * problem.X for o in orientation])
     blocks.append(sp.hstack([cone_rows, sp.csc_array((K * n, K + n + n_x))]))
-    blocks.append(_norm_rows(K, r, n + n_x))
+    blocks.append(norm_rows(K, r, n + n_x))
     b = np.concatenate([np.zeros(n), loss.equality_rhs, loss.cone_rhs, np.zeros(K * n), np.zeros(K * (r + 1))])
     cones = [
         clarabel.ZeroConeT(n + len(loss.equality_rhs)),
@@ -192,7 +193,7 @@ def _assemble(problem: Problem, masks: npt.NDArray[np.bool_], fit_map: FloatArra
     return _ConicForm(sp.csc_matrix(P), q, sp.csc_matrix(sp.vstack(blocks)), b, cones)
 
 
-def _norm_rows(K: int, r: int, n_other: int) -> Sparse:
+def norm_rows(K: int, r: int, n_other: int) -> Sparse:
     """Rows ``-(t_i, z_i) + s = 0`` with s in the second-order cone."""
     i, k = np.arange(K), np.arange(r)
     t_rows, t_columns = i * (r + 1), K * r + i

@@ -201,7 +201,9 @@ Function = Callable[[AnyFloats], tuple[float, AnyFloats]]
 
 
 class Layers(Protocol):
-    """Function of flat layers that can drop neurons on the way."""
+    """Function of flat layers that can drop neurons on the way; ``latest`` is the point that an interrupt leaves."""
+
+    latest: AnyFloats
 
     def __call__(self, point: AnyFloats) -> tuple[float, AnyFloats]:
         """Value and gradient."""

@@ -90,6 +90,7 @@ class _Layers:
         self.X: AnyFloats = problem.X.astype(np.float32 if single else np.float64)
         self.row_norms = np.linalg.norm(problem.X, axis=1)
         self.d, self.c = d, problem.n_outputs
+        self.latest: AnyFloats = np.zeros(0, self.X.dtype)
 
     def random_point(self, rng: np.random.Generator) -> AnyFloats:
         """Gaussian weights whose scale follows that of the data, so that rescaling the data changes nothing."""
