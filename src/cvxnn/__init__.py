@@ -3,13 +3,16 @@
 ``Problem`` holds data, loss and weight decay; ``solve`` finds the best network and a bound that proves how good it is;
 ``ReLURegressor`` and ``ReLUClassifier`` are the scikit-learn faces; ``patterns`` enumerates and samples activation
 patterns; ``landscape`` judges any network and reads the loss landscape; ``splines`` is the view of one-dimensional
-data; ``GatedReLU``, ``BatchNormReLU`` and ``Polynomial`` are architectures that the same verb trains.
+data; ``kernels`` that of gated networks as kernel learning; ``gan`` finds generators that no two-layer discriminator
+tells from data; ``GatedReLU``, ``BatchNormReLU`` and ``Polynomial`` are architectures that the same verb trains.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cvxnn import gan as gan
+from cvxnn import kernels as kernels
 from cvxnn import landscape as landscape
 from cvxnn import patterns as patterns
 from cvxnn import splines as splines
@@ -48,6 +51,8 @@ __all__ = [
     "Solution",
     "SolveError",
     "Status",
+    "gan",
+    "kernels",
     "landscape",
     "patterns",
     "solve",

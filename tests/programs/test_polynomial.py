@@ -209,3 +209,12 @@ def test_bad_networks():
         PolynomialNetwork([[1.0]], [[1.0]], RELU_LIKE)
     with pytest.raises(ValueError, match="this network takes 1"):
         PolynomialNetwork([[1.0]], [1.0], RELU_LIKE)([[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4])
+def test_huber_loss_with_residuals_far_beyond_its_width(size):
+    problem = make(n=20, d=3, seed=8)
+    far = Problem(problem.X, size * problem.y, 0.5, HuberLoss(delta=0.5))
+    s = solve(far, architecture=Polynomial(*RELU_LIKE))
+    assert s.status is Status.GLOBAL_OPTIMUM
+    assert s.objective < far.loss_value(np.zeros(20))

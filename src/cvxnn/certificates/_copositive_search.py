@@ -16,7 +16,7 @@ __all__ = ["search_weights"]
 
 _SMOOTHINGS = (0.1, 0.02, 0.004)
 _ITERATIONS = 150
-_MARGIN = 1e-10
+_MARGIN, _NO_SHARE = 1e-10, -700.0
 
 
 class _Done(Exception):
@@ -91,7 +91,7 @@ class _Search:
             self.best, self.lowest = point.copy(), top
             if top <= self.value * (1.0 - _MARGIN):
                 raise _Done
-        shares = np.exp((eigenvalues - top) / smoothing)
+        shares = np.exp(np.maximum(eigenvalues - top, _NO_SHARE * smoothing) / smoothing)
         total = float(np.sum(shares))
         density = (vectors * (shares / total)) @ vectors.T
         slope = 2.0 * (self.left @ density) @ self.C.T

@@ -23,7 +23,7 @@ from cvxnn.certificates._rounding import TINY, FloatArray, gamma, lambda_max_up,
 
 __all__ = ["vector_cone_bounds"]
 
-_TIGHT = 1e-7
+_TIGHT, _NOTHING = 1e-7, 1e-12
 _SHARES = (0.999, 0.3, 0.03, 0.0)
 _MOST_NEURONS = 4
 _SMALL = -60
@@ -136,8 +136,7 @@ class _Cone:
             return math.inf
         M = self.A @ self.A.T
         value = float(u @ M @ u)
-        if value <= gamma(16) * self.size**2:
-            # Nothing but rounding is left of the function: there are no multipliers to find.
+        if value <= _NOTHING * self.size**2:
             return math.inf
         rows, free = C[tight], C[~tight & (self.lengths > 0.0)]
         # Stationarity on the cone: value u - M u is a combination of the tight rows.

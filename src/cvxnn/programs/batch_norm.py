@@ -234,7 +234,8 @@ def _centre(data: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     first = np.mean(data, axis=0)
     mean = first + np.mean(data - first, axis=0)
     centred = data - mean
-    error = np.abs(np.mean(centred, axis=0)) + _EPS * np.max(np.abs(data), axis=0)
+    # The differences are rounded, and the mean of what they leave is computed from them.
+    error = np.abs(np.mean(centred, axis=0)) + 4.0 * _EPS * np.max(np.abs(data), axis=0)
     return mean, centred, (error + rounding_gamma(len(data) + 4) * np.mean(np.abs(centred), axis=0)) * (1.0 + 1e-9)
 
 
@@ -285,6 +286,9 @@ def solve_batch_norm(
     >>> s.scope, s.network.width, round(s.objective, 6)
     ('global', 1, 0.123613)
     """
+    if problem.y.ndim != 1:
+        raise ValueError(f"batch norm is trained with one output; y has shape {problem.y.shape}.")
+    # Refuses a loss that the bound does not cover before any work is done.
     dual_size(problem)
     inner = Problem(whitened.data, problem.y, problem.beta, problem.loss, sample_weight=problem.sample_weight)
     solution = solve_relu(inner, options, recorder)

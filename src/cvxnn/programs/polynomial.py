@@ -43,7 +43,7 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["PolynomialNetwork", "solve_polynomial"]
 
-_CORRECTIONS = 20
+_CORRECTIONS = 100
 """Most rounds of neurons from the pricing problem after the semidefinite program."""
 
 _INNER_SHARE, _FINEST = 1e-2, 1e-11
@@ -304,6 +304,8 @@ def solve_polynomial(
     >>> s.scope, s.gap < 1e-6, round(s.objective, 6)
     ('global', True, 0.099706)
     """
+    if problem.y.ndim != 1:
+        raise ValueError(f"a polynomial activation is trained with one output; y has shape {problem.y.shape}.")
     if not isinstance(problem.loss, SquaredLoss | HuberLoss | LogisticLoss | SquaredHingeLoss):
         raise ValueError(
             f"loss {problem.loss.name!r} is not covered with a polynomial activation; "

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.losses import HuberLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
+from cvxnn.losses import HuberLoss, SquaredHingeLoss, SquaredLoss
 from cvxnn.problem import Problem
+from cvxnn.solvers._spectrahedral_loss import loss_model
 from cvxnn.solvers._spectrahedral_system import Change, Coefficients, Lift, choose_system
 
 FloatArray = npt.NDArray[np.float64]
@@ -122,15 +123,18 @@ class _Method:
         n, d = problem.X.shape
         self.size = d + 1
         self.J = np.diag(np.append(np.ones(d), -1.0))
-        self.e = np.zeros(n)
+        # Where a loss has kinks its gradient is flat far away: a start without loss keeps nu and e consistent.
+        kinks = isinstance(problem.loss, HuberLoss | SquaredHingeLoss)
+        self.e = problem.y - getattr(problem.loss, "offset", 0.0) if kinks else np.zeros(n)
         nu = problem.dual_vector(self.e)
         largest = float(np.max(np.abs(np.linalg.eigvalsh(self.lift.adjoint(nu)))))
         if largest > 0.45 * problem.beta:
             nu = nu * (0.45 * problem.beta / largest)
         start = np.diag(np.append(np.full(d, 1.0 / d), 1.0))
-        loss = problem.loss_value(self.e)
+        loss = problem.loss_value(np.zeros(n))
         # Complementarity of the order of the objective.
         start *= max(loss, 1e-3 * problem.n_samples) / (2.0 * problem.beta)
+        self.loss = loss_model(problem, loss / (2.0 * self.size) if loss > 0.0 else 1.0)
         root = np.sqrt(start)
         self.state = SpectrahedralState([root, root.copy()], nu, loss + 2.0 * problem.beta * float(start[-1, -1]))
         # The factors of S are carried along: formed anew from nu, S would lose its small eigenvalues to rounding.
@@ -141,15 +145,17 @@ class _Method:
         state = self.state
         try:
             step = _Step(self)
-            affine = step.direction([-np.diag(values) for values in step.values])
-            length = min(1.0, _PREDICTED * step.longest(affine))
+            affine = step.direction([-np.diag(values) for values in step.values], 0.0)
+            length = min(1.0, _PREDICTED * step.longest(affine, 0.0))
             centring = max((step.mu_after(affine, length) / step.mu) ** 3, _LEAST_CENTRING)
             if length < _SHORT:
                 centring = max(centring, _SAFE_CENTRING)
-            move = step.direction(step.corrector(affine, centring))
-            length = min(1.0, _BOUNDARY * step.longest(move))
+            target = centring * step.mu
+            move = step.direction(step.corrector(affine, centring), target)
+            length = min(1.0, _BOUNDARY * step.longest(move, target))
             if not length > _SMALLEST_STEP:
                 raise np.linalg.LinAlgError("no step is left")
+            self.loss.take(move.change.nu, target, length)
             self._take(step, move, length)
         except np.linalg.LinAlgError:
             state.outcome = "stalled"
@@ -211,20 +217,19 @@ class _Step:
             self.values.append(values)
         Z = [root @ root.T for root in method.state.roots]
         self.mu = sum(float(values @ values) for values in self.values) / (2.0 * method.size)
-        smoothed, curvature = _smoothed(method.problem, method.e, self.mu)
-        self.rd = -(smoothed + method.state.nu)
+        self.curvature = method.loss.linearise(method.e, method.state.nu, self.mu)
         self.rp = method.e - lift.fit(Z[0] - Z[1])
         self.rj = [-float(np.sum(method.J * z)) for z in Z]
-        method.system.factorise(self.scalings, curvature)
+        method.system.factorise(self.scalings, self.curvature)
         self.turned = [G.T @ method.J @ G for G in self.scalings]
         border = [sign * lift.fit(G @ J @ G.T) for sign, G, J in zip(_SIGNS, self.scalings, self.turned, strict=True)]
         self.border = [method.system.solve(column, np.zeros_like(column)) for column in border]
 
-    def direction(self, targets: Pair) -> _Direction:
-        """Direction in which the scaled changes of Z and S sum to the targets."""
+    def direction(self, targets: Pair, target: float) -> _Direction:
+        """Direction in which the scaled changes of Z and S sum to the targets, and the loss aims at a parameter."""
         lift, J = self.method.lift, self.turned
         full = [G @ target @ G.T for G, target in zip(self.scalings, targets, strict=True)]
-        base = self.method.system.solve(self.rp - lift.fit(full[0] - full[1]), self.rd)
+        base = self.method.system.solve(self.rp - lift.fit(full[0] - full[1]), self.method.loss.residual(target))
 
         def along(change: Change) -> FloatArray:
             parts = zip(_SIGNS, J, change.scaled, strict=True)
@@ -272,40 +277,16 @@ class _Step:
             for base, values, change in zip(bases, self.values, changes, strict=True)
         ]
 
-    def longest(self, move: _Direction) -> float:
-        """Longest step that keeps all four matrices definite."""
+    def longest(self, move: _Direction, target: float) -> float:
+        """Longest step that keeps all four matrices definite, and the loss in its domain."""
         least = 0.0
         for values, *changes in zip(self.values, move.matrices, move.slacks, strict=True):
             root = np.sqrt(values)
             for change in changes:
                 least = min(least, float(np.linalg.eigvalsh(change / root[:, None] / root)[0]))
-        return math.inf if least >= 0.0 else -1.0 / least
+        definite = math.inf if least >= 0.0 else -1.0 / least
+        return min(definite, self.method.loss.longest(move.change.nu, target))
 
 
 def _symmetric(matrix: FloatArray) -> FloatArray:
     return 0.5 * (matrix + matrix.T)
-
-
-def _smoothed(problem: Problem, e: FloatArray, mu: float) -> tuple[FloatArray, FloatArray]:
-    """Gradient and curvature of the loss, its kinks rounded off within the square root of mu."""
-    loss, y, weight = problem.loss, problem.y, problem.sample_weight
-    if isinstance(loss, SquaredLoss | LogisticLoss):
-        return problem.loss_gradient(e), problem.loss_hessian(e)
-    if isinstance(loss, SquaredHingeLoss):
-        value, slope = _plus(1.0 - y * (e + loss.offset), mu)
-        return -weight * y * value, weight * slope
-    if isinstance(loss, HuberLoss):
-        above, above_slope = _plus(e - y - loss.delta, mu)
-        below, below_slope = _plus(y - e - loss.delta, mu)
-        return weight * (e - y - above + below), weight * np.maximum(1.0 - above_slope - below_slope, 0.0)
-    raise ValueError(
-        f"loss {loss.name!r} is not covered by the polynomial program; squared, huber, logistic and squared_hinge are."
-    )
-
-
-def _plus(t: FloatArray, mu: float) -> tuple[FloatArray, FloatArray]:
-    """Positive part, smoothed as on the central path of ``p >= t, p >= 0``, and its slope."""
-    root = np.sqrt(t * t + 4.0 * mu)
-    # The sum cancels for negative t.
-    value = np.where(t > 0.0, 0.5 * (t + root), 2.0 * mu / (root - np.minimum(t, 0.0)))
-    return value, value / root

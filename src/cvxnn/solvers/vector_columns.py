@@ -162,7 +162,9 @@ def generate_directions(
 
 def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadline: float) -> None:
     """Weigh the neurons afresh, merge those that agree, and move all of them jointly to a stationary point."""
-    massed = _weigh(problem, neurons, deadline)
+    # Far from the optimum the neurons are to be joined by others, and need no digits.
+    far = min(1e-4, 1e-4 * state.violation)
+    massed = _weigh(problem, neurons, max(10.0 * far, 1e-8), deadline)
     state.offer(problem, massed)
     merged = _merge(problem.X, massed)
     large = problem.n_samples * len(merged) > _SMALL
@@ -172,8 +174,7 @@ def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadli
                 problem, merged, smoothing=smoothing, max_iter=_SMOOTHED_STEPS, rtol=_SMOOTHED_TOL, deadline=deadline
             )
             state.offer(problem, merged)
-    # Far from the optimum the neurons are to be joined by others, and need no digits.
-    tol = min(1e-4, max(1e-4 * state.violation, 1e-11))
+    tol = max(far, 1e-11)
     steps, inner = (8, 40) if problem.n_samples * len(merged) > _LARGE else (60, 150)
     refined = refine_on_faces(problem, merged, snap=_SNAP, tol=tol, max_iter=steps, cg_steps=inner, deadline=deadline)
     state.offer(problem, refined)
@@ -181,7 +182,7 @@ def improve(problem: Problem, state: VectorState, neurons: VectorNeurons, deadli
         return
     if len(refined):
         # What Newton's method shrinks to nothing is dropped; the others may move once more.
-        last = _weigh(problem, refined, deadline)
+        last = _weigh(problem, refined, max(far, 1e-8), deadline)
         if len(last) < len(refined):
             last = refine_on_faces(problem, last, tol=tol, deadline=deadline)
         state.offer(problem, last)
@@ -197,9 +198,7 @@ def _polish(problem: Problem, state: VectorState, deadline: float) -> None:
         if cluster is not None and len(neurons) == len(state.neurons):
             continue
         steps, inner = (20, 80) if problem.n_samples * len(neurons) > _LARGE else (60, 150)
-        polished = refine_on_faces(
-            problem, neurons, tol=_FINEST, max_iter=steps, cg_steps=inner, deadline=deadline
-        )
+        polished = refine_on_faces(problem, neurons, tol=_FINEST, max_iter=steps, cg_steps=inner, deadline=deadline)
         value = polished.objective(problem)
         if value <= state.objective * (1.0 + _TIE):
             state.neurons, state.objective = polished, min(value, state.objective)
@@ -225,10 +224,10 @@ def _price(problem: Problem, state: VectorState, options: VectorOptions, effort:
     return None
 
 
-def _weigh(problem: Problem, neurons: VectorNeurons, deadline: float) -> VectorNeurons:
+def _weigh(problem: Problem, neurons: VectorNeurons, tol: float, deadline: float) -> VectorNeurons:
     """Best output rows for the directions; neurons of negligible mass go."""
     hidden = np.maximum(problem.X @ neurons.directions.T, 0.0)
-    tol, rounds, inner = (1e-3, 2, 20) if hidden.size > _LARGE else (1e-8, 40, 120)
+    tol, rounds, inner = (max(tol, 1e-3), 2, 20) if hidden.size > _LARGE else (tol, 40, 120)
     outputs = solve_outputs(
         problem, hidden, neurons.outputs, tol=tol, max_rounds=rounds, cg_steps=inner, deadline=deadline
     )
