@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxnn.certificates._rounding import TINY, FloatArray, gamma, norm_up
+from cvxnn.certificates._rounding import FloatArray, gamma, norm_up
+from cvxnn.certificates._row_scaling import scaled_rows
 
 # Beyond this many coordinates on the smaller side the singular value decomposition is not worth its cost.
 _MAX_REDUCED = 1500
@@ -64,19 +65,14 @@ class ReducedPricing:
 
 def reduce_pricing(X: FloatArray, nu: FloatArray) -> ReducedPricing | None:
     """Return the reduced problem, or None where ``h`` vanishes identically."""
-    keep = (nu != 0.0) & np.any(X != 0.0, axis=1)
-    if not keep.any():
+    scaled = scaled_rows(X, nu[:, None])
+    if scaled is None:
         return None
-    X, nu = X[keep], nu[keep]
-    # Powers of two: the scaling is exact, up to underflow, which TINY pads.
-    power_x = math.frexp(float(np.max(np.abs(X))))[1]
-    power_nu = math.frexp(float(np.max(np.abs(nu))))[1]
-    X, nu = np.ldexp(X, -power_x), np.ldexp(nu, -power_nu)
-    slack = TINY * X.size
-    rows, weights, linear, merge_slack = _merge_lines(X, nu)
+    X, column, slack, exponent = scaled
+    rows, weights, linear, merge_slack = _merge_lines(X, column[:, 0])
     slack += merge_slack
     rows, linear, basis, factor, cut_slack = _rotate(rows, weights, linear)
-    return ReducedPricing(rows, weights, linear, factor, slack + cut_slack, power_x + power_nu, basis)
+    return ReducedPricing(rows, weights, linear, factor, slack + cut_slack, exponent, basis)
 
 
 def _rotate(

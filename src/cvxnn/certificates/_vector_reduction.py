@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates._rounding import TINY, FloatArray, gamma, norm_up
+from cvxnn.certificates._rounding import FloatArray, gamma, norm_up
+from cvxnn.certificates._row_scaling import scaled_rows
 
 RANK_CUT = 1e-12
 """Singular values below this fraction of the largest one are cut; what that changes is added to the bound."""
@@ -74,20 +75,13 @@ class ReducedVectorPricing:
 
 def reduce_vector_pricing(X: FloatArray, N: FloatArray) -> ReducedVectorPricing | None:
     """Return the reduced problem, or None where the function vanishes identically."""
-    keep = np.any(N != 0.0, axis=1) & np.any(X != 0.0, axis=1)
-    if not keep.any():
+    scaled = scaled_rows(X, N)
+    if scaled is None:
         return None
-    X, N = X[keep], N[keep]
-    # Powers of two: the scaling is exact, up to underflow, which TINY pads.
-    power_x = math.frexp(float(np.max(np.abs(X))))[1]
-    power_n = math.frexp(float(np.max(np.abs(N))))[1]
-    X, N = np.ldexp(X, -power_x), np.ldexp(N, -power_n)
-    slack = TINY * X.size * N.shape[1]
+    X, N, slack, exponent = scaled
     rows, weights, linear, merge_slack = _merge_lines(X, N)
     rows, linear, basis, factor, cut_slack = _rotate(rows, weights, linear)
-    return ReducedVectorPricing(
-        rows, weights, linear, factor, slack + merge_slack + cut_slack, power_x + power_n, basis
-    )
+    return ReducedVectorPricing(rows, weights, linear, factor, slack + merge_slack + cut_slack, exponent, basis)
 
 
 def _rotate(

@@ -60,6 +60,8 @@ def scaled_dual_bound(problem: Problem, nu: FloatArray, dual_norm_bound: float) 
     >>> round(bound, 12), round(scale, 12)
     (0.875, 1.0)
     """
+    if math.isnan(dual_norm_bound):
+        return 0.0, 0.0
     inside = problem.loss.project_dual(nu, problem.y, problem.entry_weight)
     if np.any(np.abs(inside - nu) > 4.0 * _EPS * np.abs(nu)):
         # The norm bound is that of nu: it says nothing of a vector that had to be moved by more than rounding.

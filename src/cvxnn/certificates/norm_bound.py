@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.certificates._reduction import ReducedPricing, reduce_pricing
-from cvxnn.certificates._rounding import TINY
+from cvxnn.certificates._row_scaling import scaled_rows
 from cvxnn.certificates.cheap_bounds import cheap_bounds
 
 __all__ = ["norm_bound"]
@@ -47,12 +47,8 @@ def norm_bound(X: npt.NDArray[np.float64], nu: npt.NDArray[np.float64]) -> tuple
 
 def _scaled(X: npt.NDArray[np.float64], nu: npt.NDArray[np.float64]) -> ReducedPricing | None:
     """Return the same problem in the same coordinates, with data and dual vector of order one."""
-    keep = (nu != 0.0) & np.any(X != 0.0, axis=1)
-    if not keep.any():
+    scaled = scaled_rows(X, nu[:, None])
+    if scaled is None:
         return None
-    X, nu = X[keep], nu[keep]
-    # Powers of two: the scaling is exact, up to underflow, which TINY pads.
-    power_x = int(np.frexp(np.max(np.abs(X)))[1])
-    power_nu = int(np.frexp(np.max(np.abs(nu)))[1])
-    rows, weights = np.ldexp(X, -power_x), np.ldexp(nu, -power_nu)
-    return ReducedPricing(rows, weights, np.zeros(X.shape[1]), 1.0, TINY * X.size, power_x + power_nu, None)
+    rows, column, slack, exponent = scaled
+    return ReducedPricing(rows, column[:, 0], np.zeros(X.shape[1]), 1.0, slack, exponent, None)

@@ -19,13 +19,14 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from cvxnn.certificates._copositive_search import search_weights
-from cvxnn.certificates._rounding import FloatArray, gamma, lambda_max_up, norm_up
+from cvxnn.certificates._rounding import TINY, FloatArray, gamma, lambda_max_up, norm_up
 
 __all__ = ["vector_cone_bounds"]
 
 _TIGHT, _NOTHING = 1e-7, 1e-12
 _SHARES = (0.999, 0.3, 0.03, 0.0)
 _MOST_NEURONS = 4
+_SMALL = -60
 _SEARCHED_RANK, _SEARCHED_ROWS = 24, 300
 """Coordinates up to which, and rows among which, the coupling is searched."""
 
@@ -78,7 +79,8 @@ def vector_cone_bounds(
     power_x = math.frexp(float(np.max(np.abs(X), initial=0.0)))[1]
     power_n = math.frexp(float(np.max(np.abs(N), initial=0.0)))[1]
     X, N = np.ldexp(X, -power_x), np.ldexp(N, -power_n)
-    goal = math.ldexp(target, -power_x - power_n)
+    with np.errstate(over="ignore"):
+        goal = float(np.ldexp(target, -power_x - power_n))
     lengths = norm_up(X)
     products = lengths * norm_up(N)
     side = X @ directions.T
@@ -95,12 +97,13 @@ def vector_cone_bounds(
                 best = min(best, cone.copositive(directions[k], goal))
                 if best <= goal or time.perf_counter() > deadline:
                     break
-        out[i] = math.nextafter(math.ldexp(best, power_x + power_n), math.inf)
+        with np.errstate(over="ignore"):
+            out[i] = math.nextafter(float(np.ldexp(best, power_x + power_n)), math.inf)
     return out
 
 
 class _Cone:
-    """One pattern: its matrix A with a bound of its rounding."""
+    """One pattern: its matrix A, scaled by a power of two, with a bound of its rounding."""
 
     def __init__(
         self, X: FloatArray, N: FloatArray, mask: npt.NDArray[np.bool_], lengths: FloatArray, mass: float
@@ -109,13 +112,17 @@ class _Cone:
         self.A = X[mask].T @ N[mask]
         n = len(X)
         # || |X|^T |N| ||_F <= sum ||x_j|| ||N_j||.
-        self.error = gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * mass
+        error = gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * mass + TINY * N.size * X.shape[1]
+        # Where all rows of the pattern are small, A is scaled: no square of it that counts underflows.
+        power = math.frexp(max(error, float(np.max(np.abs(self.A), initial=0.0))))[1]
+        self.power = power if power < _SMALL else 0
+        self.A, self.error = np.ldexp(self.A, -self.power), math.ldexp(error, -self.power)
         self.size = float(norm_up(self.A.ravel()))
 
     def spectral(self) -> float:
         """Bound by the largest singular value of A, for the whole space."""
         top = math.sqrt(lambda_max_up(self.A.T, np.ones(self.A.shape[1]))) * (1.0 + 1e-15)
-        return (min(top, self.size) + self.error) * (1.0 + 4e-16)
+        return math.ldexp((min(top, self.size) + self.error) * (1.0 + 4e-16), self.power)
 
     def copositive(self, u: FloatArray, goal: float) -> float:
         """Bound that the multipliers at a point of the cone give; infinity where there are none.
@@ -182,7 +189,7 @@ class _Cone:
         sizes = norm_up(left) @ (z @ norm_up(free)) * (1.0 + gamma(n + 8))
         error = 2.0 * self.size * self.error + self.error**2 + gamma(n + d + 16) * (2.0 * self.size**2 + 4.0 * sizes)
         top = _lambda_max_up(0.5 * (matrix + matrix.T))
-        return math.sqrt(max(top + error, 0.0)) * (1.0 + 1e-15)
+        return math.ldexp(math.sqrt(max(top + error, 0.0)) * (1.0 + 1e-15), self.power)
 
 
 def _lambda_max_up(matrix: FloatArray) -> float:

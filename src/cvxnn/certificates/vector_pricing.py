@@ -170,8 +170,10 @@ def _norm_up(matrix: FloatArray) -> float:
 
 
 def _units(points: FloatArray) -> FloatArray:
-    sizes = np.linalg.norm(points, axis=1)
-    return points[sizes > 0] / sizes[sizes > 0, None]
+    live = points[np.any(points != 0.0, axis=1)]
+    # A power of two first: squares of small entries would vanish.
+    live = np.ldexp(live, -np.frexp(np.max(np.abs(live), axis=1, keepdims=True, initial=0.0))[1])
+    return live / np.linalg.norm(live, axis=1, keepdims=True)
 
 
 def _values(X: FloatArray, N: FloatArray, points: FloatArray) -> FloatArray:

@@ -21,6 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["JudgedNetwork", "judge", "judge_sklearn", "judge_torch"]
 
+_ROUNDING = 16.0 * float(np.finfo(np.float64).eps)
+
 
 @dataclass(frozen=True, eq=False)
 class JudgedNetwork:
@@ -92,7 +94,10 @@ class JudgedNetwork:
 
     def training_bound(self, lower_bound: float) -> float:
         """Lower bound of their objective, in their units, from a lower bound of ``problem`` of scope "global"."""
-        return (lower_bound if self.excess == 0.0 else max(lower_bound - self.excess, 0.0)) / self.scale
+        bound = lower_bound if self.excess == 0.0 else max(lower_bound - self.excess, 0.0)
+        # The column, beta and the scale are rounded where they are not the numbers given, and so is the quotient.
+        rounded = self.column is not None or self.scale != 1.0 or self.excess > 0.0
+        return bound / self.scale * (1.0 - (_ROUNDING if rounded else 0.0))
 
     def gap(self, lower_bound: float) -> float:
         """Relative gap of this network for their objective, from a lower bound of ``problem``."""

@@ -107,5 +107,8 @@ def _starts(X: FloatArray, given: FloatArray, count: int, rng: np.random.Generat
     half = count // 2
     second = rng.integers(-1, 2, size=(half, 1)) * X[rng.integers(n, size=half)]
     rows = np.where(rng.random((half, 1)) < 0.5, -1.0, 1.0) * (X[rng.integers(n, size=half)] + second)
-    random[:half] = np.where(np.any(rows != 0.0, axis=1)[:, None], unit_rows(rows), random[:half])
+    # Squares of small rows vanish: entries of order one first.
+    largest = np.max(np.abs(rows), axis=1, keepdims=True, initial=0.0)
+    rows = np.divide(rows, largest, out=np.zeros_like(rows), where=largest > 0.0)
+    random[:half] = np.where(largest > 0.0, unit_rows(rows), random[:half])
     return np.vstack([known, unit_rows(known + noise), random]).astype(np.float32)

@@ -105,9 +105,14 @@ class _Confined:
             refined = refine_on_faces(
                 self.problem, neurons, masks=self.masks[home].T, snap=1e-9, deadline=self.options.deadline
             )
-            if len(refined) == len(neurons):
+            if len(refined) == len(neurons) and np.all(self._outside(refined, home) <= _OUTSIDE):
                 return self._weigh(refined, home)
         return neurons, home
+
+    def _outside(self, neurons: VectorNeurons, home: IntArray) -> FloatArray:
+        """How far the neurons stick out of their cones."""
+        t = np.where(self.masks[home].T, 1.0, -1.0) * (self.units @ neurons.directions.T)
+        return np.max(-t, axis=0, initial=0.0)
 
     def _weigh(self, neurons: VectorNeurons, home: IntArray) -> tuple[VectorNeurons, IntArray]:
         hidden = np.where(self.masks[home].T, np.maximum(self.problem.X @ neurons.directions.T, 0.0), 0.0)

@@ -172,8 +172,15 @@ class _Faces:
         norm = self.gradient_norm()
         dW, dA = hessian.step(self.gW, self.gA, min(0.1, norm / self.scale()) * norm, cg_steps, deadline)
         dt = self.X @ dW.T
-        crossing = (self.t * (self.t + dt) < 0.0) & ~self.held & self._sticky()
-        share = np.where(crossing, -self.t / np.where(crossing, dt, 1.0), np.inf)
+        if self.masks is None:
+            crossing = (self.t * (self.t + dt) < 0.0) & ~self.held & self._sticky()
+            room = np.abs(self.t)
+        else:
+            # A sample on the boundary of the cone, or beyond it by rounding, may not move out either.
+            side = np.where(self.masks, 1.0, -1.0)
+            crossing = (side * dt < 0.0) & (side * (self.t + dt) < 0.0) & ~self.held & (self.lengths[:, None] > 0.0)
+            room = np.maximum(side * self.t, 0.0)
+        share = np.where(crossing, room / np.where(crossing, np.abs(dt), 1.0), np.inf)
         first = np.minimum(np.min(share, axis=0), 1.0)
         slope = float(np.sum(dW * self.gW) + np.sum(dA * self.gA))
         length = 1.0

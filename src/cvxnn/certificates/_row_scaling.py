@@ -1,0 +1,63 @@
+"""Exact scaling of the rows of a pricing problem, so that no square or product that counts underflows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cvxnn.certificates._rounding import TINY, FloatArray
+
+__all__ = ["scaled_rows"]
+
+_NEGLIGIBLE = 200
+"""Rows below ``2**-200`` of the largest one go to the slack."""
+
+_UNEVEN = 60
+
+
+def scaled_rows(X: FloatArray, N: FloatArray) -> tuple[FloatArray, FloatArray, float, int] | None:
+    """Rows that count, with data and dual matrix of order one; None where the function vanishes.
+
+    As ``(t)_+`` is homogeneous, powers of two may move from a row of X to the one of N. That is done only where the
+    largest rows of X and N are far from each other, or rows of X are very small.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+    N : ndarray (n, c)
+
+    Returns
+    -------
+    X, N : ndarray (k, d), (k, c)
+    slack : float
+        What the rows left out, and entries that underflow, add to the maximum, before the scaling back.
+    exponent : int
+        The original function is ``2**exponent`` times the scaled one.
+
+    Examples
+    --------
+    >>> X, N, slack, exponent = scaled_rows(np.array([[4.0], [1e-170]]), np.ones((2, 1)))
+    >>> X, N, exponent, slack < 1e-50
+    (array([[0.5]]), array([[0.5]]), 4, True)
+    """
+    keep = np.any(N != 0.0, axis=1) & np.any(X != 0.0, axis=1)
+    if not keep.any():
+        return None
+    X, N = X[keep], N[keep]
+    size_x, size_n = (np.frexp(np.max(np.abs(matrix), axis=1))[1].astype(np.int64) for matrix in (X, N))
+    product = size_x + size_n
+    top = int(product.max())
+    counts = product >= top - _NEGLIGIBLE
+    left_out = math.ldexp(float(np.sum(~counts)) * X.shape[1] * N.shape[1], -_NEGLIGIBLE)
+    X, N, size_x, size_n = X[counts], N[counts], size_x[counts], size_n[counts]
+    power_x, power_n = int(size_x.max()), int(size_n.max())
+    if power_x + power_n - top > _UNEVEN or int(size_x.min()) < power_x - _NEGLIGIBLE:
+        X, N = np.ldexp(X, -size_x[:, None]), np.ldexp(N, (size_x - top)[:, None])
+        power_x, power_n = 0, top
+    else:
+        X, N = np.ldexp(X, -power_x), np.ldexp(N, -power_n)
+    # Powers of two: the scaling is exact, up to underflow, which TINY pads.
+    exponent = power_x + power_n
+    slack = math.ldexp(left_out, top - exponent) + TINY * X.size * N.shape[1]
+    return X, N, slack, exponent
