@@ -106,3 +106,13 @@ def test_zero_network_and_limits():
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call(*make())
+
+
+def test_kernels_whose_rounding_exceeds_the_loss_end_the_newton_steps():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        X = rng.standard_normal((8, 2))
+        X[1] = X[0] * (1 + 1e-13)
+        problem = Problem(X, rng.choice([-1.0, 1.0], 8), 10.0 ** -rng.integers(6, 12), "logistic")
+        path = reweighted_kernel_path(problem, GatedReLU(rng.standard_normal((4, 2))), max_iter=10)
+        assert path.certificate.lower_bound <= path.certificate.objective
