@@ -108,11 +108,12 @@ def test_bad_arguments(call, message):
         call(*make())
 
 
-def test_kernels_whose_rounding_exceeds_the_loss_end_the_newton_steps():
-    rng = np.random.default_rng(0)
-    for _ in range(60):
-        X = rng.standard_normal((8, 2))
-        X[1] = X[0] * (1 + 1e-13)
-        problem = Problem(X, rng.choice([-1.0, 1.0], 8), 10.0 ** -rng.integers(6, 12), "logistic")
-        path = reweighted_kernel_path(problem, GatedReLU(rng.standard_normal((4, 2))), max_iter=10)
-        assert path.certificate.lower_bound <= path.certificate.objective
+def test_a_kernel_that_rounds_to_an_indefinite_matrix_ends_the_newton_steps(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise np.linalg.LinAlgError
+
+    # Weights of 1e9 times the loss on two nearly equal rows do so, but when depends on the machine.
+    monkeypatch.setattr("cvxnn.kernels.cho_factor", refuse)
+    problem = Problem([[1.0, 0.0], [0.0, 1.0]], [2.0, -1.0], beta=0.5)
+    path = reweighted_kernel_path(problem, GatedReLU([[1.0, -1.0], [-1.0, 1.0]]), max_iter=5)
+    assert path.certificate.lower_bound <= 1.25 <= path.certificate.objective
