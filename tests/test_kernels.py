@@ -106,3 +106,14 @@ def test_zero_network_and_limits():
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call(*make())
+
+
+def test_a_kernel_that_rounds_to_an_indefinite_matrix_ends_the_newton_steps(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise np.linalg.LinAlgError
+
+    # Weights of 1e9 times the loss on two nearly equal rows do so, but when depends on the machine.
+    monkeypatch.setattr("cvxnn.kernels.cho_factor", refuse)
+    problem = Problem([[1.0, 0.0], [0.0, 1.0]], [2.0, -1.0], beta=0.5)
+    path = reweighted_kernel_path(problem, GatedReLU([[1.0, -1.0], [-1.0, 1.0]]), max_iter=5)
+    assert path.certificate.lower_bound <= 1.25 <= path.certificate.objective

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from cvxnn._validation import as_count, as_float_array, as_number
 from cvxnn.architectures import GatedReLU, gate_masks
@@ -331,7 +331,11 @@ class _Reweighting:
             target = curvature * fit - gradient
             matrix = root[:, None] * K * root
             matrix[np.diag_indices_from(matrix)] += 1.0
-            factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+            try:
+                factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+            except LinAlgError:
+                # A kernel so large that its rounding exceeds the identity: the coefficients so far stand.
+                break
             move = target - root * cho_solve(factor, root * (K @ target), check_finite=False) - alpha
             # Decrease that the gradient K (alpha + gradient) promises.
             slope = float((K @ (alpha + gradient)) @ move)

@@ -101,6 +101,18 @@ def test_columns_that_are_constant_or_dependent_to_rounding_carry_no_neuron():
     assert many == pytest.approx(few, rel=1e-8)
 
 
+@pytest.mark.parametrize("power", [-30, -37, -40, -43])
+def test_nearly_dependent_columns_that_a_network_can_use_stay_under_the_bound(power):
+    x, z = np.array([5.0, -3.0, 7.0, 1.0, -8.0, 2.0, 0.0, -4.0]), np.array([-2.0, 6.0, 1.0, -7.0, 3.0, 5.0, -8.0, 2.0])
+    deviation = (z - z.mean()) / np.linalg.norm(z - z.mean())
+    problem = Problem(np.column_stack([x, x + z * 2.0**power]), 2.0 * np.maximum(deviation, 0.0), beta=0.05)
+    root = np.sqrt(1.9)
+    net = BatchNormReLUNetwork.from_data(problem.X, [[-1.0, 1.0]], [root], [0.0], [root])
+    assert net.objective(problem) < 0.12
+    s = solve(problem, architecture=BatchNormReLU())
+    assert s.global_lower_bound <= net.objective(problem)
+
+
 def test_more_features_than_samples():
     s = solve(make(n=6, d=4, seed=1), architecture=BatchNormReLU())
     assert s.status is Status.GLOBAL_OPTIMUM

@@ -30,11 +30,9 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["BatchNormReLUNetwork", "WhitenedData", "solve_batch_norm", "whiten"]
 
 _EPS = float(np.finfo(np.float64).eps)
-_RANK_TOLERANCE = 1e-10
-"""Singular values of the centred columns in units of their norm, relative to the largest, that count as zero."""
-
 _CONSTANT = 64.0
-"""Columns whose deviations are at most so many units of rounding of their entries count as constant."""
+"""Columns whose deviations are at most so many units of rounding of their entries count as constant, directions whose
+deviations are as small as dependent. A larger number would deny networks that can be evaluated."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,11 +109,13 @@ class BatchNormReLUNetwork:
             raise ValueError(
                 f"W must have shape (m, {data.shape[1]}) as X has shape {data.shape}; got {weights.shape}."
             )
-        mean, centred, _ = _centre(data)
+        mean, centred, error = _centre(data)
         values = (weights @ centred.T).reshape(len(weights), len(data))
         scale = row_norms(values)
-        # What cancels in the product is rounding, and batch norm would make it a signal.
-        noise = _CONSTANT * _EPS * row_norms(np.abs(weights) @ np.abs(centred).T)
+        # What cancels in the product is rounding, and batch norm would make it a signal. No direction that whitening
+        # takes for dependent passes.
+        units = _CONSTANT * _EPS * np.sqrt(data.shape[1]) * row_norms(centred.T) + 2.0 * np.sqrt(len(data)) * error
+        noise = np.abs(weights) @ units
         scale[scale <= noise] = 0.0
         return cls(weights, np.asarray(gamma), np.asarray(alpha), np.asarray(a), mean, scale, len(data))
 
@@ -216,10 +216,10 @@ def whiten(X: npt.ArrayLike) -> WhitenedData:
     norms = row_norms(centred.T)
     varying = np.flatnonzero(norms > _CONSTANT * _EPS * np.sqrt(n) * np.max(np.abs(data), axis=0))
     scaled = centred[:, varying] / norms[varying]
-    V, s = _directions(scaled)
-    U = scaled @ V / s
     # Division by the norm is one more rounding of each entry.
     shift = error[varying] / norms[varying] + _EPS * np.max(np.abs(scaled), axis=0, initial=0.0)
+    V, s = _directions(scaled, 2.0 * np.sqrt(n) * float(np.linalg.norm(error[varying] / norms[varying])))
+    U = scaled @ V / s
     epsilon, kappa = whitening_error(scaled, shift, V, s, U)
     back = np.zeros((d, len(s)))
     back[varying] = V / s / norms[varying, None]
@@ -239,13 +239,13 @@ def _centre(data: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     return mean, centred, (error + rounding_gamma(len(data) + 4) * np.mean(np.abs(centred), axis=0)) * (1.0 + 1e-9)
 
 
-def _directions(scaled: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Right singular vectors ``(k, r)`` and singular values of the part that is no rounding."""
+def _directions(scaled: FloatArray, noise: float) -> tuple[FloatArray, FloatArray]:
+    """Right singular vectors ``(k, r)`` and singular values of the part that is no rounding of the data."""
     if scaled.shape[1] == 0:
         return np.zeros((0, 0)), np.zeros(0)
     triangle = np.linalg.qr(scaled, mode="r") if len(scaled) > scaled.shape[1] else scaled
     _, values, rows = np.linalg.svd(triangle, full_matrices=False)
-    rank = int(np.count_nonzero(values > _RANK_TOLERANCE * values[0]))
+    rank = int(np.count_nonzero(values > _CONSTANT * _EPS * values[0] + noise))
     return np.ascontiguousarray(rows[:rank].T), values[:rank]
 
 
