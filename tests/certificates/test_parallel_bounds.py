@@ -90,3 +90,10 @@ def test_group_bound_is_above_every_point(parts):
     best = np.max(inside @ (fit.T @ nu))
     assert best <= bound
     assert bound <= group_bound(fit, np.zeros((0, 4)), nu, parts)
+
+
+@pytest.mark.parametrize("limit", [0, 50])
+def test_units_below_the_floating_point_numbers_leave_a_bound(limit):
+    X, nu = 1e-150 * np.array([[1.0, 2.0], [3.0, -1.0]]), 1e-200 * np.array([1.0, -2.0])
+    found = parallel_pricing(X, nu, 2, "path", target=1e-300, max_nodes=limit)
+    assert 0.0 < found.upper < 1e-300

@@ -243,3 +243,11 @@ def test_ascent_stays_on_the_sphere():
         found, values = ascend(problem.X, problem.y, starts, norm)
         assert np.allclose(tree_norms(found.vectors, norm), 1.0)
         assert np.allclose(found.outputs * (found.values(problem.X) @ problem.y), values)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_ascent_that_ends_in_the_zero_tree_warns_of_nothing(seed):
+    rng = np.random.default_rng(seed)
+    problem = Problem(rng.standard_normal((4, 1)), rng.standard_normal(4), 0.1)
+    with np.errstate(divide="raise", invalid="raise"):
+        assert solve(problem, architecture=ParallelReLU(penalty="l21")).gap <= 1e-6

@@ -30,6 +30,7 @@ SignArray = npt.NDArray[np.int8]
 __all__ = ["ParallelPricing", "parallel_pricing", "part_bound", "subnetwork_values"]
 
 _UP = 1.0 + 1e-14
+_LEAST_POWER = -1022
 _CELLS = 30_000
 """Combinations of first-layer patterns up to which the first split of a neuron is the one into its patterns."""
 
@@ -200,7 +201,8 @@ class _Search:
         power_x = np.frexp(np.max(np.abs(X), initial=0.0))[1]
         power_nu = np.frexp(np.max(np.abs(nu), initial=0.0))[1]
         self.X, self.nu = np.ldexp(X, -power_x), np.ldexp(nu, -power_nu)
-        self.unit = float(np.ldexp(1.0, int(power_x + power_nu)))
+        # Rounded up where it underflows: bounds stay bounds.
+        self.unit = float(np.ldexp(1.0, max(int(power_x + power_nu), _LEAST_POWER)))
         self.short, self.basis = self.X, np.eye(X.shape[1])
         if X.shape[1] > len(X):
             self.basis, triangle = np.linalg.qr(self.X.T)
@@ -216,12 +218,16 @@ class _Search:
         total = float(np.sum(np.abs(self.nu) * norm_up(self.X))) * (1.0 + 2.0 * gamma(len(nu) + 2))
         self.closed = 0.0
         self.rest = total * (1.0 if norm == "l21" else float(np.sqrt(m)) * _UP)
-        self.root = self.rest * self.unit * _UP
+        self.root = self._scaled(self.rest)
 
     def bound(self) -> float:
         """Bound over everything, in the units of the caller."""
         top = max(self.closed, self.rest, -self.heap[0][0] if self.heap else 0.0)
-        return top * self.unit * _UP
+        return self._scaled(top)
+
+    def _scaled(self, value: float) -> float:
+        """Bound in the units of the caller, rounded up; a product rounds below the normal numbers, too."""
+        return float(np.nextafter(value * self.unit * _UP, np.inf)) if value > 0.0 else 0.0
 
     def run(self, target: float) -> float:
         """Branch until the bound reaches the target or a limit is met."""

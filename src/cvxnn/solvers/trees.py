@@ -166,7 +166,9 @@ def ascend(
         free = np.where(_column(better, free.ndim), at, free)
         value = np.maximum(value, trial_value)
     trees = Trees(_from_free(free, norm), starts.signs, starts.outputs)
-    return trees.scaled(1.0 / tree_norms(trees.vectors, norm)), value
+    size = tree_norms(trees.vectors, norm)
+    # A step may end in the zero tree, whose value is zero.
+    return trees.scaled(1.0 / np.where(size > 0, size, 1.0)), value
 
 
 def refit_masses(problem: Problem, trees: Trees, norm: str) -> Trees:
