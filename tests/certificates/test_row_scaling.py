@@ -7,6 +7,7 @@ from cvxnn import Problem, ReLUNetwork, landscape, solve
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.norm_bound import norm_bound
 from cvxnn.certificates.pricing import pricing_bound
+from cvxnn.certificates.vector_certificate import certify_outputs
 from cvxnn.certificates.vector_cone_bounds import vector_cone_bounds
 from cvxnn.certificates.vector_pricing import vector_pricing_bound
 
@@ -55,12 +56,13 @@ def test_networks_below_a_bound_are_not_overlooked():
     problem = Problem(X, Y, 1e-171)
     good = ReLUNetwork.from_directions([[0.0, 1.0]], np.array([[1.0, -1.0]]) / T)
     assert good.objective(problem) < 1.5
-    for found in (
-        solve(problem, certify=True),
-        solve(problem, time_limit=0),
-        landscape.certify(problem, ReLUNetwork.zero(2, 2)),
-    ):
-        assert found.lower_bound <= good.objective(problem)
+    zero = ReLUNetwork.zero(2, 2)
+    for method in ("auto", "cheap"):
+        certificate, _ = certify_outputs(problem, zero(X), zero.objective(problem), method=method)
+        assert certificate.lower_bound <= good.objective(problem)
+    for call in (solve, lambda problem: landscape.certify(problem, zero)):
+        with pytest.raises(ValueError, match="too small beside data"):
+            call(problem)
 
 
 def test_no_norm_bound_gives_no_bound():

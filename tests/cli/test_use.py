@@ -157,9 +157,9 @@ def test_certify_believes_weights_not_claims(fitted, cvxnn_here, tmp_path):
     assert f"(the file claims {record['objective']:.9g})" in result.stdout
     assert "Verdict      not certified: adding a neuron lowers the objective" in result.stdout
     proof = json.loads(cvxnn_here("certify", tmp_path / "m", table, "--json").stdout)
-    assert proof["dual_norm_attained_over_beta"] > 1.0
     assert proof["lower_bound"] <= record["objective"] * (1 + 1e-9)
-    assert proof["objective"] > record["objective"]
+    assert proof["objective"] > record["objective"] * (1 + 1e-4)
+    assert proof["gap"] > 1e-4
 
 
 def test_certify_of_the_zero_network(cvxnn_here, diabetes, tmp_path):
