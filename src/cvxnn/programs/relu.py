@@ -225,7 +225,7 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
     small = reduction.problem
 
     def keep(neurons: Neurons, objective: float) -> None:
-        if objective < state.objective:
+        if objective < state.objective * (1.0 - 1e-13):  # neurons of hardly any mass may be lower by rounding
             state.neurons, state.objective = neurons, objective
 
     if options.warm_start is not None:
