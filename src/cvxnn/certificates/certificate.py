@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, figure
 from cvxnn.certificates.cone_bounds import cone_bounds
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.output_bias import admissible_dual
@@ -88,6 +89,25 @@ class Certificate:
             f"Certificate(objective={self.objective:.9g}, lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, "
             f"scope={self.scope!r}, method={self.method!r})"
         )
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks, with what is proved in words."""
+        rows = [
+            ("objective", figure(self.objective)),
+            ("lower bound", figure(self.lower_bound)),
+            ("relative gap", f"{self.gap:.1e}"),
+            ("scope", self.scope),
+            ("method", self.method),
+        ]
+        if self.scope == "global":
+            proved = f"Proved: no network of any width has an objective below {figure(self.lower_bound)}."
+        else:
+            rows.append(("bound for every network", figure(self.global_lower_bound)))
+            proved = (
+                f"Proved among networks confined to {self.n_patterns} activation patterns: none has an objective below "
+                f"{figure(self.lower_bound)}. Of other networks only the bound for every network is known."
+            )
+        return card("Certificate", rows, note=proved)
 
 
 def relative_gap(objective: float, lower_bound: float) -> float:

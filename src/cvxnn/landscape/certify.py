@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, figure
 from cvxnn._threads import blas_threads
 from cvxnn._validation import as_number
 from cvxnn.certificates.certificate import Certificate, certify_global, certify_relaxation, relative_gap
@@ -135,6 +136,19 @@ class NetworkCertificate:
             f"NetworkCertificate(is_global={self.is_global}, objective={self.objective:.9g}, "
             f"lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, method={self.method!r})"
         )
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks, with the verdict in words."""
+        rows = [
+            ("globally optimal", {True: "yes", False: "no", None: "not decided"}[self.is_global]),
+            ("objective", figure(self.objective)),
+            ("best objective met", figure(self.best_objective)),
+            ("lower bound for every network", figure(self.lower_bound)),
+            ("relative gap", f"{self.gap:.1e}"),
+            ("method", self.method),
+            ("seconds", f"{self.seconds:.3g}"),
+        ]
+        return card("Network certificate", rows, note=self.verdict)
 
 
 def certify(
