@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -292,7 +293,9 @@ def _masses(small: Problem, atoms: Atoms, fit: FloatArray) -> tuple[FloatArray, 
     columns = flattened(clean_columns(small.X, atoms.directions, atoms.outputs))
     masses, missed = nnls(columns, fit.ravel())
     if missed <= _INSIDE * size:
-        masses = MassPolytope(columns, columns @ masses).interior
+        # Directions that are not settled yet may leave columns too close to dependent for a linear program.
+        with contextlib.suppress(ArithmeticError):
+            masses = MassPolytope(columns, columns @ masses).interior
     return masses, float(missed) / size
 
 
