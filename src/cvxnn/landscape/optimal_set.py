@@ -6,11 +6,11 @@ import numpy as np
 
 from cvxnn._validation import as_number
 from cvxnn.landscape._atoms import NEAR
+from cvxnn.landscape._members import require_fitting_network
 from cvxnn.landscape._optimum import OptimalSetError, find_optimum
 from cvxnn.landscape.optimal_networks import OptimalSet
-from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns.limits import DEFAULT_MAX_PATTERNS
-from cvxnn.problem import Problem, require_one_output
+from cvxnn.problem import Problem, require_problem
 from cvxnn.solution import Solution
 
 __all__ = ["OptimalSet", "OptimalSetError", "optimal_set"]
@@ -19,11 +19,7 @@ __all__ = ["OptimalSet", "OptimalSetError", "optimal_set"]
 def _check_solution(problem: Problem, solution: Solution) -> None:
     if not isinstance(solution, Solution):
         raise ValueError(f"solution must be a cvxnn.Solution; got {type(solution).__name__}.")
-    net = solution.network
-    if not isinstance(net, ReLUNetwork) or net.n_features != problem.n_features or net.a.ndim != 1:
-        raise ValueError(
-            f"solution must hold a ReLUNetwork with {problem.n_features} features and one output; it holds {net!r}."
-        )
+    require_fitting_network(problem, solution.network, "solution must hold", "it holds")
 
 
 def optimal_set(
@@ -37,12 +33,14 @@ def optimal_set(
     r"""Describe all optimal networks of a problem exactly.
 
     The problem is solved to rounding, every local maximum of :math:`s\,\nu^\top (Xu)_+` over unit vectors is found by a
-    search of all activation patterns, and those that attain beta are the directions of the optimal networks.
+    search of all activation patterns, and those that attain beta are the directions of the optimal networks. For
+    several outputs that share their neurons, and data of rank at most 3, those of :math:`\|N^\top (Xu)_+\|` are found.
 
     Parameters
     ----------
     problem : Problem
-        With beta > 0, without an output bias, and few enough patterns to be searched.
+        With beta > 0, without an output bias, and few enough patterns to be searched; of rank at most 3 where it has
+        several outputs.
     solution : Solution, optional
         Solution of the problem to start from; it is refined.
     tol : float, default 1e-7
@@ -61,8 +59,9 @@ def optimal_set(
     Raises
     ------
     OptimalSetError
-        A ``ValueError``: the patterns are too many, the optimum was not reached to rounding, or the loss is not
-        strictly convex at the optimal fit, so that the fit need not be unique.
+        A ``ValueError``: the patterns are too many, the optimum was not reached to rounding, the loss is not strictly
+        convex at the optimal fit, so that the fit need not be unique, or, with several outputs, the optimal directions
+        form a continuum or the rank is above 3.
 
     References
     ----------
@@ -84,7 +83,7 @@ def optimal_set(
     >>> o.min_width, o.max_irreducible_width, o.connected_width
     (1, 2, 3)
     """
-    require_one_output(problem, "optimal_set")
+    require_problem(problem)
     if solution is not None:
         _check_solution(problem, solution)
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
@@ -94,7 +93,7 @@ def optimal_set(
         max_patterns = as_number(max_patterns, "max_patterns", minimum=1.0)
     limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
     found = find_optimum(problem, solution, tol=tol, max_patterns=max_patterns, time_limit=limit)
-    arrays = (found.fit, found.dual, found.directions, found.signs, found.columns)
+    arrays = (found.fit, found.dual, found.directions, found.outputs, found.columns)
     for array in arrays:
         array.flags.writeable = False
     return OptimalSet(

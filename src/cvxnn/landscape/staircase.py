@@ -134,7 +134,7 @@ def staircase(
     permutations are those of the graph of the vertices with at most m positive masses in which two are joined when
     their supports together have at most m directions. Among the networks themselves, a component counts m! times where
     it is a single vertex with exactly m positive masses (an isolated network and its permutations), and once
-    otherwise, since a free neuron lets all permutations be reached.
+    otherwise, since a free neuron lets all permutations be reached. All of this holds for several outputs, too.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def _transitions(o: OptimalSet, smallest: int, largest: int, connected_from: int
             "min(m* + M*, rank + 1)", o.connected_width, "width at which the theorem promises that they are connected"
         ),
         Transition(
-            "r_eff + 1",
+            "r_eff + 1" if o.problem.n_outputs == 1 else "c r_eff + 1",
             o.spurious_free_width,
             "from here on every network has a path to an optimum along which the objective never rises",
         ),
