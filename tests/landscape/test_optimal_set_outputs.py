@@ -8,9 +8,10 @@ import pytest
 from scipy.optimize import linprog
 
 from cvxnn import Problem, ReLUNetwork, landscape, solve
+from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.landscape.optimal_set import OptimalSet, OptimalSetError, optimal_set
 from cvxnn.landscape.staircase import staircase
-from tests.landscape._instances import polygon, random_problem, triple
+from tests.landscape._instances import grid, polygon, random_problem, triple
 from tests.oracles.mass_polytope import components_by_linear_programs, vertices_by_supports
 from tests.oracles.vector_program import plane_optimum
 
@@ -66,6 +67,17 @@ def test_targets_on_a_line_give_the_scalar_set(name: str, line: tuple[float, ...
     assert o.spurious_free_width - 1 == (expected.spurious_free_width - 1) * len(v)
 
 
+def test_many_samples_on_common_circles() -> None:
+    """Nine samples on a grid: up to four kinks meet in one direction."""
+    scalar = grid(3)
+    expected = optimal_set(scalar)
+    o = optimal_set(Problem(scalar.X, scalar.y[:, None] * np.array(LINES[1]), scalar.beta))
+    order = matched(expected.directions, o.directions)
+    np.testing.assert_allclose(o.outputs[order], expected.signs[:, None] * np.array(LINES[1]), atol=1e-9)
+    np.testing.assert_allclose(o.mass_range()[order], expected.mass_range(), atol=1e-8)
+    assert (o.min_width, o.dimension) == (expected.min_width, expected.dimension)
+
+
 def test_two_classes_are_a_logistic_output_of_scaled_data() -> None:
     """Outputs that sum to zero make the softmax loss that of their difference, sqrt(2) times the common length."""
     corners = polygon(8).X
@@ -79,6 +91,19 @@ def test_two_classes_are_a_logistic_output_of_scaled_data() -> None:
     )
     np.testing.assert_allclose(sorted_rows(o.vertices()[:, order]), sorted_rows(expected.vertices()), atol=1e-8)
     assert rows(o) == rows(expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_bound_of_the_softmax_loss_closes_to_rounding(seed: int) -> None:
+    """Its dual vectors are rounded to a grid, so that the largest multiple of a tight one may be infeasible."""
+    rng = np.random.default_rng(seed)
+    o = optimal_set(Problem(rng.standard_normal((5, 2)), np.arange(5) % 3, beta=0.2, loss="softmax"))
+    bound, scale = scaled_dual_bound(o.problem, o.problem.project_dual(o.dual), o.problem.beta)
+    assert o.objective * (1.0 - 1e-11) <= bound <= o.objective * (1.0 + 1e-13)
+    assert scale <= 1.0
+    assert o.gap <= 1e-11
+    np.testing.assert_allclose(np.sum(o.fit, axis=1), 0.0, atol=1e-10)
+    np.testing.assert_allclose(np.sum(o.outputs, axis=1), 0.0, atol=1e-10)
 
 
 def test_opposite_samples_in_closed_form() -> None:

@@ -57,7 +57,8 @@ _RANK = 1e-9
 _INSIDE = 1e-7
 _BEND = 1e-7
 _ROUNDING = 1e-15
-_BEND_OF_A_CONTINUUM = 1e-7
+_EXACT_ARC, _ARC = 1e-11, 1e-7
+"""Bend below which there is an arc of maxima, for an exact dual vector, and for one that rounding has left."""
 
 
 class OptimalSetError(ValueError):
@@ -237,7 +238,7 @@ def _settle(
         search = find_atoms if small.n_outputs == 1 else find_vector_atoms
         near = search(small.X, small.dual_vector(fit), small.beta, limits=limits())
         atoms = _attained(small, near, tol, fit)
-        _check_isolated(atoms)
+        _check_isolated(atoms, _EXACT_ARC)
         masses, missed = _masses(small, atoms, fit)
         error = max(missed, _violation(small, atoms, fit))
         stalled = best is not None and error <= _PRECISE and error > 0.5 * best.error
@@ -252,6 +253,8 @@ def _settle(
         keep = masses > 0.0
         inside = weighted(atoms.directions[keep], atoms.outputs[keep], masses[keep])
         neurons = with_exact_masses(small, polished(small, inside))
+    if best is not None:
+        _check_isolated(best.atoms, _ARC)
     return best if best is not None and math.isfinite(best.error) else None
 
 
@@ -305,9 +308,9 @@ def _violation(small: Problem, atoms: Atoms, fit: FloatArray) -> float:
     return float(np.max(np.abs(away) if np.any(fit) else away, initial=0.0))
 
 
-def _check_isolated(atoms: Atoms) -> None:
-    """Refuse a continuum of optimal directions."""
-    flat = atoms.bends <= _BEND_OF_A_CONTINUUM
+def _check_isolated(atoms: Atoms, least_bend: float) -> None:
+    """Refuse a continuum of optimal directions: arcs along which the dual value bends no more than this."""
+    flat = atoms.bends <= least_bend
     if np.any(flat):
         raise OptimalSetError(
             f"The optimal directions form a continuum: arcs of them leave {int(np.sum(flat))} of the {len(flat)} "
