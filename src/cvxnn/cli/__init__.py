@@ -1,4 +1,4 @@
-"""Command line: ``cvxnn fit | predict | certify | landscape | info``.
+"""Command line: ``cvxnn fit | predict | certify | report | landscape | info``.
 
 Exit codes: 0 done, 1 not converged, not certified or interrupted (what was found is written all the same), 2 wrong
 usage or unusable data. Messages go to stderr, results to stdout.
@@ -221,6 +221,35 @@ def certify(
         raise typer.Exit(
             run(model, data, targets=tuple(target or ()), time_limit=time_limit, foreign=foreign, as_json=as_json)
         )
+
+
+@app.command()
+def report(
+    model: ModelPath,
+    data: TablePath,
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Target column, repeatable; the one of the training if not given."),
+    ] = None,
+    certify: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Prove anew how good the network is, and look for a better.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+) -> None:
+    """Write a page for the browser: what was trained, what is proved, how well it fits, what would improve it.
+
+    The page is one file without scripts that loads nothing from a network.
+
+    Exit code 0: written (with --certify: and proved within the tolerance). 1: written, but --certify did not prove it
+    or was interrupted. 2: wrong usage, or unusable files.
+    """
+    from cvxnn.cli._common import plain_errors
+
+    with plain_errors("nothing was written"):
+        from cvxnn.cli._report import run
+
+        raise typer.Exit(run(model, data, out=out, targets=tuple(target or ()), certify=certify, quiet=quiet))
 
 
 @app.command()

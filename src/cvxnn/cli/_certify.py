@@ -21,18 +21,22 @@ from cvxnn.landscape import NetworkCertificate
 from cvxnn.landscape import certify as certify_network
 from cvxnn.problem import Problem
 
-__all__ = ["run"]
+__all__ = ["Rows", "problems_of", "prove", "rows_of", "run"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """Rows to judge the network on: those that it was trained on, or all rows of other data."""
+class Rows:
+    """Rows to judge the network on: those that it was trained on, or all rows of other data.
+
+    ``held_out`` has the rows and targets that the training left out, where it is known which those are.
+    """
 
     X: FloatArray
     encoded: FloatArray
     beta: float
     trained_on: bool
     warning: str | None
+    held_out: tuple[FloatArray, FloatArray] | None = None
 
 
 def run(
@@ -51,9 +55,9 @@ def run(
     model = load_model(model_path)
     foreign.refuse_all()
     table = read_table(data)
-    rows = _rows(model, table, targets)
+    rows = rows_of(model, table, targets)
     start = time.perf_counter()
-    proofs = _proofs(model, rows, time_limit)
+    proofs = prove(model, rows, time_limit)
     seconds = time.perf_counter() - start
     objective = sum(proof.objective for proof in proofs)
     lower = sum(proof.lower_bound for proof in proofs)
@@ -91,7 +95,8 @@ def run(
     return 0 if certified else 1
 
 
-def _rows(model: Model, table: Table, targets: tuple[str, ...]) -> _Rows:
+def rows_of(model: Model, table: Table, targets: tuple[str, ...]) -> Rows:
+    """Rows of the training where the table has them, else all rows with a warning."""
     parts = model.target.parts
     names = targets or model.target.names
     if len(names) != len(parts):
@@ -102,28 +107,31 @@ def _rows(model: Model, table: Table, targets: tuple[str, ...]) -> _Rows:
     X, encoded = model.preprocessing.transform(table), np.column_stack(codes) if len(codes) > 1 else codes[0]
     if content_hash(table, model.preprocessing.features, *columns) == model.table_hash:
         labels = None if model.target.kind == "regression" else encoded
-        train, _ = split_rows(table.n_rows, model.test_size, model.seed, labels)
+        train, test = split_rows(table.n_rows, model.test_size, model.seed, labels)
         if array_hash(X[train], encoded[train]) == model.training_hash:
-            return _Rows(X[train], encoded[train], model.beta, True, None)
+            held_out = (X[test], encoded[test]) if len(test) else None
+            return Rows(X[train], encoded[train], model.beta, True, None, held_out)
         reason = "the training rows of this table could not be reproduced"
     else:
         reason = "these are not the data that the network was trained on"
     warning = f"Warning: {reason}; it is judged on all {len(X)} rows here, with the same alpha."
-    return _Rows(X, encoded, model.alpha * len(X), False, warning)
+    return Rows(X, encoded, model.alpha * len(X), False, warning)
 
 
-def _problems(model: Model, rows: _Rows) -> list[Problem]:
+def problems_of(model: Model, rows: Rows) -> list[Problem]:
+    """Problems of the model on these rows; CommandError where the targets do not fit the loss."""
     try:
         return model.problems(rows.X, rows.encoded, beta=rows.beta)
     except ValueError as error:
         raise common.CommandError(str(error)) from error
 
 
-def _proofs(model: Model, rows: _Rows, time_limit: float) -> list[NetworkCertificate]:
+def prove(model: Model, rows: Rows, time_limit: float) -> list[NetworkCertificate]:
+    """Judge the network of each problem; all share the seconds."""
     start = time.perf_counter()
     proofs: list[NetworkCertificate] = []
     stopped = False
-    problems = _problems(model, rows)
+    problems = problems_of(model, rows)
     for problem, network in zip(problems, model.networks(), strict=True):
         left = max(time_limit - (time.perf_counter() - start), 1e-3) / (len(problems) - len(proofs))
         proof = certify_network(problem, network, tol=model.tol, time_limit=1e-3 if stopped else left)

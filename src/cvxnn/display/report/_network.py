@@ -1,0 +1,198 @@
+"""Sections on the network: its neurons and the inputs that they use, and what would improve it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cvxnn.display.report._facts import Facts, Neuron, strongest
+from cvxnn.display.report._fit import score_word, short
+from cvxnn.display.report._markup import Markup, name, table, tag
+from cvxnn.display.report._svg import Axis, columns, legend
+from cvxnn.display.report._words import figure, share
+from cvxnn.solution import Status
+
+__all__ = ["improvement_section", "network_section"]
+
+_MOST_NEURONS = 30
+_MOST_COLUMNS = 60
+_MOST_INPUTS = 8
+_NAMED = 3
+_OVERFIT = 0.05
+"""Excess of the training score over the held-out one that is worth a hint."""
+
+
+def network_section(facts: Facts) -> Markup:
+    """Neurons by size, and the inputs."""
+    heading = tag("h2", "The network", id="network")
+    if not facts.neurons:
+        words = "The network has no neurons: it predicts 0 (in its own units) for every row."
+        return tag("section", heading, tag("p", words), aria_labelledby="network")
+    width = len(facts.neurons)
+    words = (
+        f"The network has {_count(width, 'neuron')}. Each adds its output weight times a weighted sum of the inputs, "
+        "where that sum is positive, and is off elsewhere. Its size is the norm of its input weights times that of "
+        "its output weight; the price of the weights grows with the sum of the sizes."
+    )
+    shown = facts.neurons[:_MOST_NEURONS]
+    told = f", the {len(shown)} largest of {width}" if len(shown) < width else ""
+    head = ["No.", "Output weight", "Size", "On for", "Strongest inputs"]
+    rows = [_neuron_row(facts, position, neuron) for position, neuron in enumerate(shown, start=1)]
+    return tag(
+        "section",
+        heading,
+        tag("p", words),
+        tag("div", _sizes(facts), _inputs(facts), class_="row"),
+        table(f"Neurons{told}", head, rows, numbers=(0, 2, 3)),
+        aria_labelledby="network",
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _neuron_row(facts: Facts, position: int, neuron: Neuron) -> list[str]:
+    return [
+        str(position),
+        _output(facts, neuron),
+        short(neuron.mass),
+        f"{neuron.active:.0%}",
+        _inputs_of(facts, neuron),
+    ]
+
+
+def _output(facts: Facts, neuron: Neuron) -> Markup:
+    """Output weight; with several outputs the largest, and which it is."""
+    labels = facts.model.target.classes if facts.model.target.kind == "multiclass" else facts.model.target.names
+    if len(neuron.a) == 1:
+        return tag("span", f"{neuron.a[0]:+.4g}")
+    largest = int(np.argmax(np.abs(neuron.a)))
+    several = " at most" if np.count_nonzero(neuron.a) > 1 else ""
+    return tag("span", f"{neuron.a[largest]:+.4g}{several}, ", name(labels[largest], 30))
+
+
+def _inputs_of(facts: Facts, neuron: Neuron) -> Markup:
+    preprocessing = facts.model.preprocessing
+    inputs = preprocessing.inputs
+    parts: list[str] = []
+    for position in strongest(neuron, _NAMED, len(inputs)):
+        parts += [name(inputs[position], 30), f" {neuron.w[position]:+.3g}, "]
+    if preprocessing.intercept:
+        return tag("span", *parts, f"bias {neuron.w[-1]:+.3g}")
+    return tag("span", *parts[:-1], parts[-1].removesuffix(", ")) if parts else tag("span", "none")
+
+
+def _sizes(facts: Facts) -> Markup:
+    shown = facts.neurons[:_MOST_COLUMNS]
+    single = len(shown[0].a) == 1
+    styles = ["negative" if single and neuron.a[0] < 0 else "positive" for neuron in shown]
+    heights = np.array([neuron.mass for neuron in shown])
+    total = sum(neuron.mass for neuron in facts.neurons)
+    half = 1 + int(np.searchsorted(np.cumsum([neuron.mass for neuron in facts.neurons]), 0.5 * total))
+    described = (
+        f"Columns of the sizes of {len(shown)} neurons by falling size, from {short(heights[0])} to "
+        f"{short(heights[-1])}; the {half} largest hold half of the total {short(total)}."
+    )
+    picture = columns(
+        "sizes",
+        "Sizes of the neurons",
+        described,
+        Axis.around([0.5, len(shown) + 0.5], "neuron", whole=True, tight=True),
+        Axis.around(heights, "size", zero=True),
+        edges=np.arange(0.5, len(shown) + 1.0),
+        heights=heights,
+        styles=styles,
+    )
+    entries = [("raises the output", "positive", "column"), ("lowers the output", "negative", "column")]
+    told = f" The {len(shown)} largest of {len(facts.neurons)} are drawn." if len(shown) < len(facts.neurons) else ""
+    caption = tag("figcaption", f"The {_count(half, 'largest neuron')} hold half of the total size.{told}")
+    return tag("figure", picture, *([legend(entries)] if single else []), caption)
+
+
+def _inputs(facts: Facts) -> Markup:
+    shares, inputs = facts.input_shares(), facts.model.preprocessing.inputs
+    order = np.argsort(-shares, kind="stable")[:_MOST_INPUTS]
+    rows = [[name(inputs[position]), f"{shares[position]:.1%}"] for position in order]
+    told = f", the {len(order)} most used of {len(inputs)}" if len(order) < len(inputs) else ""
+    unit = (
+        "Inputs are standardised, so that the shares can be compared."
+        if facts.model.preprocessing.standardized
+        else "Inputs are in the units of the table; those in small units have large weights."
+    )
+    words = (
+        f"Share of each input in the weights of the network. {unit} "
+        "A share tells what the network uses, not what causes what."
+    )
+    return tag("div", table(f"Inputs{told}", ["Input", "Share"], rows, numbers=(1,)), tag("p", words, class_="quiet"))
+
+
+def improvement_section(facts: Facts, advice: str | None) -> Markup:
+    """What would make the network better, as far as that is known; ``advice`` belongs to the status in the file."""
+    items = [*_from_proofs(facts), *_from_scores(facts)]
+    status = facts.model.certificate.status
+    ended = status in (Status.GLOBAL_OPTIMUM.value, Status.PATTERNS_OPTIMUM.value, Status.UNPROVED.value)
+    if advice is not None and facts.fits_file and not ended:
+        items.append(tag("li", f"The training ended with “{status}”. {advice}"))
+    elif ended and not facts.proofs and not _closed(facts):
+        items.append(
+            tag(
+                "li",
+                "The training ended without a way to improve in sight, but without a proof for all networks: the "
+                "option --certify SECONDS of this command spends time on both.",
+            )
+        )
+    if not facts.neurons:
+        items.append(tag("li", "The best network found is empty; a smaller weight decay (--alpha) allows more."))
+    if not items:
+        items.append(tag("li", "Nothing is known yet: the option --certify SECONDS looks for a better network."))
+    heading = tag("h2", "What would improve it", id="improve")
+    return tag("section", heading, tag("ul", *items), aria_labelledby="improve")
+
+
+def _from_proofs(facts: Facts) -> list[Markup]:
+    items = []
+    bound = facts.global_bound
+    if bound is not None and _closed(facts):
+        items.append(
+            tag(
+                "li",
+                "Longer training or more neurons cannot help: no network has an objective that is lower by more than "
+                f"{share(bound.gap)}. Only another objective (weight decay, loss) or other data (rows, columns) can.",
+            )
+        )
+        return items
+    found = facts.escape()
+    if found is not None:
+        position, neuron, objective = found
+        classes = facts.model.target.classes
+        whose = [" for the class ", name(classes[position])] if len(facts.proofs) > 1 else []
+        change = f" lowers the objective from {figure(facts.objective)} to {figure(objective)}: output weight "
+        parts = [_output(facts, neuron), "; inputs ", _inputs_of(facts, neuron), "."]
+        items.append(tag("li", "Adding one neuron", *whose, change, *parts))
+    if facts.best_objective < facts.objective:
+        items.append(
+            tag(
+                "li",
+                f"A network of objective {figure(facts.best_objective)} was found while proving: training again with a "
+                "smaller --tol or a longer --time-limit reaches it or a better one.",
+            )
+        )
+    return items
+
+
+def _closed(facts: Facts) -> bool:
+    bound = facts.global_bound
+    return bound is not None and bound.gap <= facts.model.tol
+
+
+def _from_scores(facts: Facts) -> list[Markup]:
+    scores = facts.scores()
+    if len(scores) < 2 or scores[0] is None or scores[1] is None or scores[0] - scores[1] <= _OVERFIT:
+        return []
+    return [
+        tag(
+            "li",
+            f"The {score_word(facts.model)} is {scores[0]:.4f} on the training rows but {scores[1]:.4f} on the "
+            "held-out rows: more rows, or a larger weight decay (--alpha), may bring them closer.",
+        )
+    ]
