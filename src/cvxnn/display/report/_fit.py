@@ -149,8 +149,8 @@ def _classes(facts: Facts) -> list[Markup]:
         lines.append(
             tag(
                 "li",
-                f"{shown_score(score)} of the {len(part.encoded):,} {part.label} are classified rightly "
-                f"(always naming their most frequent class: {largest:.4f}).",
+                f"The accuracy on the {len(part.encoded):,} {part.label} is {shown_score(score)}; always naming their "
+                f"most frequent class has {largest:.4f}.",
             )
         )
     names = model.target.classes

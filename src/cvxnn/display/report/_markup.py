@@ -11,6 +11,7 @@ __all__ = ["Markup", "name", "page", "shown", "table", "tag"]
 _VOID = frozenset({"meta", "circle", "rect", "line", "path", "polyline"})
 _JOINERS = "\u200c\u200d"
 _LONGEST = 60
+_UNBROKEN = 12
 
 
 class Markup(str):
@@ -71,7 +72,9 @@ def name(text: str, longest: int = _LONGEST) -> Markup:
     >>> name("<b>")
     '<bdi>&lt;b&gt;</bdi>'
     """
-    return tag("bdi", shown(text, longest) if text.strip() else f"“{text[:_LONGEST]}”")
+    seen = shown(text if text.strip() else f"“{text}”", longest)
+    # Words of this length may be broken anywhere, lest a table be wider than a phone.
+    return tag("bdi", seen, class_="long") if len(seen) > _UNBROKEN else tag("bdi", seen)
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> Markup:
@@ -81,8 +84,8 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, n
 
     Examples
     --------
-    >>> table("Sizes", [], [["width", "3"]])
-    '<table><caption>Sizes</caption><tbody><tr><th scope="row">width</th><td>3</td></tr></tbody></table>'
+    >>> table("Sizes", [], [["width", "3"]])  # doctest: +ELLIPSIS
+    '<div class="table"><table><caption>Sizes</caption><tbody><tr><th scope="row">width</th><td>3</td>...'
     """
 
     def cell(position: int, content: str) -> Markup:
@@ -95,7 +98,7 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, n
     ]
     body = [tag("tr", *(cell(position, content) for position, content in enumerate(row))) for row in rows]
     parts = [tag("caption", caption), *([tag("thead", tag("tr", *top))] if top else []), tag("tbody", *body)]
-    return tag("table", *parts)
+    return tag("div", tag("table", *parts), class_="table")
 
 
 def page(title: str, style: str, policy: str, *body: Markup) -> str:

@@ -144,7 +144,8 @@ def improvement_section(facts: Facts, advice: str | None) -> Markup:
     if not facts.neurons:
         items.append(tag("li", "The best network found is empty; a smaller weight decay (--alpha) allows more."))
     if not items:
-        items.append(tag("li", "Nothing is known yet: the option --certify SECONDS looks for a better network."))
+        looked = "No better network was found in the time given" if facts.proofs else "Nothing is known yet"
+        items.append(tag("li", f"{looked}: the option --certify with more seconds looks further."))
     heading = tag("h2", "What would improve it", id="improve")
     return tag("section", heading, tag("ul", *items), aria_labelledby="improve")
 

@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["Axis", "Series", "columns", "curves", "legend", "points"]
 
 _WIDTH, _HEIGHT = 360.0, 250.0
-_TOP, _RIGHT, _BOTTOM = 12.0, 20.0, 48.0
+_TOP, _LEAST_MARGIN, _BOTTOM = 12.0, 20.0, 48.0
 _CHARACTER = 7.0
 """Width of a digit, at most; letters of 11 pixels are as large as the text of a phone there."""
 _LONGEST_LABEL = 9
@@ -163,13 +163,15 @@ class _Frame:
     x: Axis
     y: Axis
     left: float
+    right: float
 
     @classmethod
     def of(cls, x: Axis, y: Axis) -> _Frame:
-        return cls(x, y, 28.0 + _CHARACTER * max(map(len, y.labels)))
+        margin = 8.0 + 0.5 * _CHARACTER * max(map(len, x.labels))
+        return cls(x, y, 28.0 + _CHARACTER * max(map(len, y.labels)), _WIDTH - max(_LEAST_MARGIN, margin))
 
     def across(self, values: npt.ArrayLike) -> FloatArray:
-        return self.x.place(values, self.left, _WIDTH - _RIGHT)
+        return self.x.place(values, self.left, self.right)
 
     def up(self, values: npt.ArrayLike) -> FloatArray:
         return self.y.place(values, _HEIGHT - _BOTTOM, _TOP)
@@ -188,7 +190,7 @@ class _Frame:
         )
 
     def _axes(self) -> list[Markup]:
-        ground, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+        ground, right = _HEIGHT - _BOTTOM, self.right
         drawn = []
         for place, label in zip(self.up(self.y.ticks), self.y.labels, strict=True):
             drawn.append(tag("line", class_="grid", x1=_n(self.left), y1=_n(place), x2=_n(right), y2=_n(place)))

@@ -1,0 +1,117 @@
+"""The report in a real browser: nothing overlaps, nothing is cut off, no errors, no requests, and it prints."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cvxnn.cli import app
+from tests.cli.conftest import write_table
+from tests.display import _browser as browser
+
+pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs a Chromium on the path")
+
+WIDTHS = [320, 390, 1100]
+NASTY = '</script></style><img src=x onerror="hacked=1"><script>hacked=1</script>'
+
+
+def cvxnn(*arguments: object) -> None:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code in (0, 1), result.output
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> dict[str, Path]:
+    """Reports on numbers, on classes with hostile and long names, and on several targets of awkward sizes."""
+    folder = tmp_path_factory.mktemp("reports")
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((120, 3))
+    y = np.abs(X[:, 0]) - X[:, 1] + 0.3 * rng.standard_normal(120)
+    columns = {f"input number {k}": X[:, k].tolist() for k in range(3)}
+    kinds = [NASTY if v > 1 else "W" * 300 if v > 0 else "\u05e9\u05dc\u05d5\u05dd \u202e" for v in y]
+    names = {"x" * 10_000: X[:, 0].tolist(), NASTY: X[:, 1].tolist(), "日本語の列の名前がここに続く": X[:, 2].tolist()}
+    tables = {
+        "numbers": columns | {"price": (1e6 + 1e5 * y).tolist()},
+        "classes": names | {NASTY + "2": kinds},
+        "targets": columns | {"a": (1e9 + y).tolist(), "b": (1e-7 * y).tolist(), "c" * 60: (1e12 * y).tolist()},
+    }
+    made = {}
+    for kind, table in tables.items():
+        data = write_table(folder / f"{kind}.tsv", table, "\t")
+        targets = [name for name in table if name not in columns and name not in names]
+        options = [part for target in targets for part in ("--target", target)]
+        model, out = folder / f"{kind}.safetensors", folder / f"{kind}.html"
+        cvxnn("fit", data, *options, "--alpha", 0.03, "--time-limit", 8, "--out", model)
+        cvxnn("report", model, data, "-o", out, *(["--certify", 3] if kind == "classes" else []))
+        made[kind] = out
+    return made
+
+
+def overlap(a: list[float], b: list[float]) -> bool:
+    """Whether boxes (left, top, right, bottom) share more than a line."""
+    return min(a[2], b[2]) - max(a[0], b[0]) > 0.5 and min(a[3], b[3]) - max(a[1], b[1]) > 0.5
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", ["numbers", "classes", "targets"])
+def test_layout_and_silence(pages, kind, width, tmp_path):
+    visit = browser.visit(pages[kind], tmp_path, width)
+    found = visit.found
+    assert visit.console == []
+    # The browser asks for the icon of the page around ours by itself.
+    assert set(visit.requests) <= {"/around.html", "/page.html", "/favicon.ico"}
+    assert visit.requests.count("/page.html") == 1
+    assert found["styled"] != "none", "the style sheet was refused"
+    assert (found["hacked"], found["handlers"]) == (None, [])
+    assert not {"script", "img", "iframe", "object", "link"} & set(found["tags"])
+    assert found["scroll"] <= found["width"]
+    assert (found["outside"], found["cut"]) == ([], [])
+    blocks = [block for block in found["blocks"] if block["box"][2] > block["box"][0]]
+    assert len(blocks) > 40
+    for first, second in combinations(blocks, 2):
+        assert not overlap(first["box"], second["box"]), (first, second)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", ["numbers", "classes", "targets"])
+def test_texts_of_pictures(pages, kind, width, tmp_path):
+    pictures = browser.visit(pages[kind], tmp_path, width).found["pictures"]
+    assert len(pictures) == {"numbers": 4, "classes": 2, "targets": 8}[kind]
+    for picture in pictures:
+        left, top, right, bottom = picture["box"]
+        assert right - left > 250 and bottom - top > 150
+        texts = [text for text in picture["texts"] if text["text"]]
+        for text in texts:
+            a, b, c, d = text["box"]
+            assert left - 0.5 <= a and c <= right + 0.5 and top - 0.5 <= b and d <= bottom + 0.5, (
+                picture["name"],
+                text,
+            )
+            assert d - b > 8.0, "too small to be read"
+        for first, second in combinations(texts, 2):
+            assert not overlap(first["box"], second["box"]), (picture["name"], first, second)
+
+
+def test_screenshot_and_print(pages, tmp_path):
+    page = pages["numbers"].as_uri()
+    picture, paper = tmp_path / "page.png", tmp_path / "page.pdf"
+    browser.run(tmp_path / "a", f"--screenshot={picture}", "--window-size=1100,900", page)
+    browser.run(tmp_path / "b", f"--print-to-pdf={paper}", "--no-pdf-header-footer", page)
+    pixels = _pixels(picture)
+    # Neither blank nor one colour, and text nearly black on white at the top.
+    assert pixels.shape[:2] == (900, 1100)
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 30
+    assert pixels[:120].min() < 0.2 and np.median(pixels[:120]) == 1.0
+    printed = paper.read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 8
+
+
+def _pixels(path: Path) -> np.ndarray:
+    image = pytest.importorskip("matplotlib.image")
+    return image.imread(path)[..., :3]
