@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["Markup", "name", "page", "shown", "table", "tag"]
+__all__ = ["Markup", "name", "page", "prose", "shown", "table", "tag"]
 
 _VOID = frozenset({"meta", "circle", "rect", "line", "path", "polyline"})
 _JOINERS = "\u200c\u200d"
@@ -75,6 +76,19 @@ def name(text: str, longest: int = _LONGEST) -> Markup:
     seen = shown(text if text.strip() else f"“{text}”", longest)
     # Words of this length may be broken anywhere, lest a table be wider than a phone.
     return tag("bdi", seen, class_="long") if len(seen) > _UNBROKEN else tag("bdi", seen)
+
+
+def prose(element: str, text: str) -> Markup:
+    """Sentences of ours in an element; options of the command do not break over lines.
+
+    Examples
+    --------
+    >>> prose("p", "Use --certify SECONDS.")
+    '<p>Use <code>--certify SECONDS</code>.</p>'
+    """
+    # Every second piece is an option.
+    pieces = re.split(r"(--[a-z][a-z-]*(?: SECONDS)?)", text)
+    return tag(element, *(tag("code", piece) if k % 2 else piece for k, piece in enumerate(pieces)))
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> Markup:

@@ -6,7 +6,7 @@ import numpy as np
 
 from cvxnn.display.report._facts import Facts, Neuron, strongest
 from cvxnn.display.report._fit import score_word, short
-from cvxnn.display.report._markup import Markup, name, table, tag
+from cvxnn.display.report._markup import Markup, name, prose, table, tag
 from cvxnn.display.report._svg import Axis, columns, legend
 from cvxnn.display.report._words import figure, share
 from cvxnn.solution import Status
@@ -32,6 +32,7 @@ def network_section(facts: Facts) -> Markup:
         f"The network has {_count(width, 'neuron')}. Each adds its output weight times a weighted sum of the inputs, "
         "where that sum is positive, and is off elsewhere. Its size is the norm of its input weights times that of "
         "its output weight; the price of the weights grows with the sum of the sizes."
+        + (" Of several output weights the table has the largest." if len(facts.neurons[0].a) > 1 else "")
     )
     shown = facts.neurons[:_MOST_NEURONS]
     told = f", the {len(shown)} largest of {width}" if len(shown) < width else ""
@@ -67,8 +68,7 @@ def _output(facts: Facts, neuron: Neuron) -> Markup:
     if len(neuron.a) == 1:
         return tag("span", f"{neuron.a[0]:+.4g}")
     largest = int(np.argmax(np.abs(neuron.a)))
-    several = " at most" if np.count_nonzero(neuron.a) > 1 else ""
-    return tag("span", f"{neuron.a[largest]:+.4g}{several}, ", name(labels[largest], 30))
+    return tag("span", f"{neuron.a[largest]:+.4g} for ", name(labels[largest], 30))
 
 
 def _inputs_of(facts: Facts, neuron: Neuron) -> Markup:
@@ -132,20 +132,20 @@ def improvement_section(facts: Facts, advice: str | None) -> Markup:
     status = facts.model.certificate.status
     ended = status in (Status.GLOBAL_OPTIMUM.value, Status.PATTERNS_OPTIMUM.value, Status.UNPROVED.value)
     if advice is not None and facts.fits_file and not ended:
-        items.append(tag("li", f"The training ended with “{status}”. {advice}"))
+        items.append(prose("li", f"The training ended with “{status}”. {advice}"))
     elif ended and not facts.proofs and not _closed(facts):
         items.append(
-            tag(
+            prose(
                 "li",
                 "The training ended without a way to improve in sight, but without a proof for all networks: the "
                 "option --certify SECONDS of this command spends time on both.",
             )
         )
     if not facts.neurons:
-        items.append(tag("li", "The best network found is empty; a smaller weight decay (--alpha) allows more."))
+        items.append(prose("li", "The best network found is empty; a smaller weight decay (--alpha) allows more."))
     if not items:
         looked = "No better network was found in the time given" if facts.proofs else "Nothing is known yet"
-        items.append(tag("li", f"{looked}: the option --certify with more seconds looks further."))
+        items.append(prose("li", f"{looked}: the option --certify with more seconds looks further."))
     heading = tag("h2", "What would improve it", id="improve")
     return tag("section", heading, tag("ul", *items), aria_labelledby="improve")
 
@@ -155,7 +155,7 @@ def _from_proofs(facts: Facts) -> list[Markup]:
     bound = facts.global_bound
     if bound is not None and _closed(facts):
         items.append(
-            tag(
+            prose(
                 "li",
                 "Longer training or more neurons cannot help: no network has an objective that is lower by more than "
                 f"{share(bound.gap)}. Only another objective (weight decay, loss) or other data (rows, columns) can.",
@@ -172,7 +172,7 @@ def _from_proofs(facts: Facts) -> list[Markup]:
         items.append(tag("li", "Adding one neuron", *whose, change, *parts))
     if facts.best_objective < facts.objective:
         items.append(
-            tag(
+            prose(
                 "li",
                 f"A network of objective {figure(facts.best_objective)} was found while proving: training again with a "
                 "smaller --tol or a longer --time-limit reaches it or a better one.",
@@ -191,7 +191,7 @@ def _from_scores(facts: Facts) -> list[Markup]:
     if len(scores) < 2 or scores[0] is None or scores[1] is None or scores[0] - scores[1] <= _OVERFIT:
         return []
     return [
-        tag(
+        prose(
             "li",
             f"The {score_word(facts.model)} is {scores[0]:.4f} on the training rows but {scores[1]:.4f} on the "
             "held-out rows: more rows, or a larger weight decay (--alpha), may bring them closer.",

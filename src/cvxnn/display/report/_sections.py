@@ -11,10 +11,10 @@ import numpy as np
 from cvxnn import __version__
 from cvxnn.display.report._facts import Facts
 from cvxnn.display.report._fit import fit_section, score_word, shown_score
-from cvxnn.display.report._markup import Markup, name, page, shown, table, tag
+from cvxnn.display.report._markup import Markup, name, page, prose, shown, table, tag
 from cvxnn.display.report._network import improvement_section, network_section
 from cvxnn.display.report._svg import Axis, Series, curves, legend
-from cvxnn.display.report._words import bound_figure, figure, share, verdict
+from cvxnn.display.report._words import bound_figure, figure, gap_figure, share, verdict
 
 __all__ = ["report_page"]
 
@@ -86,7 +86,7 @@ def _summary(facts: Facts) -> Markup:
     gap = "not known" if overall is None else share(overall.gap)
     pairs = [*scores, ("could be gained, at most", gap), ("neurons", f"{len(facts.neurons):,}")]
     figures = [tag("div", tag("dt", label), tag("dd", value)) for label, value in pairs]
-    box = [tag("h2", found.heading, id="verdict"), *(tag("p", sentence) for sentence in found.sentences)]
+    box = [tag("h2", found.heading, id="verdict"), *(prose("p", sentence) for sentence in found.sentences)]
     section = tag("section", *box, class_=f"verdict {found.mood}", aria_labelledby="verdict")
     return tag("div", section, tag("dl", *figures, class_="figures"))
 
@@ -141,7 +141,7 @@ def _proof(facts: Facts) -> Markup:
         if bound.scope == "patterns":
             rows.append(["Bound among the patterns used", f"{bound_figure(bound.lower_bound)} ({origin})"])
         rows.append(["Bound for every network", f"{bound_figure(overall.lower_bound)} ({origin})"])
-        rows.append(["Relative gap to it", f"{overall.gap:.1e} (tolerance {facts.model.tol:g})"])
+        rows.append(["Relative gap to it", f"{gap_figure(overall.gap)} (tolerance {facts.model.tol:g})"])
     if facts.proofs:
         rows.append(["Best objective met", figure(facts.best_objective)])
         methods = sorted({proof.method for proof in facts.proofs})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Literal
 
 from cvxnn.display.report._facts import Bound, Facts
 
-__all__ = ["Verdict", "bound_figure", "figure", "rows", "share", "verdict"]
+__all__ = ["Verdict", "bound_figure", "figure", "gap_figure", "rows", "share", "verdict"]
 
 _LIMITS = (
     "The proof is about the rows and the objective named here. It does not say that predictions of new rows are good: "
@@ -70,7 +70,9 @@ def _stored(facts: Facts, bound: Bound) -> Verdict:
             f"that is lower by more than {within}."
         )
         if tight:
-            return Verdict("proved", f"The best possible network, to within {within}", (limit, told, _LIMITS))
+            return Verdict(
+                "proved", f"The best possible network, to within {within}, says the file", (limit, told, _LIMITS)
+            )
         return Verdict("open", f"At most {within} could be gained", (limit, told, _LIMITS))
     overall = facts.global_bound
     known = f" All that is known of others: none is lower by more than {share(overall.gap)}." if overall else ""
@@ -79,8 +81,10 @@ def _stored(facts: Facts, bound: Bound) -> Verdict:
         f"the search considered, none has an objective on these {rows(facts)} that is lower by more than {within}. "
         f"Neurons that switch in other ways might do better: a search is not a proof.{known}"
     )
-    heading = f"Best of the networks considered, to within {within}" if tight else f"Not closed: {within} left"
-    return Verdict("open", f"{heading}; not proved for all networks", (among, told, _LIMITS))
+    heading = f"Up to {within} could be gained among the networks considered"
+    if tight:
+        heading = f"Best of the networks considered, to within {within}; not proved for all networks"
+    return Verdict("open", heading, (among, told, _LIMITS))
 
 
 def _ask() -> str:
@@ -94,12 +98,12 @@ def rows(facts: Facts) -> str:
 
 
 def share(value: float, *, up: bool = True) -> str:
-    """Relative difference in words, rounded to the safe side: up as a limit, down as a gain.
+    r"""Relative difference in words, rounded to the safe side: up as a limit, down as a gain.
 
     Examples
     --------
     >>> share(0.01231), share(0.01231, up=False), share(3e-9)
-    ('1.3 %', '1.2 %', 'one part in 100,000,000')
+    ('1.3\xa0%', '1.2\xa0%', 'one part in 100,000,000')
     """
     if not math.isfinite(value):
         return "an unknown share"
@@ -115,12 +119,23 @@ def share(value: float, *, up: bool = True) -> str:
     cut = (percent // digits) * digits
     if up and cut < percent:
         cut += digits
-    return f"{cut.normalize():f} %"
+    return f"{cut.normalize():f}\u00a0%"
 
 
 def figure(value: float) -> str:
     """Number to nine digits, as the commands print it."""
     return f"{value:.9g}"
+
+
+def gap_figure(value: float) -> str:
+    """Relative gap to two digits, rounded up.
+
+    Examples
+    --------
+    >>> gap_figure(0.68312), gap_figure(0.0)
+    ('6.9e-01', '0.0e+00')
+    """
+    return f"{float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(Decimal(value))):.1e}"
 
 
 def bound_figure(value: float) -> str:
