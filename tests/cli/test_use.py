@@ -182,6 +182,18 @@ def test_certify_refusals(fitted, cvxnn_here, tmp_path):
     assert "--time-limit must be a positive number" in cvxnn_here("certify", out, table, "--time-limit", -1).stderr
 
 
+def test_certify_refuses_scales_without_a_bound(fitted, cvxnn_here, tmp_path):
+    out, table, _ = fitted["regression"]
+    columns = as_columns(table)
+    columns["progression"][0] = "1e100"
+    other = write_table(tmp_path / "t.csv", columns)
+    for command in (["certify", out, other], ["report", out, other, "-o", tmp_path / "r.html", "--certify", 1]):
+        result = cvxnn_here(*command)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert re.search("Error: beta is .*, too small beside data, targets and weights of this scale", result.stderr)
+    assert not (tmp_path / "r.html").exists()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_info(fitted, cvxnn_here, kind):
     out, _, record = fitted[kind]

@@ -134,7 +134,11 @@ def prove(model: Model, rows: Rows, time_limit: float) -> list[NetworkCertificat
     problems = problems_of(model, rows)
     for problem, network in zip(problems, model.networks(), strict=True):
         left = max(time_limit - (time.perf_counter() - start), 1e-3) / (len(problems) - len(proofs))
-        proof = certify_network(problem, network, tol=model.tol, time_limit=1e-3 if stopped else left)
+        try:
+            proof = certify_network(problem, network, tol=model.tol, time_limit=1e-3 if stopped else left)
+        except ValueError as error:
+            # Data of scales that leave no digits to a bound.
+            raise common.CommandError(str(error)) from error
         stopped = stopped or proof.interrupted
         proofs.append(proof)
     return proofs
