@@ -20,7 +20,7 @@ __all__ = ["report_page"]
 
 _LOSSES = {
     "squared": "half the squared difference of predicted and true value",
-    "huber": "the Huber loss: squared for small differences, linear beyond",
+    "huber": "the Huber loss: half the squared difference where it is small, linear beyond",
     "logistic": "the logistic loss of two classes",
     "squared_hinge": "the squared hinge loss of classes",
     "softmax": "the softmax loss (cross-entropy) of classes",
@@ -97,7 +97,7 @@ def _training(facts: Facts, data_name: str) -> Markup:
     used = [("Rows", f"{model.n_train:,} for training, {held_out:,} held out")]
     if not facts.trained_on:
         used += [("Judged on", f"all {len(facts.parts[0].X):,} rows of other data, with the same alpha")]
-    delta = f", linear beyond {model.huber_delta:g}" if model.huber_delta is not None else ""
+    delta = f" {model.huber_delta:g}" if model.huber_delta is not None else ""
     inputs = f"{len(model.preprocessing.inputs)} from {len(model.preprocessing.features)} columns"
     inputs += ", standardised" if model.preprocessing.standardized else ", in the units of the table"
     inputs += ", and a column of ones for the biases" if model.preprocessing.intercept else ", no biases"
@@ -180,7 +180,7 @@ def _way_down(facts: Facts) -> Markup:
     caption = (
         "The way down from no neurons to this network"
         + (" and on to a better one" if x[-1] > 1.0 else "")
-        + ": the outputs are mixed in proportion. Seen like this, training is a walk in a bowl, with one lowest level."
+        + ": the outputs are mixed in proportion. Seen like this there are no humps: each piece is part of a bowl."
     )
     entries = [(line.label, line.style, "curve") for line in lines]
     return tag("figure", picture, legend(entries), tag("figcaption", caption))

@@ -111,7 +111,7 @@ def share(value: float, *, up: bool = True) -> str:
         return "nothing"
     if value < 1e-6 and up:
         power = 6
-        while power < 16 and value <= 10.0 ** -(power + 1):
+        while power < 16 and Decimal(value) <= Decimal(1).scaleb(-power - 1):
             power += 1
         return f"one part in {10**power:,}"
     percent = Decimal(value) * 100
