@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvxnn import ReLUNetwork
+from cvxnn import ReLUNetwork, landscape
 from cvxnn.cli import _certify
 from cvxnn.display.report import Facts, Part
 from cvxnn.interop.model_file import load_model, save_model
@@ -251,6 +251,20 @@ def test_names_are_no_markup(cvxnn_here, hostile, tmp_path):
     assert len(seen) >= 6
     if len(hostile) < 40 and hostile.isprintable():
         assert hostile in page.text
+
+
+def test_interrupted_proof_is_written(fitted, cvxnn_here, tmp_path, monkeypatch):
+    out, table, record = fitted["regression"]
+
+    def interrupted(problem, network, **options):
+        proof = landscape.certify(problem, network, method="dual", tol=1e-15, time_limit=1e-3)
+        return replace(proof, interrupted=True, lower_bound=0.5 * proof.objective, is_global=None)
+
+    monkeypatch.setattr(_certify, "certify_network", interrupted)
+    page, _ = report(cvxnn_here, out, table, tmp_path / "r.html", "--certify", 5, code=1)
+    assert "Interrupted yes; the bounds hold all the same" in page.text
+    assert re.search(r"Not decided: at most (50|51)\s% could be gained", page.text)
+    assert f"{record['objective']:.9g}" in page.text
 
 
 @pytest.mark.parametrize(

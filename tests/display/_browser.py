@@ -34,7 +34,7 @@ document.getElementById("frame").addEventListener("load", () => {
     pictures: [...page.querySelectorAll("svg.picture")].map((s) => ({
       box: box(s), name: s.querySelector("title").textContent,
       texts: [...s.querySelectorAll("text")].map((t) => ({text: t.textContent, box: box(t)})) })),
-    blocks: all.filter((e) => own(e) && !e.closest("svg") && !["BDI", "SPAN", "A"].includes(e.tagName))
+    blocks: all.filter((e) => own(e) && !e.closest("svg") && !["BDI", "SPAN", "A", "CODE"].includes(e.tagName))
       .map((e) => ({tag: e.tagName, text: e.textContent.slice(0, 30), box: box(e)})),
     cut: all.filter((e) => own(e) && !e.closest("svg") && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
       .map((e) => e.tagName + " " + e.textContent.slice(0, 40)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,13 +76,12 @@ def test_layout_and_silence(pages, kind, width, tmp_path):
     assert len(blocks) > 40
     for first, second in combinations(blocks, 2):
         assert not overlap(first["box"], second["box"]), (first, second)
+    assert len(found["pictures"]) == {"numbers": 4, "classes": 2, "targets": 8}[kind]
+    check_pictures(found["pictures"])
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", ["numbers", "classes", "targets"])
-def test_texts_of_pictures(pages, kind, width, tmp_path):
-    pictures = browser.visit(pages[kind], tmp_path, width).found["pictures"]
-    assert len(pictures) == {"numbers": 4, "classes": 2, "targets": 8}[kind]
+def check_pictures(pictures: list[dict[str, Any]]) -> None:
+    """Texts lie in their picture, apart from each other, and can be read."""
     for picture in pictures:
         left, top, right, bottom = picture["box"]
         assert right - left > 250 and bottom - top > 150
@@ -95,6 +95,20 @@ def test_texts_of_pictures(pages, kind, width, tmp_path):
             assert d - b > 8.0, "too small to be read"
         for first, second in combinations(texts, 2):
             assert not overlap(first["box"], second["box"]), (picture["name"], first, second)
+
+
+def test_policy_of_the_page_stops_a_script(pages, tmp_path):
+    """Were a script to get in, the browser would not run it, nor fetch a picture; without the policy it would."""
+    text = pages["numbers"].read_text(encoding="utf-8")
+    spoiled = text.replace("</main>", '<script>hacked=1</script><img src="/x.png" onerror="hacked=2"></main>')
+    (tmp_path / "r.html").write_text(spoiled, encoding="utf-8")
+    visit = browser.visit(tmp_path / "r.html", tmp_path, 390)
+    assert visit.found["hacked"] is None
+    assert "/x.png" not in visit.requests
+    assert any("Content Security Policy" in line for line in visit.console)
+    open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*/>', "", spoiled)
+    (tmp_path / "r.html").write_text(open_page, encoding="utf-8")
+    assert browser.visit(tmp_path / "r.html", tmp_path, 391).found["hacked"] in ("1", "2")
 
 
 def test_screenshot_and_print(pages, tmp_path):

@@ -7,6 +7,7 @@ import unicodedata
 from decimal import Decimal
 from fractions import Fraction
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +135,30 @@ def test_points_columns_and_curves_are_where_the_data_are():
     corners = np.array([[float(part) for part in pair.split(",")] for pair in drawn[1].split()])
     assert np.diff(corners[:, 0]) == pytest.approx([corners[1, 0] - corners[0, 0]] * 2, abs=0.2)
     assert corners[1, 1] < corners[0, 1] < corners[2, 1]
+
+
+def contrast(first: str, second: str) -> float:
+    """Ratio of the luminances of two colours, as the accessibility guidelines of the web define it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colours_can_be_told_from_the_page():
+    style = (Path(svg.__file__).parent / "style.css").read_text(encoding="utf-8")
+    schemes = [dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{([^}]*)\}", style)]
+    assert len(schemes) == 3
+    for scheme in schemes:
+        for text in ("text", "quiet"):
+            assert min(contrast(scheme[text], scheme[ground]) for ground in ("page", "box")) >= 4.5
+        # Columns of the negative colour have an outline.
+        for drawn in ("network", "optimum", "descent", "bound", "positive", "data"):
+            assert contrast(scheme[drawn], scheme["page"]) >= 3.0
 
 
 def test_pictures_are_described():
