@@ -26,7 +26,9 @@ __all__ = ["polish_groups"]
 
 _STEPS = 30
 _RANK = 1e-10
-_RIDGE = 1e-14
+_RCOND, _RIDGE = 1e-13, 1e-14
+_FEW = 200
+"""Variables up to which the singular values are computed; a ridge costs a few digits."""
 _LARGEST = 1200
 """Variables beyond which a step takes too long for what it gains."""
 _SETTLED, _NOISE = 1e-15, 1e-12
@@ -172,7 +174,9 @@ class _OnFaces:
 
 
 def _newton_step(hessian: FloatArray, gradient: FloatArray) -> FloatArray:
-    """Solve with the Hessian; a tiny ridge keeps it definite where contributions are dependent."""
+    """Solve with the Hessian, singular where contributions are dependent: the shortest step, or one with a ridge."""
+    if len(gradient) <= _FEW:
+        return -np.asarray(np.linalg.lstsq(hessian, gradient, rcond=_RCOND)[0], dtype=np.float64)
     scale = float(np.max(np.abs(np.diagonal(hessian)), initial=_TINY))
     ridge = _RIDGE * scale
     while ridge <= scale:
