@@ -45,6 +45,8 @@ _EXACT, _CERTIFY = 2_500, 30_000
 
 _NODES, _SECONDS = 20_000, 60.0
 _CONIC_ENTRIES = 3_000_000
+_OVERTIME = 0.25
+"""Share of the time limit that the bound among the patterns may take after it."""
 _STARTS, _START_ENTRIES = 96, 4_000_000
 _NEW = 6
 """Sub-networks that a round adds at most, for each output sign."""
@@ -174,6 +176,7 @@ class _Run:
         self.rng = np.random.default_rng(options.seed)
         limit = options.time_limit
         self.deadline = math.inf if limit is None else time.perf_counter() + limit
+        self.latest = math.inf if limit is None else self.deadline + _OVERTIME * limit
         self.trees = self._start()
         self.groups = GroupSet(self.small, self.norm, self.shape)
         self.iteration = 0
@@ -411,6 +414,8 @@ class _Run:
         goal = math.inf if interrupted else self.problem.beta * (1.0 + 1e-3 * self.options.tol)
         kept, tau = self.reduction.samples, 0.0
         for group in groups.on(self.problem.X[kept]):
+            # Without multipliers the bound is loose, and costs next to nothing.
+            goal = math.inf if time.perf_counter() > self.latest else goal
             tau = max(tau, group_bound(group.fit, group.cone, nu[kept], groups.parts, target=goal))
         return certify_confined(
             self.problem,
