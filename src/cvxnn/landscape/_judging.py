@@ -45,9 +45,10 @@ class Judge(ABC):
         """Take an escape that lowers the objective further than the one at hand."""
         if escape is not None and (self.escape is None or escape.objective < self.escape.objective):
             self.escape = escape
-            self._offer(with_neuron(self.network, escape.w, escape.a))
+            self.offer(with_neuron(self.network, escape.w, escape.a))
 
-    def _offer(self, network: ReLUNetwork) -> None:
+    def offer(self, network: ReLUNetwork) -> None:
+        """Remember a network that is better than all before."""
         objective = network.objective(self.problem)
         if objective < self.best:
             self.better, self.best = network, objective
@@ -59,7 +60,7 @@ class Judge(ABC):
     def _take(self, solution: Solution) -> None:
         """Network of a solution, and its bound if that holds for every network."""
         self.interrupted = self.interrupted or solution.status is Status.INTERRUPTED
-        self._offer(solution.network)
+        self.offer(solution.network)
         if solution.scope == "global":
             self._keep(solution.certificate)
 
