@@ -183,7 +183,7 @@ def require_one_output(problem: Problem, what: str) -> None:
     if problem.n_outputs > 1:
         raise ValueError(
             f"{what} takes problems with one output; this one has {problem.n_outputs}, "
-            "make a problem for each column of y (solve and landscape.certify do take several)."
+            "make a problem for each column of y (solve, landscape.certify and landscape.optimal_set do take several)."
         )
 
 

@@ -150,7 +150,7 @@ def test_limits_leave_a_valid_bound(monkeypatch):
     def interrupt(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(arrangement, "_plane_bases", interrupt)
+    monkeypatch.setattr(arrangement, "plane_bases", interrupt)
     stopped = vector_pricing_bound(X, N)
     assert stopped.interrupted
     assert stopped.upper == late.upper

@@ -130,11 +130,25 @@ def test_bad_classes(cvxnn_here, classes, table, tmp_path):
     two = write_table(tmp_path / "t.csv", {"x": [1.0, 2.0, 3.0, 4.0], "y": ["a", "b", "a", "b"]})
     result = cvxnn_here("fit", two, "--target", "y", "--loss", "softmax", "--out", tmp_path / "m")
     assert "--loss softmax is for three classes and more" in result.stderr
-    result = cvxnn_here("landscape", classes, "--target", "kind", "--beta", 0.1)
-    assert (result.exit_code, "the landscape needs one output" in result.stderr) == (2, True)
+    result = cvxnn_here("landscape", classes, "--target", "kind", "--beta", 0.1, "--loss", "logistic")
+    assert (result.exit_code, "one network for all needs --loss softmax" in result.stderr) == (2, True)
     fit(cvxnn_here, table, tmp_path / "m", "--target", "up", "--target", "down")
     result = cvxnn_here("certify", tmp_path / "m", table, "--target", "up")
     assert "--target names 1 columns; this model predicts 2" in result.stderr
+
+
+def test_landscape_of_three_classes(cvxnn_here, tmp_path):
+    rows = {"x": [-2.0, -1.5, -0.2, 0.3, 1.4, 2.2], "kind": ["low", "low", "mid", "mid", "top", "top"]}
+    table = write_table(tmp_path / "three.csv", rows)
+    result = cvxnn_here("landscape", table, "--target", "kind", "--beta", 0.2, "--json")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert (record["loss"], record["unique"], "signs" in record) == ("softmax", True, False)
+    assert np.sum(record["outputs"], axis=1) == pytest.approx(0.0, abs=1e-9)
+    assert np.linalg.norm(record["outputs"], axis=1) == pytest.approx(1.0)
+    assert len(record["outputs"]) == record["min_width"]
+    shown = cvxnn_here("landscape", table, "--target", "kind", "--beta", 0.2)
+    assert "softmax loss, beta 0.2" in shown.stdout and "m* = " in shown.stdout
 
 
 BIASED = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)).double()

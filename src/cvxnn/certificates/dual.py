@@ -25,6 +25,7 @@ __all__ = ["scaled_dual_bound"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _LARGEST_SCALE = 1e8
+_STEPS_BACK = (1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10)
 _NEAR_END = 1e-8
 
 
@@ -115,6 +116,13 @@ def _maximise_concave(evaluate: Callable[[float], float], limit: float) -> tuple
     which two evaluations tell: a concave function that is 0 at 0 rises by at most 1e-8 of its value behind the second.
     """
     values = {limit: evaluate(limit)}
+    if values[limit] == -math.inf:
+        # A coupled loss moves each multiple by some units of its own: one a little below may be feasible.
+        for back in _STEPS_BACK:
+            values[limit * (1.0 - back)] = value = evaluate(limit * (1.0 - back))
+            if value > -math.inf:
+                limit *= 1.0 - back
+                break
     inside = limit * (1.0 - _NEAR_END)
     values[inside] = evaluate(inside)
     if not values[limit] >= values[inside] or values[limit] == -math.inf:

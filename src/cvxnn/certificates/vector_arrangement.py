@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cvxnn.certificates._great_circles import CircleSweep, plane_bases
 from cvxnn.certificates._rounding import FloatArray, gamma
 from cvxnn.certificates._vector_reduction import ReducedVectorPricing
 
@@ -36,7 +37,7 @@ LARGEST_RANK = 3
 MOST_LINES = 4000
 """Up to so many lines the arcs of a rank 3 arrangement, ``4 n^2`` of them, are searched."""
 
-_FAT, _PARALLEL = 1e-5, 1e-6
+_FAT = 1e-5
 _PEAK_TOLERANCE, _FLAT = 1e-5, 1e-10
 _ENTRIES = 1 << 21
 _TOP = 24
@@ -94,16 +95,8 @@ def scan_arrangement(
             if time.perf_counter() > deadline:
                 return ArrangementScan(math.inf, search.directions())
             index = np.arange(first, min(first + step, n))
-            search.circles(_plane_bases(search.units[index]), index)
+            search.circles(plane_bases(search.units[index]), index)
     return ArrangementScan(search.upper(), search.directions())
-
-
-def _plane_bases(normals: FloatArray) -> FloatArray:
-    """Orthonormal bases ``(q, 3, 2)`` of the planes orthogonal to unit vectors ``(q, 3)``."""
-    axis = np.eye(3)[np.argmin(np.abs(normals), axis=1)]
-    first = np.cross(normals, axis)
-    first /= np.linalg.norm(first, axis=1, keepdims=True)
-    return np.stack([first, np.asarray(np.cross(normals, first), dtype=np.float64)], axis=2)
 
 
 @dataclass
@@ -172,22 +165,11 @@ class _Search:
 
     def circles(self, bases: FloatArray, index: np.ndarray | None) -> None:
         """Search great circles with bases ``(q, r, 2)``; those of the rows ``index`` border cells."""
-        problem = self.problem
-        flat = np.matmul(problem.rows, bases)
-        start, order, before = _events(flat)
-        terms = flat[:, :, :, None] * problem.weights[None, :, None, :]
-        matrices = _prefix_sums(terms, order, before)
-        matrices += np.einsum("qri,rc->qic", bases, problem.linear)[:, None]
-        self._arcs(bases, start, matrices)
-        if index is None:
-            return
-        near = 1.0 - np.abs(self.units[index] @ self.units.T) < 0.5 * _PARALLEL * _PARALLEL
-        near |= np.sqrt(np.sum(flat * flat, axis=2)) <= _PARALLEL * np.linalg.norm(problem.rows, axis=1)
-        terms = np.where(near[:, :, None, None], 0.0, self.products[None])
-        matrices = _prefix_sums(terms, order, before) + problem.linear
-        aligned = near & (self.units[index] @ self.units.T > 0.0)
-        for side in (aligned, near & ~aligned):
-            self._interiors(matrices + np.einsum("qn,nrc->qrc", side.astype(np.float64), self.products)[:, None])
+        sweep = CircleSweep.of(self.problem, bases)
+        self._arcs(bases, sweep.start, sweep.arcs(self.problem))
+        if index is not None:
+            for matrices in sweep.cells(self.problem, self.units, self.products, index):
+                self._interiors(matrices)
 
     def _arcs(self, bases: FloatArray, start: FloatArray, matrices: FloatArray) -> None:
         """Largest value on each arc: at its start (its end is the start of the next one) or at a peak inside."""
@@ -234,26 +216,3 @@ class _Search:
         self.cells.first.append(eigenvalues[high, -1])
         self.cells.second.append(eigenvalues[high, -2])
         self.cells.attained.append(attained)
-
-
-def _events(flat: FloatArray) -> tuple[FloatArray, np.ndarray, np.ndarray]:
-    """Angles at which rows ``(q, n, 2)`` switch on and off, sorted ``(q, 2n)``; their order; rows on at the angle -pi.
-
-    Entry e of the order is a row that switches on there, or n plus a row that switches off.
-    """
-    angle = np.arctan2(flat[..., 1], flat[..., 0])
-    on, off = angle - 0.5 * np.pi, angle + 0.5 * np.pi
-    on = np.where(on < -np.pi, on + 2.0 * np.pi, on)
-    off = np.where(off >= np.pi, off - 2.0 * np.pi, off)
-    events = np.concatenate([on, off], axis=1)
-    order = np.argsort(events, axis=1, kind="stable")
-    return np.take_along_axis(events, order, axis=1), order, off < on
-
-
-def _prefix_sums(terms: FloatArray, order: np.ndarray, before: np.ndarray) -> FloatArray:
-    """Sums of the terms ``(q, n, i, c)`` of the rows that are on behind each event, ``(q, 2n, i, c)``."""
-    initial = np.einsum("qn,qnic->qic", before.astype(np.float64), terms)
-    steps = np.concatenate([terms, -terms], axis=1)
-    steps = np.take_along_axis(steps, order[:, :, None, None], axis=1)
-    steps[:, 0] += initial
-    return np.cumsum(steps, axis=1, out=steps)

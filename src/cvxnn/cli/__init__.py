@@ -230,7 +230,9 @@ def landscape(
     beta: Annotated[float | None, typer.Option(help="Weight decay in the units of the summed loss, > 0.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight decay in the units of the mean loss instead.")] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
-    loss: Annotated[LossName, typer.Option(help="auto: squared for numbers, logistic for classes.")] = LossName.AUTO,
+    loss: Annotated[
+        LossName, typer.Option(help="auto: squared for numbers, logistic or softmax for classes.")
+    ] = LossName.AUTO,
     huber_delta: Annotated[float, typer.Option(help="Residual beyond which the Huber loss is linear.")] = 1.0,
     no_intercept: Annotated[bool, typer.Option("--no-intercept", help="No biases (column of ones).")] = False,
     no_standardize: Annotated[bool, typer.Option("--no-standardize", help="Keep the units of the columns.")] = False,
@@ -240,7 +242,8 @@ def landscape(
     """List the best networks of a table: uniqueness, critical widths, and the staircase of connectivity.
 
     All rows are used. The activation patterns must be few enough to be searched: some thousands of rows with one or two
-    columns, hundreds with three. Exit code 2 where they are not, with the reason.
+    columns, hundreds with three, which are too many columns for three classes and more. Exit code 2 where they are not,
+    with the reason.
     """
     from cvxnn.cli._common import plain_errors
 

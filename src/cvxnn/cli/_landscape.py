@@ -75,14 +75,16 @@ def _problem(options: LandscapeOptions) -> tuple[Problem, list[str]]:
         standardize=options.standardize,
         constant_target=True,
     )
-    if prepared.target.n_outputs != 1:
+    joint = prepared.target.n_outputs > 1
+    if joint and prepared.loss != "softmax":
         raise common.CommandError(
-            f"target {prepared.target.name!r} has {prepared.target.n_outputs} classes; the landscape needs one output: "
-            "numbers or two classes."
+            f"target {prepared.target.name!r} has {prepared.target.n_outputs} classes, which --loss {prepared.loss} "
+            "gives one network each; the landscape of one network for all needs --loss softmax."
         )
     beta = options.beta if options.beta is not None else (options.alpha or 0.0) * table.n_rows
     loss = HuberLoss(options.huber_delta) if prepared.loss == "huber" else prepared.loss
-    problem = Problem(prepared.X, prepared.target.targets(prepared.encoded, 0), beta, loss)
+    goal = prepared.target.joint_targets(prepared.encoded) if joint else prepared.target.targets(prepared.encoded)
+    problem = Problem(prepared.X, goal, beta, loss)
     for note in prepared.notes:
         common.say(note)
     return problem, [*prepared.preprocessing.inputs, *(["bias"] if options.intercept else [])]
@@ -102,7 +104,7 @@ def _record(
         "gap": best.solution.gap,
         "unique": best.is_unique,
         "directions": best.directions.tolist(),
-        "signs": [int(sign) for sign in best.signs],
+        **_output_record(best),
         "mass_range": best.mass_range().tolist(),
         "total_mass": best.total_mass,
         "vertices": best.vertices().tolist(),
@@ -125,11 +127,20 @@ def _record(
     }
 
 
+def _output_record(best: OptimalSet) -> dict[str, Any]:
+    """Signs of the directions, or their unit output vectors."""
+    if best.problem.n_outputs > 1:
+        return {"outputs": best.outputs.tolist()}
+    return {"signs": [int(sign) for sign in best.signs]}
+
+
 def _report(
     source: str, columns: list[str], problem: Problem, best: OptimalSet, seconds: float
 ) -> list[tuple[str, str]]:
     unique = "unique up to splits and permutations of neurons" if best.is_unique else "not unique"
-    counts = f"{_counted(len(best.signs), 'optimal direction')}, {_counted(len(best.vertices()), 'vertex', 'vertices')}"
+    counts = (
+        f"{_counted(len(best.directions), 'optimal direction')}, {_counted(len(best.vertices()), 'vertex', 'vertices')}"
+    )
     return [
         ("Data", f"{source}: {problem.n_samples} rows, input columns {', '.join(columns)}"),
         ("Problem", f"{problem.loss.name} loss, beta {problem.beta:g}"),

@@ -27,12 +27,14 @@ from cvxnn.patterns.limits import Limits
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Atoms", "find_atoms"]
+__all__ = ["NEAR", "SAME_DIRECTION", "Atoms", "distinct", "find_atoms"]
 
 NEAR = 1e-3
 """Maxima further below the largest than this relative distance are not told apart."""
 
-_SAME_DIRECTION = 1e-6
+SAME_DIRECTION = 1e-6
+"""Directions closer than this are one."""
+
 _ON_KINK = 1e-9
 _ROUNDS = 50
 _ENTRIES = 4_000_000
@@ -42,33 +44,38 @@ _SCREENING_STEPS = 300
 
 @dataclass(frozen=True, eq=False)
 class Atoms:
-    """Directions and signs at which a local maximum comes near, or reaches, the level.
+    """Directions and output weights at which a local maximum comes near, or reaches, the level.
 
     Attributes
     ----------
     directions : ndarray (k, d)
         Unit vectors.
-    signs : ndarray (k,)
-        +1.0 or -1.0.
+    outputs : ndarray (k,) or (k, c)
+        Signs s, +1.0 or -1.0, for one output; unit vectors v for several.
     values : ndarray (k,)
-        ``s * nu^T (X u)_+``.
+        ``s * nu^T (X u)_+``, or ``v^T N^T (X u)_+``.
     rejected : float
         No other local maximum has a larger value.
     n_patterns : int
         Patterns searched, both signs together.
+    bends : ndarray (k,)
+        How much the square of the value falls along a great circle, relative to itself and to the square of the sine of
+        the angle: zero on an arc of maxima, which exist for several outputs only; infinity where it falls at once.
     """
 
     directions: FloatArray
-    signs: FloatArray
+    outputs: FloatArray
     values: FloatArray
     rejected: float
     n_patterns: int
+    bends: FloatArray
 
     def above(self, level: float) -> Atoms:
         """Only those whose value reaches the level."""
         keep = self.values >= level
         rejected = max(self.rejected, float(np.max(self.values[~keep], initial=0.0)))
-        return Atoms(self.directions[keep], self.signs[keep], self.values[keep], rejected, self.n_patterns)
+        kept = (self.directions[keep], self.outputs[keep], self.values[keep])
+        return Atoms(*kept, rejected, self.n_patterns, self.bends[keep])
 
     @property
     def largest(self) -> float:
@@ -98,7 +105,7 @@ def find_atoms(X: FloatArray, nu: FloatArray, beta: float, *, limits: Limits) ->
     reduced = reduce_pricing(X, nu)
     floor = (1.0 - NEAR) * beta
     if reduced is None:
-        return Atoms(np.zeros((0, X.shape[1])), np.zeros(0), np.zeros(0), floor, 0)
+        return Atoms(np.zeros((0, X.shape[1])), np.zeros(0), np.zeros(0), floor, 0, np.zeros(0))
     found, signs, count = [np.zeros((0, X.shape[1]))], [np.zeros(0)], 0
     for sign in (1.0, -1.0):
         search = _Search(reduced, sign, float(np.ldexp(floor, -reduced.exponent)), limits)
@@ -109,8 +116,8 @@ def find_atoms(X: FloatArray, nu: FloatArray, beta: float, *, limits: Limits) ->
         count += search.n_patterns
     points, signed = np.vstack(found), np.concatenate(signs)
     values = signed * (np.maximum(points @ X.T, 0.0) @ nu)
-    order = _distinct(points, signed, values)
-    return Atoms(points[order], signed[order], values[order], floor, count)
+    order = distinct(points, signed, values)
+    return Atoms(points[order], signed[order], values[order], floor, count, np.full(len(order), np.inf))
 
 
 class _Search:
@@ -223,7 +230,7 @@ def _refine(X: FloatArray, weights: FloatArray, point: FloatArray) -> FloatArray
     if length == 0.0:
         return point
     refined = refined / length
-    return refined if float(np.linalg.norm(refined - point)) <= _SAME_DIRECTION else point
+    return refined if float(np.linalg.norm(refined - point)) <= SAME_DIRECTION else point
 
 
 def _project_out(rows: FloatArray, vector: FloatArray) -> FloatArray:
@@ -242,11 +249,11 @@ def _unit_rows(rows: FloatArray) -> FloatArray:
     return rows / np.where(lengths > 0.0, lengths, 1.0)
 
 
-def _distinct(points: FloatArray, signs: FloatArray, values: FloatArray) -> npt.NDArray[np.intp]:
+def distinct(points: FloatArray, signs: FloatArray, values: FloatArray) -> npt.NDArray[np.intp]:
     """Indices of one point of each group closer than the tolerance, sorted by sign, then by coordinates."""
     chosen: list[int] = []
     for i in np.argsort(-values, kind="stable"):
-        near = np.linalg.norm(points[chosen] - points[i], axis=1) <= _SAME_DIRECTION
+        near = np.linalg.norm(points[chosen] - points[i], axis=1) <= SAME_DIRECTION
         if not np.any(near & (signs[chosen] == signs[i])):
             chosen.append(int(i))
     index = np.array(chosen, dtype=np.intp)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.landscape._optimum import OptimalSetError
 from cvxnn.landscape._polytope import MassPolytope
 from cvxnn.networks import ReLUNetwork
+from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -17,14 +20,25 @@ __all__ = [
     "random_corners",
     "random_masses",
     "read_masses",
+    "require_fitting_network",
     "split_at_random",
 ]
 
 _TRIES = 50
 
 
+def require_fitting_network(problem: Problem, net: Any, before: str, got: str) -> None:
+    """Refuse what is no network for the data; ``before`` and ``got`` are words of the message."""
+    fits = (
+        isinstance(net, ReLUNetwork) and net.n_features == problem.n_features and net.a.shape[1:] == problem.y.shape[1:]
+    )
+    if not fits:
+        outputs = "one output" if problem.n_outputs == 1 else f"{problem.n_outputs} outputs"
+        raise ValueError(f"{before} a ReLUNetwork with {problem.n_features} features and {outputs}; {got} {net!r}.")
+
+
 def padded_network(
-    directions: FloatArray, signs: FloatArray, masses: FloatArray, width: int, *, split: bool
+    directions: FloatArray, outputs: FloatArray, masses: FloatArray, width: int, *, split: bool
 ) -> ReLUNetwork:
     """Balanced network of the positive masses, brought to a width by halving heavy neurons or by zero neurons."""
     index = np.flatnonzero(masses > 0.0)
@@ -33,14 +47,15 @@ def padded_network(
         heaviest = int(np.argmax(shares))
         shares[heaviest] *= 0.5
         shares, index = np.append(shares, shares[heaviest]), np.append(index, index[heaviest])
-    return _with_zero_neurons(directions[index], signs[index], shares, width)
+    return _with_zero_neurons(directions[index], outputs[index], shares, width)
 
 
-def _with_zero_neurons(directions: FloatArray, signs: FloatArray, masses: FloatArray, width: int) -> ReLUNetwork:
+def _with_zero_neurons(directions: FloatArray, outputs: FloatArray, masses: FloatArray, width: int) -> ReLUNetwork:
     root = np.sqrt(masses)
     extra = width - len(masses)
     W = np.vstack([root[:, None] * directions, np.zeros((extra, directions.shape[1]))])
-    return ReLUNetwork(W, np.append(root * signs, np.zeros(extra)))
+    weights = outputs * root.reshape(-1, *[1] * (outputs.ndim - 1))
+    return ReLUNetwork(W, np.concatenate([weights, np.zeros((extra, *outputs.shape[1:]))]))
 
 
 def move_to_boundary(masses: FloatArray, move: FloatArray, share: float) -> FloatArray:
@@ -55,15 +70,19 @@ def move_to_boundary(masses: FloatArray, move: FloatArray, share: float) -> Floa
     return moved
 
 
-def read_masses(net: ReLUNetwork, directions: FloatArray, signs: FloatArray, *, scale: float, tol: float) -> FloatArray:
+def read_masses(
+    net: ReLUNetwork, directions: FloatArray, outputs: FloatArray, *, scale: float, tol: float
+) -> FloatArray:
     """Sum the masses of the neurons on each atom; refuse neurons that are unbalanced or no atom.
 
     Such neurons are left out where their squared weights together are at most ``tol * scale``.
     """
     sizes_w = np.linalg.norm(net.W, axis=1)
-    sizes_a = np.abs(net.a)
+    one = outputs.ndim == 1
+    heads, atoms = (net.a[:, None], outputs[:, None]) if one else (net.a, outputs)
+    sizes_a = np.linalg.norm(heads, axis=1)
     squares = np.maximum(sizes_w, sizes_a) ** 2
-    masses = np.zeros(len(signs))
+    masses = np.zeros(len(outputs))
     wrong: dict[int, str] = {}
     for i in np.flatnonzero(squares > 0.0):
         if abs(sizes_w[i] - sizes_a[i]) > tol * max(sizes_w[i], sizes_a[i]):
@@ -71,11 +90,12 @@ def read_masses(net: ReLUNetwork, directions: FloatArray, signs: FloatArray, *, 
                 f"Neuron {i} is not balanced: ||w|| = {sizes_w[i]:.6g}, |a| = {sizes_a[i]:.6g}; optimal neurons are."
             )
             continue
-        same = np.flatnonzero(signs == np.sign(net.a[i]))
+        same = np.flatnonzero(np.linalg.norm(atoms - heads[i] / sizes_a[i], axis=1) <= (1.0 if one else tol))
         distance = np.linalg.norm(directions[same] - net.W[i] / sizes_w[i], axis=1)
         if same.size == 0 or np.min(distance) > tol:
             nearest = f"; the nearest is {np.min(distance):.1e} away" if same.size else ""
-            wrong[int(i)] = f"Neuron {i} has a direction and sign that no optimal network uses{nearest}."
+            kind = "sign" if one else "output weights"
+            wrong[int(i)] = f"Neuron {i} has a direction and {kind} that no optimal network uses{nearest}."
             continue
         masses[same[np.argmin(distance)]] += sizes_w[i] * sizes_a[i]
     if sum(squares[i] for i in wrong) > tol * scale:
@@ -105,7 +125,7 @@ def random_corners(rng: np.random.Generator, polytope: MassPolytope, count: int 
 
 
 def split_at_random(
-    rng: np.random.Generator, directions: FloatArray, signs: FloatArray, masses: FloatArray, width: int
+    rng: np.random.Generator, directions: FloatArray, outputs: FloatArray, masses: FloatArray, width: int
 ) -> ReLUNetwork:
     """Network of exactly this width: neurons split at random, zero neurons, in random order."""
     index = np.flatnonzero(masses > 0.0)
@@ -117,5 +137,5 @@ def split_at_random(
         index = np.append(index, index[chosen])
         values = np.append(values, (1.0 - share) * values[chosen])
         values[chosen] *= share
-    net = _with_zero_neurons(directions[index], signs[index], values, width)
+    net = _with_zero_neurons(directions[index], outputs[index], values, width)
     return net.permuted(rng.permutation(width))

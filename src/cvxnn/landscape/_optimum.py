@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -16,15 +17,26 @@ from scipy.optimize import nnls
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.landscape._atoms import Atoms, find_atoms
+from cvxnn.landscape._optimal_neurons import (
+    amplification,
+    clean_columns,
+    expanded,
+    flattened,
+    polished,
+    restricted,
+    weighted,
+    with_exact_masses,
+)
 from cvxnn.landscape._polytope import MassPolytope
+from cvxnn.landscape._vector_atoms import LARGEST_RANK, find_vector_atoms
 from cvxnn.patterns import count_patterns
 from cvxnn.patterns._geometry import describe
 from cvxnn.patterns.limits import DEFAULT_MAX_MEMORY, Limits, PatternLimitError, format_count
-from cvxnn.problem import Problem, require_no_output_bias, require_one_output
+from cvxnn.problem import Problem, require_no_output_bias
 from cvxnn.programs.reduction import Reduction, reduce_problem
 from cvxnn.solution import Solution
-from cvxnn.solvers.face_newton import polish
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.vector_neurons import VectorNeurons
 from cvxnn.training import solve
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,12 +53,12 @@ _ZERO = 1e-13
 _ROUNDS = 4
 _CUTS = (1e-8, 1e-9, 1e-10, 1e-11, 1e-12)
 _CLEAR = 1e3
-_MASS_STEPS = 3
 _RANK = 1e-9
 _INSIDE = 1e-7
-_ON_KINK = 1e-11
 _BEND = 1e-7
 _ROUNDING = 1e-15
+_EXACT_ARC, _ARC = 1e-11, 1e-7
+"""Bend below which there is an arc of maxima, for an exact dual vector, and for one that rounding has left."""
 
 
 class OptimalSetError(ValueError):
@@ -60,9 +72,10 @@ class Optimum:
     Attributes
     ----------
     solution : Solution
-    directions, signs : ndarray (k, d) and (k,)
-    columns : ndarray (n, k)
-    fit, dual : ndarray (n,)
+    directions : ndarray (k, d)
+    outputs : ndarray (k,) or (k, c)
+    columns : ndarray (n, k) or (n, c, k)
+    fit, dual : ndarray (n,) or (n, c)
     gap : float
         Relative gap between the objective and the bound of the dual vector, whose norm the search of all patterns gave.
     error : float
@@ -77,7 +90,7 @@ class Optimum:
 
     solution: Solution
     directions: FloatArray
-    signs: FloatArray
+    outputs: FloatArray
     columns: FloatArray
     fit: FloatArray
     dual: FloatArray
@@ -92,7 +105,7 @@ class _Settled(NamedTuple):
     """Atoms of the reduced problem, neurons of the optimal fit, the largest dual value, and the error left."""
 
     atoms: Atoms
-    neurons: Neurons
+    neurons: Neurons | VectorNeurons
     largest: float
     error: float
 
@@ -102,7 +115,6 @@ def find_optimum(
 ) -> Optimum:
     """Solve the problem exactly and find its atoms; see :func:`cvxnn.landscape.optimal_set`."""
     require_no_output_bias(problem, "optimal_set")
-    require_one_output(problem, "optimal_set")
     if problem.beta == 0.0:
         raise OptimalSetError("optimal_set needs beta > 0; without weight decay the optimum may not be attained.")
     if time_limit == 0.0:
@@ -151,7 +163,16 @@ def _check_size(small: Problem, max_patterns: float | None) -> None:
     """Refuse before any work when even the patterns of half of the samples are too many."""
     geometry = describe(small.X)
     lines, rank = len(geometry.lines), geometry.rank
+    if small.n_outputs > 1 and rank > LARGEST_RANK:
+        raise OptimalSetError(
+            f"X has rank {rank} and up to {format_count(count_patterns(lines, rank))} activation patterns; for several "
+            f"outputs optimal_set takes data of rank at most {LARGEST_RANK}. Take it for single columns of y, or bound "
+            "the gap of one network by landscape.certify."
+        )
     if lines == 0 or max_patterns is None:
+        return
+    if small.n_outputs > 1:
+        _check_count(count_patterns(lines, rank), lines, rank, max_patterns)
         return
     needed = count_patterns(-(-lines // 2), rank)
     if needed > max_patterns:
@@ -162,14 +183,26 @@ def _check_size(small: Problem, max_patterns: float | None) -> None:
         )
 
 
+def _check_count(count: int, lines: int, rank: int, max_patterns: float) -> None:
+    """Refuse patterns of several outputs, all of which are searched."""
+    if count > max_patterns:
+        raise OptimalSetError(
+            f"X has up to {format_count(count)} activation patterns ({lines} samples on different lines, rank {rank}), "
+            f"all of which optimal_set searches for several outputs, above "
+            f"max_patterns={format_count(int(max_patterns))}."
+        )
+
+
 def check_curvature(small: Problem, fit: FloatArray) -> None:
     """Refuse where the loss is not strictly convex around the optimal fit, so that the fit need not be unique."""
     if small.loss.strictly_convex:
         return
     step = _BEND * max(1.0, float(np.max(np.abs(fit), initial=0.0)))
-    flat = np.zeros(small.n_samples, dtype=np.bool_)
+    flat = np.zeros(fit.shape, dtype=np.bool_)
     for shift in (-step, 0.0, step):
+        # The softmax loss is flat along equal shifts of all outputs, to which the optimal fit is orthogonal.
         flat |= small.loss_hessian(fit + shift) <= 0.0
+    flat = flat if flat.ndim == 1 else np.any(flat, axis=1)
     if np.any(flat):
         raise OptimalSetError(
             f"The {small.loss.name} loss has no curvature at the optimal fit of {int(np.sum(flat))} of "
@@ -183,36 +216,45 @@ def _from_solution(
 ) -> Optimum | None:
     """Atoms at the fit of a solution; None where they cannot be settled there."""
     small = reduction.problem
-    neurons = reduction.restrict(solution.network)
+    neurons = restricted(reduction, solution.network)
     check_curvature(small, neurons.fit(small.X))
     try:
+        if small.n_outputs > 1:
+            # Which directions attain the level is told apart by the last digits of the dual vector.
+            neurons = polished(small, neurons)
         settled = _settle(small, neurons, tol, limits)
     except PatternLimitError as limit:
         raise OptimalSetError(f"The search of the activation patterns for optimal directions ended: {limit}") from limit
     return None if settled is None else _expand(problem, reduction, solution, settled)
 
 
-def _settle(small: Problem, neurons: Neurons, tol: float, limits: Callable[[], Limits]) -> _Settled | None:
+def _settle(
+    small: Problem, neurons: Neurons | VectorNeurons, tol: float, limits: Callable[[], Limits]
+) -> _Settled | None:
     """Alternate between finding the atoms and Newton's method on all their faces until both agree to rounding."""
     best: _Settled | None = None
     for _ in range(_ROUNDS):
         fit = neurons.fit(small.X)
-        near = find_atoms(small.X, small.dual_vector(fit), small.beta, limits=limits())
+        search = find_atoms if small.n_outputs == 1 else find_vector_atoms
+        near = search(small.X, small.dual_vector(fit), small.beta, limits=limits())
         atoms = _attained(small, near, tol, fit)
+        _check_isolated(atoms, _EXACT_ARC)
         masses, missed = _masses(small, atoms, fit)
         error = max(missed, _violation(small, atoms, fit))
         stalled = best is not None and error <= _PRECISE and error > 0.5 * best.error
         if best is None or error < best.error:
             best = _Settled(atoms, neurons, near.largest, error)
         # Where the fit is the small difference of larger numbers, it needs all digits of the dual vector.
-        if stalled or error <= max(_PRECISE / max(_amplification(small, fit), 1.0), _FLOOR):
+        if stalled or error <= max(_PRECISE / max(amplification(small, fit), 1.0), _FLOOR):
             break
         if error > _INSIDE:
             atoms = near.above(small.beta * (1.0 - _WIDE))
             masses, _ = _masses(small, atoms, fit)
         keep = masses > 0.0
-        inside = Neurons(atoms.directions[keep] * masses[keep, None], atoms.signs[keep])
-        neurons = _with_exact_masses(small, polish(small, inside, mass_tol=0.0).neurons)
+        inside = weighted(atoms.directions[keep], atoms.outputs[keep], masses[keep])
+        neurons = with_exact_masses(small, polished(small, inside))
+    if best is not None:
+        _check_isolated(best.atoms, _ARC)
     return best if best is not None and math.isfinite(best.error) else None
 
 
@@ -228,7 +270,7 @@ def _attained(small: Problem, near: Atoms, tol: float, fit: FloatArray) -> Atoms
     for cut in [cut for cut in _CUTS if cut < tol]:
         atoms = near.above(small.beta * (1.0 - cut))
         violation = _violation(small, atoms, fit)
-        if len(atoms.signs) == 0 or violation > _LARGEST_GAP:
+        if len(atoms.values) == 0 or violation > _LARGEST_GAP:
             continue
         if 1.0 - atoms.rejected / small.beta >= _CLEAR * violation:
             return atoms
@@ -236,50 +278,27 @@ def _attained(small: Problem, near: Atoms, tol: float, fit: FloatArray) -> Atoms
     return consistent or widest
 
 
-def _with_exact_masses(small: Problem, neurons: Neurons) -> Neurons:
-    """Newton's method on the masses alone, so that the dual values of all neurons equal beta to the last digits."""
-    masses = neurons.masses
-    if masses.size == 0 or np.min(masses) <= 0.0:
-        return neurons
-    directions = neurons.vectors / masses[:, None]
-    columns = clean_columns(small.X, directions, neurons.signs)
-    best, smallest = masses, math.inf
-    for _ in range(_MASS_STEPS):
-        fit = columns @ masses
-        away = columns.T @ small.dual_vector(fit) - small.beta
-        if not np.max(np.abs(away)) < smallest or np.min(masses) <= 0.0:
-            break
-        best, smallest = masses, float(np.max(np.abs(away)))
-        inverse = np.linalg.pinv(np.sqrt(small.loss_hessian(fit))[:, None] * columns, rcond=_RANK)
-        masses = masses + inverse @ (inverse.T @ away)
-    return Neurons(directions * best[:, None], neurons.signs)
-
-
-def _amplification(problem: Problem, fit: FloatArray) -> float:
-    """Relative change of the fit for a relative change of the dual vector."""
-    bent = float(np.linalg.norm(problem.loss_hessian(fit) * fit))
-    return float(np.linalg.norm(problem.dual_vector(fit))) / bent if bent > 0.0 else 0.0
-
-
 def fit_noise(problem: Problem, columns: FloatArray, fit: FloatArray, error: float) -> float:
     """Relative error of the fit when the dual values of the columns are off by a relative ``error`` or rounding."""
-    amplification = _amplification(problem, fit)
-    if amplification == 0.0 or columns.shape[1] == 0:
+    growth = amplification(problem, fit)
+    if growth == 0.0 or columns.shape[1] == 0:
         return 0.0
     values = svd(columns / np.linalg.norm(columns, axis=0), compute_uv=False)
     smallest = float(np.min(values[values > _RANK * values[0]]))
-    return max(error, _ROUNDING) * max(amplification, 1.0) / min(smallest, 1.0)
+    return max(error, _ROUNDING) * max(growth, 1.0) / min(smallest, 1.0)
 
 
 def _masses(small: Problem, atoms: Atoms, fit: FloatArray) -> tuple[FloatArray, float]:
     """Masses with this fit, inside the optimal set where they are not unique, and the relative misfit."""
     size = float(np.linalg.norm(fit))
-    if size == 0.0 or len(atoms.signs) == 0:
-        return np.zeros(len(atoms.signs)), 0.0 if size == 0.0 else math.inf
-    columns = clean_columns(small.X, atoms.directions, atoms.signs)
-    masses, missed = nnls(columns, fit)
+    if size == 0.0 or len(atoms.values) == 0:
+        return np.zeros(len(atoms.values)), 0.0 if size == 0.0 else math.inf
+    columns = flattened(clean_columns(small.X, atoms.directions, atoms.outputs))
+    masses, missed = nnls(columns, fit.ravel())
     if missed <= _INSIDE * size:
-        masses = MassPolytope(columns, columns @ masses).interior
+        # Directions that are not settled yet may leave columns too close to dependent for a linear program.
+        with contextlib.suppress(ArithmeticError):
+            masses = MassPolytope(columns, columns @ masses).interior
     return masses, float(missed) / size
 
 
@@ -289,33 +308,38 @@ def _violation(small: Problem, atoms: Atoms, fit: FloatArray) -> float:
     return float(np.max(np.abs(away) if np.any(fit) else away, initial=0.0))
 
 
-def clean_columns(X: FloatArray, directions: FloatArray, signs: FloatArray) -> FloatArray:
-    """Contributions ``s (X u)_+`` of unit directions, ``(n, k)``, with exact zeros on kinks."""
-    heights = X @ directions.T
-    floor = _ON_KINK * np.linalg.norm(X, axis=1)[:, None]
-    return np.where(heights > floor, heights, 0.0) * signs
+def _check_isolated(atoms: Atoms, least_bend: float) -> None:
+    """Refuse a continuum of optimal directions: arcs along which the dual value bends no more than this."""
+    flat = atoms.bends <= least_bend
+    if np.any(flat):
+        raise OptimalSetError(
+            f"The optimal directions form a continuum: arcs of them leave {int(np.sum(flat))} of the {len(flat)} "
+            "directions found, so that the optimal networks are no polytope of masses. With several outputs this "
+            "happens where one activation pattern serves two neurons; landscape.certify judges single networks there."
+        )
 
 
 def _expand(problem: Problem, reduction: Reduction, solution: Solution, settled: _Settled) -> Optimum:
     """Carry the atoms back to the original data."""
     atoms, samples, small = settled.atoms, reduction.samples, reduction.problem
     directions = atoms.directions @ reduction.basis.T
-    columns = clean_columns(problem.X, directions, atoms.signs)
+    columns = clean_columns(problem.X, directions, atoms.outputs)
     # Not the columns times masses: the dual vector is the small difference of the targets and this.
-    neurons = reduction.expand(settled.neurons)
+    neurons = expanded(reduction, settled.neurons)
     filled = neurons.fit(problem.X)
-    fit, dual = np.full(problem.n_samples, np.nan), np.zeros(problem.n_samples)
+    fit, dual = np.full(problem.y.shape, np.nan), np.zeros(problem.y.shape)
     fit[samples] = filled[samples]
     dual[samples] = problem.dual_vector(filled)[samples]
     objective = problem.loss_value(filled) + problem.beta * float(np.sum(neurons.masses))
     norm = max(settled.largest / small.beta, 1.0) * problem.beta
-    projected = problem.loss.project_dual(dual, problem.y, problem.sample_weight)
+    projected = problem.project_dual(dual)
     gap = relative_gap(objective, scaled_dual_bound(problem, projected, norm)[0])
     margin = 1.0 - atoms.rejected / small.beta
-    values = atoms.signs * (np.maximum(problem.X @ directions.T, 0.0).T @ dual) / problem.beta
+    images = np.maximum(problem.X @ directions.T, 0.0).T @ dual
+    values = (atoms.outputs * images if dual.ndim == 1 else np.linalg.norm(images, axis=1)) / problem.beta
     used = np.any(neurons.masses > 0.0)
     away = np.abs(values - 1.0) if used else values - 1.0
     error = max(settled.error, float(np.max(away, initial=0.0)))
-    noise = fit_noise(small, columns[samples], settled.neurons.fit(small.X), error) if used else 0.0
-    arrays = (directions, atoms.signs, columns, fit, dual)
+    noise = fit_noise(small, flattened(columns[samples]), settled.neurons.fit(small.X), error) if used else 0.0
+    arrays = (directions, atoms.outputs, columns, fit, dual)
     return Optimum(solution, *arrays, gap, error, noise, margin, atoms.n_patterns)

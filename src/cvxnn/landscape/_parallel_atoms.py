@@ -121,7 +121,7 @@ def _all_positive(
     atoms = find_atoms(X, nu, beta / np.sqrt(m), limits=limits)
     found = []
     for output in (1.0, -1.0):
-        mine = np.flatnonzero(atoms.signs == output)
+        mine = np.flatnonzero(atoms.outputs == output)
         for chosen in itertools.combinations_with_replacement(mine.tolist(), m):
             limits.check_time()
             values = atoms.values[list(chosen)]

@@ -44,7 +44,7 @@ class ParallelOptimalSet(OptimalSet):
         Vectors V of the optimal sub-networks, of norm one, with the shape of the weights of a network.
     inner_signs : tuple of ndarrays (k, m, ...)
         Signs of the layers between, from the first on.
-    signs : ndarray (k,)
+    outputs : ndarray (k,)
         Signs s of the output weights.
     architecture : ParallelReLU
 

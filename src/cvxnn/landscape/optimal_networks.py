@@ -17,8 +17,10 @@ from cvxnn.landscape._members import (
     random_corners,
     random_masses,
     read_masses,
+    require_fitting_network,
     split_at_random,
 )
+from cvxnn.landscape._optimal_neurons import flattened
 from cvxnn.landscape._optimum import OptimalSetError
 from cvxnn.landscape._polytope import MassPolytope
 from cvxnn.landscape._vertices import ArithmeticLimitError, VertexLimitError
@@ -50,29 +52,33 @@ class OptimalSet:
 
     .. math:: \mathcal{P} = \{c \ge 0 : \textstyle\sum_i c_i s_i (X u_i)_+ = y^*\} .
 
-    All points of the polytope have the same total mass. Made by :func:`optimal_set`.
+    With several outputs, unit vectors :math:`v_i = N^T (X u_i)_+ / \beta` take the place of the signs, and
+    :math:`(X u_i)_+ v_i^T` that of the contributions. All points of the polytope have the same total mass. Made by
+    :func:`optimal_set`.
 
     Attributes
     ----------
     problem : Problem
     solution : Solution
         Solution that the search started from.
-    fit : ndarray (n,)
+    fit : ndarray (n,) or (n, c)
         The optimal fit; NaN at samples of zero weight, whose fit is not determined.
-    dual : ndarray (n,)
+    dual : ndarray (n,) or (n, c)
         The dual vector, minus the gradient of the loss at the fit.
     directions : ndarray (k, d)
         Unit vectors u of the optimal neurons, in lexicographic order, positive signs first.
-    signs : ndarray (k,)
-        Signs s of their output weights, +1.0 or -1.0; no direction occurs with both signs.
-    columns : ndarray (n, k)
-        Contributions ``s (X u)_+``.
+    outputs : ndarray (k,) or (k, c)
+        Their output weights divided by the norm: signs +1.0 or -1.0 for one output, unit vectors v for several. A
+        direction occurs with one only.
+    columns : ndarray (n, k) or (n, c, k)
+        Contributions ``s (X u)_+`` or ``(X u)_+ v^T``.
     gap : float
         Relative duality gap left by rounding.
     error : float
-        Largest relative violation of ``s dual^T (X u)_+ = beta`` over the directions, of the same as an upper bound
-        over all directions, and of the fit by the columns; or the relative error of the fit that it explains, where
-        that is larger because the optimal network nearly vanishes or columns are nearly dependent.
+        Largest relative violation of ``s dual^T (X u)_+ = beta`` (of ``||dual^T (X u)_+|| = beta`` for several outputs)
+        over the directions, of the same as an upper bound over all directions, and of the fit by the columns; or the
+        relative error of the fit that it explains, where that is larger because the optimal network nearly vanishes or
+        columns are nearly dependent.
     margin : float
         Relative distance to beta of the largest local maximum that is not optimal; capped at 1e-3.
     n_patterns : int
@@ -89,7 +95,7 @@ class OptimalSet:
     fit: FloatArray
     dual: FloatArray
     directions: FloatArray
-    signs: FloatArray
+    outputs: FloatArray
     columns: FloatArray
     gap: float
     error: float
@@ -101,11 +107,27 @@ class OptimalSet:
     def polytope(self) -> MassPolytope:
         """The polytope of masses, without samples of zero weight."""
         counted = self.problem.sample_weight > 0
-        return MassPolytope(self.columns[counted], self.fit[counted], self.error)
+        return MassPolytope(flattened(self.columns[counted]), self.fit[counted].ravel(), self.error)
+
+    @property
+    def signs(self) -> FloatArray:
+        """Signs of the output weights of problems of one output, ``(k,)``, +1.0 or -1.0.
+
+        Raises
+        ------
+        ValueError
+            For problems of several outputs, whose unit output vectors are ``outputs``.
+        """
+        if self.problem.n_outputs > 1:
+            raise ValueError(
+                f"signs belong to problems of one output; this one has {self.problem.n_outputs}, "
+                "use outputs, the unit output vectors."
+            )
+        return self.outputs
 
     def __repr__(self) -> str:
         """The set in words."""
-        k = len(self.signs)
+        k = len(self.directions)
         if self.polytope.is_trivial:
             return f"OptimalSet(the zero network is the only optimum; objective {self.objective:.6g})"
         kind = "one set of masses" if self.is_unique else f"a polytope of masses of dimension {self.dimension}"
@@ -180,7 +202,7 @@ class OptimalSet:
                 found = self.polytope.vertices(max_vertices=max_vertices, check=lambda: None)
             except VertexLimitError as limit:
                 raise OptimalSetError(
-                    f"The optimal polytope of {len(self.signs)} directions and dimension {self.dimension} was not "
+                    f"The optimal polytope of {len(self.directions)} directions and dimension {self.dimension} was not "
                     f"listed, since {limit} occur; raise max_vertices, or use mass_range, sparsest and sample, "
                     "which do without the list."
                 ) from limit
@@ -253,8 +275,12 @@ class OptimalSet:
 
     @property
     def spurious_free_width(self) -> int:
-        """Width from which on every network has a path to an optimum along which the objective never rises."""
-        return effective_dimension(self.problem.X[self.problem.sample_weight > 0]) + 1
+        """Width from which on every network has a path to an optimum along which the objective never rises.
+
+        It is one more than the dimension of the span of all contributions, which for c outputs is c times that for one.
+        """
+        hidden = effective_dimension(self.problem.X[self.problem.sample_weight > 0])
+        return hidden * self.problem.n_outputs + 1
 
     def masses_of(self, net: ReLUNetwork, *, tol: float = _MEMBER) -> FloatArray:
         """Masses of an optimal network on the optimal directions, ``(k,)``.
@@ -271,15 +297,12 @@ class OptimalSet:
         OptimalSetError
             When the network is not optimal; the message says what is wrong with it.
         """
-        if not isinstance(net, ReLUNetwork) or net.n_features != self.problem.n_features or net.a.ndim != 1:
-            raise ValueError(
-                f"net must be a ReLUNetwork with {self.problem.n_features} features and one output; got {net!r}."
-            )
+        require_fitting_network(self.problem, net, "net must be", "got")
         tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
         if net.output_bias != 0.0:
             raise OptimalSetError(f"The network has an output bias of {net.output_bias:g}; this problem has none.")
         scale = self.total_mass or self.objective / self.problem.beta
-        masses = read_masses(net, self.directions, self.signs, scale=scale, tol=tol)
+        masses = read_masses(net, self.directions, self.outputs, scale=scale, tol=tol)
         misfit = self._misfit(masses)
         if misfit > tol:
             raise OptimalSetError(f"The fit differs from the optimal one by {misfit:.1e} relative to its norm.")
@@ -299,7 +322,7 @@ class OptimalSet:
         return missed / size if size > 0.0 else (0.0 if missed == 0.0 else np.inf)
 
     def _checked(self, masses: npt.ArrayLike, tol: float = 1e-6) -> FloatArray:
-        k = len(self.signs)
+        k = len(self.directions)
         values = as_float_array(masses, "masses", ndim=1) if k else np.zeros(0)
         if values.shape != (k,):
             raise ValueError(f"masses must have one entry for each of the {k} directions; got shape {values.shape}.")
@@ -329,7 +352,7 @@ class OptimalSet:
         m = _width(width, len(index))
         if m < len(index):
             raise ValueError(f"width must be at least {len(index)}, the number of positive masses; got {m}.")
-        return padded_network(self.directions, self.signs, values, m, split=split)
+        return padded_network(self.directions, self.outputs, values, m, split=split)
 
     def sample(self, random_state: int | np.random.Generator | None = 0, width: int | None = None) -> ReLUNetwork:
         """Random optimal network: a random point of the polytope or of a face, with random splits, in random order.
@@ -343,14 +366,14 @@ class OptimalSet:
         """
         rng = as_generator(random_state)
         if self.polytope.is_trivial:
-            return self.network(np.zeros(len(self.signs)), _width(width, 0))
+            return self.network(np.zeros(len(self.directions)), _width(width, 0))
         points = self._starting_points(rng)
         smallest = int(np.min(np.sum(points > 0.0, axis=1)))
         if width is not None and _width(width, 0) < smallest:
             raise ValueError(f"width must be at least {smallest}, the smallest optimal width known; got {width}.")
         masses = random_masses(rng, points, width)
         m = _width(width, int(np.sum(masses > 0.0) + rng.integers(0, 3)))
-        return split_at_random(rng, self.directions, self.signs, masses, m)
+        return split_at_random(rng, self.directions, self.outputs, masses, m)
 
     def _starting_points(self, rng: np.random.Generator) -> FloatArray:
         """Vertices, or some of them where they cannot be listed."""

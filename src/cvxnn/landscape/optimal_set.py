@@ -10,14 +10,14 @@ import numpy.typing as npt
 from cvxnn._validation import as_number
 from cvxnn.architectures import Architecture, ParallelReLU, ReLU
 from cvxnn.landscape._atoms import NEAR
+from cvxnn.landscape._members import require_fitting_network
 from cvxnn.landscape._optimum import OptimalSetError, find_optimum
 from cvxnn.landscape._parallel_optimum import find_parallel_optimum
 from cvxnn.landscape._parallel_set import ParallelOptimalSet
 from cvxnn.landscape.optimal_networks import OptimalSet
-from cvxnn.networks import ReLUNetwork
 from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.patterns.limits import DEFAULT_MAX_PATTERNS
-from cvxnn.problem import Problem, require_one_output
+from cvxnn.problem import Problem, require_one_output, require_problem
 from cvxnn.solution import Solution
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,10 +40,7 @@ def _check_solution(problem: Problem, solution: Solution, parallel: ParallelReLU
                 f"it holds {net!r}."
             )
         return
-    if not isinstance(net, ReLUNetwork) or net.n_features != problem.n_features or net.a.ndim != 1:
-        raise ValueError(
-            f"solution must hold a ReLUNetwork with {problem.n_features} features and one output; it holds {net!r}."
-        )
+    require_fitting_network(problem, solution.network, "solution must hold", "it holds")
 
 
 def optimal_set(
@@ -58,12 +55,14 @@ def optimal_set(
     r"""Describe all optimal networks of a problem exactly.
 
     The problem is solved to rounding, every local maximum of :math:`s\,\nu^\top (Xu)_+` over unit vectors is found by a
-    search of all activation patterns, and those that attain beta are the directions of the optimal networks.
+    search of all activation patterns, and those that attain beta are the directions of the optimal networks. For
+    several outputs that share their neurons, and data of rank at most 3, those of :math:`\|N^\top (Xu)_+\|` are found.
 
     Parameters
     ----------
     problem : Problem
-        With beta > 0, without an output bias, and few enough patterns to be searched.
+        With beta > 0, without an output bias, and few enough patterns to be searched; of rank at most 3 where it has
+        several outputs.
     architecture : ReLU or ParallelReLU, optional
         ``ReLU()`` by default. For ``ParallelReLU`` with the path norm, of up to three layers or with one neuron in each
         layer, the directions are sub-networks and widths count these; the result is a :class:`ParallelOptimalSet`.
@@ -85,8 +84,9 @@ def optimal_set(
     Raises
     ------
     OptimalSetError
-        A ``ValueError``: the patterns are too many, the optimum was not reached to rounding, the loss is not
-        strictly convex at the optimal fit, so that the fit need not be unique, or the architecture is not covered.
+        A ``ValueError``: the patterns are too many, the optimum was not reached to rounding, the loss is not strictly
+        convex at the optimal fit, so that the fit need not be unique, with several outputs the optimal
+        directions form a continuum or the rank is above 3, or the architecture is not covered.
 
     References
     ----------
@@ -108,10 +108,12 @@ def optimal_set(
     >>> o.min_width, o.max_irreducible_width, o.connected_width
     (1, 2, 3)
     """
-    require_one_output(problem, "optimal_set")
+    require_problem(problem)
     if not (architecture is None or isinstance(architecture, (ReLU, ParallelReLU))):
         raise ValueError(f"architecture must be ReLU() or ParallelReLU(); got {architecture!r}.")
     parallel = architecture if isinstance(architecture, ParallelReLU) else None
+    if parallel is not None:
+        require_one_output(problem, "optimal_set of parallel networks")
     if solution is not None:
         _check_solution(problem, solution, parallel)
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
@@ -125,7 +127,7 @@ def optimal_set(
     if parallel is not None and solution is not None:
         solution = replace(solution, network=solution.network.to_two_layers())
     found = find_optimum(problem, solution, tol=tol, max_patterns=max_patterns, time_limit=limit)
-    arrays = (found.fit, found.dual, found.directions, found.signs, found.columns)
+    arrays = (found.fit, found.dual, found.directions, found.outputs, found.columns)
     rest = (found.gap, max(found.error, found.noise), found.margin, found.n_patterns)
     if parallel is None:
         return OptimalSet(problem, found.solution, *_frozen(arrays), *rest)

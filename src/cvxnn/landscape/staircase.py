@@ -139,7 +139,7 @@ def staircase(
     permutations are those of the graph of the vertices with at most m positive masses in which two are joined when
     their supports together have at most m directions. Among the networks themselves, a component counts m! times where
     it is a single vertex with exactly m positive masses (an isolated network and its permutations), and once
-    otherwise, since a free neuron lets all permutations be reached.
+    otherwise, since a free neuron lets all permutations be reached. All of this holds for several outputs, too.
 
     Parameters
     ----------
@@ -264,7 +264,8 @@ def _transitions(o: OptimalSet, smallest: int, largest: int, connected_from: int
     ]
     if not isinstance(o, ParallelOptimalSet):
         meaning = "from here on every network has a path to an optimum along which the objective never rises"
-        found.append(Transition("r_eff + 1", o.spurious_free_width, meaning))
+        name = "r_eff + 1" if o.problem.n_outputs == 1 else "c r_eff + 1"
+        found.append(Transition(name, o.spurious_free_width, meaning))
     return tuple(sorted(found, key=lambda t: t.width))
 
 
