@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn._threads import blas_threads
 from cvxnn._validation import as_number
+from cvxnn.architectures import Architecture, ReLU
 from cvxnn.certificates.certificate import Certificate, certify_global, certify_relaxation, relative_gap
 from cvxnn.landscape._certify_outputs import OutputsJudge, require_outputs_method
+from cvxnn.landscape._certify_relatives import Relative, RelativeCertificate, certify_relative
 from cvxnn.landscape._escape import Escape, best_escape, with_neuron
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import search
@@ -137,15 +140,42 @@ class NetworkCertificate:
         )
 
 
+@overload
 def certify(
     problem: Problem,
     network: ReLUNetwork,
     *,
+    architecture: Architecture | None = None,
     method: str = "auto",
     tol: float = 1e-9,
     time_limit: float | None = None,
     random_state: int = 0,
-) -> NetworkCertificate:
+) -> NetworkCertificate: ...
+
+
+@overload
+def certify(
+    problem: Problem,
+    network: Relative,
+    *,
+    architecture: Architecture | None = None,
+    method: str = "auto",
+    tol: float = 1e-9,
+    time_limit: float | None = None,
+    random_state: int = 0,
+) -> RelativeCertificate: ...
+
+
+def certify(
+    problem: Problem,
+    network: ReLUNetwork | Relative,
+    *,
+    architecture: Architecture | None = None,
+    method: str = "auto",
+    tol: float = 1e-9,
+    time_limit: float | None = None,
+    random_state: int = 0,
+) -> NetworkCertificate | RelativeCertificate:
     r"""Judge a network against all networks of all widths.
 
     The lower bound comes from a dual vector that is scaled by a proved bound of its norm,
@@ -159,8 +189,11 @@ def certify(
     ----------
     problem : Problem
         Data, loss and weight decay ``beta > 0``; with ``output_bias_decay`` for networks with an output bias.
-    network : ReLUNetwork
-        Any network with the outputs of the problem, trained by whatever means.
+    network : ReLUNetwork, GatedReLUNetwork, BatchNormReLUNetwork or PolynomialNetwork
+        Any network with the outputs of the problem, trained by whatever means. It is judged against all networks of its
+        architecture: gated ones against those with the same gates, by their convex program.
+    architecture : GatedReLU, optional
+        All gates to judge a gated network among; by default those of its neurons. The other networks tell their own.
     method : {"auto", "enumeration", "relaxation", "dual"}
         How the bound is had. "enumeration" searches all activation patterns by branch and bound, which ends for data of
         rank up to 5 or some tens of samples; "relaxation" bounds the optimum by a semidefinite program without any
@@ -178,7 +211,8 @@ def certify(
     Returns
     -------
     NetworkCertificate
-        An interrupt (Ctrl-C) is not raised: the result so far is returned, with ``interrupted`` set.
+        For relatives of the ReLU network a :class:`RelativeCertificate`. An interrupt (Ctrl-C) is not raised: the
+        result so far is returned, with ``interrupted`` set.
 
     Raises
     ------
@@ -203,6 +237,19 @@ def certify(
     _validate(problem, network, method)
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
     limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
+    if isinstance(network, Relative):
+        return certify_relative(
+            problem,
+            network,
+            architecture,
+            method=method,
+            tol=tol,
+            time_limit=limit,
+            random_state=random_state,
+            relu=certify,
+        )
+    if not (architecture is None or isinstance(architecture, ReLU)):
+        raise ValueError(f"architecture must be that of the {type(network).__name__}; got {architecture!r}.")
     with blas_threads(problem):
         kind = _Judge if problem.n_outputs == 1 else OutputsJudge
         judge = kind(problem, network, tol, start, limit, random_state)
@@ -210,11 +257,17 @@ def certify(
     return _report(judge)
 
 
-def _validate(problem: Problem, network: ReLUNetwork, method: str) -> None:
+def _validate(problem: Problem, network: ReLUNetwork | Relative, method: str) -> None:
     require_problem(problem)
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}.")
+    if problem.beta == 0.0:
+        raise ValueError("beta is 0; without weight decay there is no certificate, certify needs beta > 0.")
+    if isinstance(network, Relative):
+        return
     if not isinstance(network, ReLUNetwork):
         raise ValueError(
-            f"network must be a cvxnn.ReLUNetwork; got {type(network).__name__} "
+            f"network must be a cvxnn.ReLUNetwork or a relative; got {type(network).__name__} "
             "(cvxnn.interop reads PyTorch, scikit-learn and ONNX networks)."
         )
     if network.n_features != problem.n_features:
@@ -222,10 +275,6 @@ def _validate(problem: Problem, network: ReLUNetwork, method: str) -> None:
         raise ValueError(f"network takes {network.n_features} features but the problem has {problem.n_features}{hint}.")
     if network.n_outputs != problem.n_outputs:
         raise ValueError(f"network has {network.n_outputs} outputs but the problem has {problem.n_outputs}.")
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}.")
-    if problem.beta == 0.0:
-        raise ValueError("beta is 0; without weight decay there is no certificate, certify needs beta > 0.")
     if problem.n_outputs > 1:
         require_outputs_method(problem, method)
 
