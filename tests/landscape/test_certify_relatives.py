@@ -122,7 +122,7 @@ def test_no_time_leaves_a_valid_bound():
 @pytest.mark.parametrize(
     ("network", "options", "message"),
     [
-        (ReLUNetwork([[1.0, 0.0]], [1.0]), dict(architecture=BatchNormReLU()), "must be that of the ReLUNetwork"),
+        (ReLUNetwork([[1.0, 0.0]], [1.0]), dict(architecture=BatchNormReLU()), r"must be ReLU\(\) for a ReLUNetwork"),
         (
             random_network(CURVE, make()),
             dict(architecture=Polynomial(1, 0, 0)),
@@ -130,6 +130,7 @@ def test_no_time_leaves_a_valid_bound():
         ),
         (random_network(CURVE, make()), dict(method="relaxation"), 'method must be "auto" for a PolynomialNetwork'),
         (random_network(BatchNormReLU(), make()), dict(architecture=CURVE), "must be that of the BatchNormReLUNetwork"),
+        (random_network(CURVE, make()), dict(tol=0.0), "tol must be"),
         (PolynomialNetwork([[1.0]], [1.0], (1.0, 0.0, 0.0)), dict(), "takes 1 features but the problem has 2"),
     ],
 )
@@ -141,9 +142,12 @@ def test_what_does_not_fit_is_told(network, options, message):
 def test_problems_that_the_theorems_do_not_cover():
     problem = make()
     two = Problem(problem.X, np.column_stack([problem.y, problem.y]), 0.3)
+    free = Problem(problem.X, problem.y, 0.0)
     biased = Problem(problem.X, problem.y, 0.3, output_bias_decay=0.0)
     for architecture in ALL:
         network = random_network(architecture, problem)
+        with pytest.raises(ValueError, match="beta is 0"):
+            landscape.certify(free, network)
         with pytest.raises(ValueError, match="one"):
             landscape.certify(two, network)
         with pytest.raises(ValueError, match="output"):

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._validation import as_number
 from cvxnn.architectures import Architecture, BatchNormReLU, GatedReLU, Polynomial, gate_patterns
 from cvxnn.certificates.batch_norm_bound import certify_batch_norm, dual_size
 from cvxnn.certificates.certificate import Certificate, Scope, relative_gap
 from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.certificates.polynomial_bound import certify_polynomial
-from cvxnn.problem import Problem, require_no_output_bias, require_one_output
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output, require_problem
 from cvxnn.programs.batch_norm import BatchNormReLUNetwork, whiten
 from cvxnn.programs.gated import GatedReLUNetwork
 from cvxnn.programs.polynomial import PolynomialNetwork
@@ -161,6 +162,11 @@ def certify_relative(
     """
     start = time.perf_counter()
     name = type(network).__name__
+    require_problem(problem)
+    if problem.beta == 0.0:
+        raise ValueError("beta is 0; without weight decay there is no certificate, certify needs beta > 0.")
+    tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
+    limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
     require_one_output(problem, f"certify of a {name}")
     require_no_output_bias(problem, f"certify of a {name}")
     if network.n_features != problem.n_features:
@@ -168,7 +174,7 @@ def certify_relative(
     if method != "auto" and not isinstance(network, BatchNormReLUNetwork):
         raise ValueError(f'method must be "auto" for a {name}, whose program is convex; got {method!r}.')
     _require_same(network, architecture)
-    options = _Options(tol, time_limit, random_state, start)
+    options = _Options(tol, limit, random_state, start)
     if isinstance(network, GatedReLUNetwork):
         return _gated(problem, network, _gates(network, architecture), options)
     if isinstance(network, PolynomialNetwork):

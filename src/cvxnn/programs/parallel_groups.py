@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers.conic_groups import LinearGroup, solve_groups
+from cvxnn.solvers.group_newton import polish_groups
 from cvxnn.solvers.trees import Trees, tree_norms
 
 FloatArray = npt.NDArray[np.float64]
@@ -94,6 +95,7 @@ class GroupSet:
         vectors = solve_groups(self.problem, self.groups, self.parts, time_limit=time_limit)
         if vectors is None:
             return None
+        vectors = polish_groups(self.problem, self.groups, vectors, self.parts)
         stacked = vectors.reshape(len(vectors), *self.shape)
         signs = tuple(np.array([mine[i] for mine in self.signs]) for i in range(len(self.signs[0])))
         trees = Trees(stacked, signs, np.array(self.outputs))
