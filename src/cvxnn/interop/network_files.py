@@ -43,6 +43,7 @@ def load_network(path: str | Path) -> Network:
     Examples
     --------
     >>> import tempfile
+    >>> from cvxnn import ReLUNetwork
     >>> from cvxnn.interop.onnx_networks import to_onnx
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = to_onnx(ReLUNetwork([[1.0, 2.0]], [3.0]), f"{folder}/net.onnx")
