@@ -49,6 +49,7 @@ def test_best_networks_are_proved_and_others_beaten(architecture, loss):
     assert judged.scope == ("patterns" if listed else "global")
     assert judged.is_global is (None if listed else True)
     assert ("these gates" in judged.verdict) == (listed is not None) and "ptimal" in judged.verdict
+    assert judged.scope in judged._repr_html_() and repr(judged).startswith("RelativeCertificate(is_optimal=True")
     assert judged.objective == best.network.objective(problem)
     np.testing.assert_array_equal(judged.certificate.objective, judged.objective)
     worse = landscape.certify(problem, random_network(architecture, problem), architecture=listed, tol=1e-7)

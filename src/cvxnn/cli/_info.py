@@ -69,7 +69,7 @@ def _report(path: Path, model: Model) -> list[tuple[str, str]]:
     return [
         ("File", f"{path} (format {FORMAT}, cvxnn {model.version})"),
         ("Network", f"{net.width} {unit}, {net.n_features} inputs, {target.n_outputs} outputs"),
-        ("Architecture", architecture_words(model.architecture)),
+        ("Kind", architecture_words(model.architecture)),
         ("Target", f"{target.shown}, {goal}"),
         ("Columns", listing(preprocessing.names)),
         ("Encoding", ", ".join(settings)),

@@ -15,6 +15,7 @@ from cvxnn.landscape.network_path import NetworkPath as NetworkPath
 from cvxnn.landscape.network_path import PathError as PathError
 from cvxnn.landscape.optimal_set import OptimalSet as OptimalSet
 from cvxnn.landscape.optimal_set import OptimalSetError as OptimalSetError
+from cvxnn.landscape.optimal_set import ParallelOptimalSet as ParallelOptimalSet
 from cvxnn.landscape.optimal_set import optimal_set as optimal_set
 from cvxnn.landscape.prune import prune as prune
 from cvxnn.landscape.regularization_path import BetaMax as BetaMax

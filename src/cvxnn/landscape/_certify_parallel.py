@@ -148,9 +148,10 @@ class ParallelJudge:
             if objective < min(self.escape_objective, self.objective - 8.0 * _EPS * abs(limit)):
                 self.escape = ParallelReLUNetwork.from_vectors(one.vectors, one.signs, one.outputs, self.network.norm)
                 self.escape_objective = objective
-                self._offer(grown)
+                self.offer(grown)
 
-    def _offer(self, network: ParallelReLUNetwork) -> None:
+    def offer(self, network: ParallelReLUNetwork) -> None:
+        """Remember a network that is better than all before."""
         objective = network.objective(self.problem)
         if objective < self.best:
             self.better, self.best = network, objective
@@ -176,7 +177,7 @@ class ParallelJudge:
             random_state=self.seed,
         )
         self.interrupted = solution.status is Status.INTERRUPTED
-        self._offer(solution.network)
+        self.offer(solution.network)
         if solution.scope == "global":
             self._keep(solution.certificate)
 

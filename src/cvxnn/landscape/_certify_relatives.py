@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, figure
 from cvxnn._validation import as_number
 from cvxnn.architectures import Architecture, BatchNormReLU, GatedReLU, Polynomial, gate_patterns
 from cvxnn.certificates.batch_norm_bound import certify_batch_norm, dual_size
@@ -120,6 +121,20 @@ class RelativeCertificate:
             f"RelativeCertificate(is_optimal={self.is_optimal}, objective={self.objective:.9g}, "
             f"lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, scope={self.scope!r})"
         )
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks, with the verdict in words."""
+        rows = [
+            ("optimal", {True: "yes", False: "no", None: "not decided"}[self.is_optimal]),
+            ("objective", figure(self.objective)),
+            ("best objective met", figure(self.best_objective)),
+            ("lower bound", figure(self.lower_bound)),
+            ("relative gap", f"{self.gap:.1e}"),
+            ("scope", self.scope),
+            ("method", self.method),
+            ("seconds", f"{self.seconds:.3g}"),
+        ]
+        return card("Network certificate", rows, note=self.verdict)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, figure
 from cvxnn.certificates.certificate import Certificate, relative_gap
-from cvxnn.networks import ReLUNetwork
 from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.problem import Problem
 
@@ -59,12 +60,12 @@ class NetworkCertificate:
     """
 
     problem: Problem
-    network: ReLUNetwork | ParallelReLUNetwork
+    network: Any
     objective: float
     lower_bound: float
     is_global: bool | None
-    escape: tuple[FloatArray, float | FloatArray] | ParallelReLUNetwork | None
-    better: ReLUNetwork | ParallelReLUNetwork | None
+    escape: Any
+    better: Any
     dual: FloatArray
     certificate: Certificate
     balance_residual: float
@@ -114,3 +115,16 @@ class NetworkCertificate:
             f"NetworkCertificate(is_global={self.is_global}, objective={self.objective:.9g}, "
             f"lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, method={self.method!r})"
         )
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks, with the verdict in words."""
+        rows = [
+            ("globally optimal", {True: "yes", False: "no", None: "not decided"}[self.is_global]),
+            ("objective", figure(self.objective)),
+            ("best objective met", figure(self.best_objective)),
+            ("lower bound for every network", figure(self.lower_bound)),
+            ("relative gap", f"{self.gap:.1e}"),
+            ("method", self.method),
+            ("seconds", f"{self.seconds:.3g}"),
+        ]
+        return card("Network certificate", rows, note=self.verdict)

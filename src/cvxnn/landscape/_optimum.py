@@ -29,7 +29,7 @@ from cvxnn.training import solve
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["OptimalSetError", "Optimum", "find_optimum"]
+__all__ = ["OptimalSetError", "Optimum", "check_curvature", "find_optimum", "fit_noise"]
 
 _SOLVE_TOLS = (1e-9, 1e-12)
 _START_GAP = 1e-6
@@ -162,7 +162,7 @@ def _check_size(small: Problem, max_patterns: float | None) -> None:
         )
 
 
-def _check_curvature(small: Problem, fit: FloatArray) -> None:
+def check_curvature(small: Problem, fit: FloatArray) -> None:
     """Refuse where the loss is not strictly convex around the optimal fit, so that the fit need not be unique."""
     if small.loss.strictly_convex:
         return
@@ -184,7 +184,7 @@ def _from_solution(
     """Atoms at the fit of a solution; None where they cannot be settled there."""
     small = reduction.problem
     neurons = reduction.restrict(solution.network)
-    _check_curvature(small, neurons.fit(small.X))
+    check_curvature(small, neurons.fit(small.X))
     try:
         settled = _settle(small, neurons, tol, limits)
     except PatternLimitError as limit:
@@ -261,7 +261,7 @@ def _amplification(problem: Problem, fit: FloatArray) -> float:
     return float(np.linalg.norm(problem.dual_vector(fit))) / bent if bent > 0.0 else 0.0
 
 
-def _fit_noise(problem: Problem, columns: FloatArray, fit: FloatArray, error: float) -> float:
+def fit_noise(problem: Problem, columns: FloatArray, fit: FloatArray, error: float) -> float:
     """Relative error of the fit when the dual values of the columns are off by a relative ``error`` or rounding."""
     amplification = _amplification(problem, fit)
     if amplification == 0.0 or columns.shape[1] == 0:
@@ -316,6 +316,6 @@ def _expand(problem: Problem, reduction: Reduction, solution: Solution, settled:
     used = np.any(neurons.masses > 0.0)
     away = np.abs(values - 1.0) if used else values - 1.0
     error = max(settled.error, float(np.max(away, initial=0.0)))
-    noise = _fit_noise(small, columns[samples], settled.neurons.fit(small.X), error) if used else 0.0
+    noise = fit_noise(small, columns[samples], settled.neurons.fit(small.X), error) if used else 0.0
     arrays = (directions, atoms.signs, columns, fit, dual)
     return Optimum(solution, *arrays, gap, error, noise, margin, atoms.n_patterns)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cvxnn._threads import blas_threads
 from cvxnn._validation import as_number
 from cvxnn.architectures import Architecture, ReLU
-from cvxnn.certificates.certificate import Certificate, certify_global, certify_relaxation, relative_gap
+from cvxnn.certificates.certificate import certify_global, certify_relaxation, relative_gap
 from cvxnn.landscape._certify_outputs import OutputsJudge, require_outputs_method
 from cvxnn.landscape._certify_parallel import (
     ParallelJudge,
@@ -27,14 +27,14 @@ from cvxnn.landscape._certify_parallel import (
     require_parallel_method,
 )
 from cvxnn.landscape._certify_relatives import Relative, RelativeCertificate, certify_relative
-from cvxnn.landscape._escape import Escape, best_escape, with_neuron
+from cvxnn.landscape._escape import Escape, best_escape
+from cvxnn.landscape._judging import Judge
 from cvxnn.landscape._network_certificate import NetworkCertificate
 from cvxnn.networks import ReLUNetwork
 from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.patterns import search
 from cvxnn.problem import Problem, require_no_output_bias, require_problem
 from cvxnn.programs.relu import is_exact
-from cvxnn.solution import Status
 from cvxnn.training import solve
 
 FloatArray = npt.NDArray[np.float64]
@@ -238,21 +238,13 @@ def _validate(
         require_outputs_method(problem, method)
 
 
-class _Judge:
-    """Bounds and better networks, collected as long as there is time."""
+class _Judge(Judge):
+    """Judgement of networks with one output."""
 
     def __init__(
         self, problem: Problem, network: ReLUNetwork, tol: float, start: float, limit: float | None, seed: int
     ) -> None:
-        self.problem, self.network, self.tol, self.start, self.seed = problem, network, tol, start, seed
-        self.limit = limit
-        self.fit = network(problem.X)
-        self.objective = network.objective(problem)
-        self.dual = problem.dual_vector(self.fit)
-        self.escape: Escape | None = None
-        self.better: ReLUNetwork | None = None
-        self.best = self.objective
-        self.interrupted = False
+        super().__init__(problem, network, tol, start, limit, seed)
         self.certificate, _ = certify_global(problem, self.fit, self.objective, tol=tol, method="cheap")
 
     def run(self, method: str) -> None:
@@ -289,20 +281,7 @@ class _Judge:
         self._try_escapes(found.directions, found.signs)
 
     def _try_escapes(self, directions: FloatArray, signs: npt.NDArray[np.floating | np.integer]) -> None:
-        escape = best_escape(self.problem, self.network, directions, signs)
-        if escape is not None and (self.escape is None or escape.objective < self.escape.objective):
-            self.escape = escape
-            self.offer(with_neuron(self.network, escape.w, escape.a))
-
-    def offer(self, network: ReLUNetwork) -> None:
-        """Remember a network that is better than all before."""
-        objective = network.objective(self.problem)
-        if objective < self.best:
-            self.better, self.best = network, objective
-
-    def _keep(self, certificate: Certificate) -> None:
-        if certificate.lower_bound > self.certificate.lower_bound:
-            self.certificate = replace(certificate, objective=self.objective)
+        self._found(best_escape(self.problem, self.network, directions, signs))
 
     def _enumerate(self) -> None:
         """Bound over all patterns, at the dual vector of the best network and at the network's own."""
@@ -314,18 +293,12 @@ class _Judge:
             warm_start=self.network,
             random_state=self.seed,
         )
-        self.interrupted = solution.status is Status.INTERRUPTED
-        self.offer(solution.network)
-        if solution.scope == "global":
-            self._keep(solution.certificate)
+        self._take(solution)
         # A solve that misses the last digits gives a bound for its patterns only, or none worth the name.
         if self.better is not None and self._is_open(self.best):
             self._price(self.better)
         if self.escape is None and self._is_open(self.objective):
             self._price(self.network)
-
-    def _is_open(self, objective: float) -> bool:
-        return not self.interrupted and relative_gap(objective, self.certificate.lower_bound) > self.tol
 
     def _price(self, network: ReLUNetwork) -> None:
         """Branch and bound at the dual vector of a network: it bounds the optimum, or finds a neuron to add."""
@@ -351,10 +324,7 @@ class _Judge:
             warm_start=None if far else self.network,
             random_state=self.seed,
         )
-        self.offer(solution.network)
-        if solution.global_lower_bound > self.certificate.lower_bound and solution.scope == "global":
-            self._keep(solution.certificate)
-        self.interrupted = solution.status is Status.INTERRUPTED
+        self._take(solution)
         remaining = self._remaining()
         if self.interrupted or remaining == 0.0:
             return
@@ -365,7 +335,7 @@ class _Judge:
         self.interrupted = relaxed.interrupted
 
 
-def _report(judge: _Judge | OutputsJudge | ParallelJudge, balance: float, own: float) -> NetworkCertificate:
+def _report(judge: Judge | ParallelJudge, balance: float, own: float) -> NetworkCertificate:
     """Verdict from what was collected."""
     gap = relative_gap(judge.objective, judge.certificate.lower_bound)
     optimal = gap <= judge.tol

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, figure
 from cvxnn._validation import as_count, as_float_array, as_number
 from cvxnn.landscape._members import (
     move_to_boundary,
@@ -29,7 +30,7 @@ from cvxnn.solution import Solution
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["OptimalSet", "UncertainVerticesError"]
+__all__ = ["OptimalSet", "UncertainVerticesError", "as_generator"]
 
 _MAX_VERTICES = 50_000
 _CLEAR = 1e3
@@ -109,6 +110,18 @@ class OptimalSet:
             return f"OptimalSet(the zero network is the only optimum; objective {self.objective:.6g})"
         kind = "one set of masses" if self.is_unique else f"a polytope of masses of dimension {self.dimension}"
         return f"OptimalSet({k} optimal directions of rank {self.rank}, {kind}; objective {self.objective:.6g})"
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks; critical widths are left out, since they may take long."""
+        rows = [
+            ("objective", figure(self.objective)),
+            ("optimal directions", len(self.signs)),
+            ("dimension of the masses", self.dimension),
+            ("unique up to splits and order", "yes" if self.is_unique else "no"),
+            ("relative gap left by rounding", f"{self.gap:.1e}"),
+            ("activation patterns searched", self.n_patterns),
+        ]
+        return card("Optimal set", rows, note=repr(self))
 
     @property
     def objective(self) -> float:
@@ -328,7 +341,7 @@ class OptimalSet:
         width : int, optional
             Number of neurons, at least :attr:`min_width`; by default the positive masses and up to two more.
         """
-        rng = _generator(random_state)
+        rng = as_generator(random_state)
         if self.polytope.is_trivial:
             return self.network(np.zeros(len(self.signs)), _width(width, 0))
         points = self._starting_points(rng)
@@ -382,7 +395,8 @@ class OptimalSet:
         return move_to_boundary(values, move, share)
 
 
-def _generator(random_state: int | np.random.Generator | None) -> np.random.Generator:
+def as_generator(random_state: int | np.random.Generator | None) -> np.random.Generator:
+    """Return the generator itself, or one of a seed."""
     if isinstance(random_state, np.random.Generator):
         return random_state
     seed = 0 if random_state is None else random_state

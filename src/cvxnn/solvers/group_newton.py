@@ -7,13 +7,15 @@ interior-point method leaves open.
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import qr
+from scipy.linalg import cho_factor, cho_solve, qr
 
 from cvxnn.problem import Problem
 from cvxnn.solvers.conic_groups import LinearGroup
@@ -24,7 +26,11 @@ __all__ = ["polish_groups"]
 
 _STEPS = 30
 _RANK = 1e-10
-_RCOND = 1e-13
+_RCOND, _RIDGE = 1e-13, 1e-14
+_FEW = 200
+"""Variables up to which the singular values are computed; a ridge costs a few digits."""
+_LARGEST = 1200
+"""Variables beyond which a step takes too long for what it gains."""
 _SETTLED, _NOISE = 1e-15, 1e-12
 _STATIONARY = 1e-9
 _NO_STEP, _TINY = 1e-8, 1e-300
@@ -42,7 +48,9 @@ class _Face:
     rows: FloatArray
 
 
-def polish_groups(problem: Problem, groups: list[LinearGroup], vectors: FloatArray, parts: int) -> FloatArray:
+def polish_groups(
+    problem: Problem, groups: list[LinearGroup], vectors: FloatArray, parts: int, *, time_limit: float | None = None
+) -> FloatArray:
     """Vectors of the groups after Newton's method on their faces; never of a higher objective than the given ones.
 
     Parameters
@@ -53,6 +61,8 @@ def polish_groups(problem: Problem, groups: list[LinearGroup], vectors: FloatArr
         Nearly optimal.
     parts : int
         Parts of equal size whose lengths the norm adds up; 1 for the Frobenius norm.
+    time_limit : float, optional
+        Seconds.
 
     Returns
     -------
@@ -64,13 +74,14 @@ def polish_groups(problem: Problem, groups: list[LinearGroup], vectors: FloatArr
     >>> polish_groups(Problem([[1.0]], [2.0], beta=0.5), [group], np.array([[1.4999]]), 1)
     array([[1.5]])
     """
+    deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
     best, lowest = vectors, _objective(problem, groups, vectors, parts)
     for tight, small in _THRESHOLDS:
         faces = _faces(groups, vectors, parts, tight, small)
-        if not faces:
+        if not faces or sum(face.basis.shape[1] for face in faces) > _LARGEST:
             continue
         program = _OnFaces(problem, groups, faces)
-        x = _newton(program, np.concatenate([face.basis.T @ vectors[face.index] for face in faces]))
+        x = _newton(program, np.concatenate([face.basis.T @ vectors[face.index] for face in faces]), deadline)
         found = np.zeros_like(vectors)
         for face, here in zip(faces, program.slices, strict=True):
             found[face.index] = face.basis @ x[here]
@@ -162,12 +173,32 @@ class _OnFaces:
         return length
 
 
-def _newton(program: _OnFaces, x: FloatArray) -> FloatArray:
+def _newton_step(hessian: FloatArray, gradient: FloatArray) -> FloatArray:
+    """Solve with the Hessian, singular where contributions are dependent: the shortest step, or one with a ridge."""
+    if len(gradient) <= _FEW:
+        return -np.asarray(np.linalg.lstsq(hessian, gradient, rcond=_RCOND)[0], dtype=np.float64)
+    scale = float(np.max(np.abs(np.diagonal(hessian)), initial=_TINY))
+    ridge = _RIDGE * scale
+    while ridge <= scale:
+        try:
+            factor = cho_factor(hessian + ridge * np.eye(len(hessian)), lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            ridge *= 100.0
+            continue
+        x = cho_solve(factor, gradient, check_finite=False)
+        # One step of refinement recovers the digits that the ridge and the conditioning cost.
+        return -(x + cho_solve(factor, gradient - hessian @ x - ridge * x, check_finite=False))
+    return -gradient / scale
+
+
+def _newton(program: _OnFaces, x: FloatArray, deadline: float) -> FloatArray:
     """Damped Newton steps that stay in the cones; masses that are not determined move as little as possible."""
     current = program.value(x)
     for _ in range(_STEPS):
+        if time.perf_counter() > deadline:
+            break
         gradient, hessian = program.derivatives(x)
-        step: FloatArray = -np.asarray(np.linalg.lstsq(hessian, gradient, rcond=_RCOND)[0], dtype=np.float64)
+        step = _newton_step(hessian, gradient)
         length, slope = program.reach(x, step), float(gradient @ step)
         noise = _SETTLED * abs(current)
         while length > _NO_STEP and program.value(x + length * step) > current + 1e-4 * length * slope + noise:
