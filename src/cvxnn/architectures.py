@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_count, as_float_array, as_number
-from cvxnn.patterns import ActivationPatterns
+from cvxnn.patterns import ActivationPatterns, sample_patterns
 from cvxnn.patterns._bits import pack, packed_width
 
 BoolArray = npt.NDArray[np.bool_]
@@ -22,6 +22,7 @@ __all__ = [
     "ParallelReLU",
     "Polynomial",
     "ReLU",
+    "SampledGatedReLU",
     "gate_masks",
     "gate_patterns",
 ]
@@ -162,6 +163,43 @@ class GatedReLU:
 
 
 @dataclass(frozen=True)
+class SampledGatedReLU:
+    r"""Gated ReLU network whose gates are drawn for the data, by number: see :class:`GatedReLU`.
+
+    Parameters
+    ----------
+    n_gates : int, default 1000
+        Gates with different activation patterns; there are fewer where the data have fewer patterns.
+
+    Raises
+    ------
+    ValueError
+        If the number is not a positive integer.
+
+    Examples
+    --------
+    >>> SampledGatedReLU(3).drawn([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], random_state=0)
+    GatedReLU(n_gates=3, n_features=2)
+    """
+
+    n_gates: int = 1000
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        object.__setattr__(self, "n_gates", as_count(self.n_gates, "n_gates"))
+
+    def drawn(self, X: npt.ArrayLike, *, random_state: int = 0) -> GatedReLU:
+        """Architecture with gates from :func:`cvxnn.patterns.sample_patterns` on data (n, d).
+
+        Raises
+        ------
+        ValueError
+            If the data are not a finite matrix.
+        """
+        return GatedReLU(sample_patterns(X, self.n_gates, random_state=random_state).gates)
+
+
+@dataclass(frozen=True)
 class BatchNormReLU:
     r"""Two-layer ReLU network with batch norm in the hidden layer.
 
@@ -225,7 +263,7 @@ class Polynomial:
             raise ValueError("a, b and c are all 0: such a network is the zero function; one must not be 0.")
 
 
-Architecture = ReLU | GatedReLU | BatchNormReLU | Polynomial | ParallelReLU
+Architecture = ReLU | GatedReLU | SampledGatedReLU | BatchNormReLU | Polynomial | ParallelReLU
 
 
 def gate_masks(X: npt.ArrayLike, gates: npt.ArrayLike) -> BoolArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cvxnn.landscape._certify_relatives import RelativeCertificate as RelativeCertificate
 from cvxnn.landscape.certify import NetworkCertificate as NetworkCertificate
 from cvxnn.landscape.certify import certify as certify
 from cvxnn.landscape.connect import connect as connect

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from cvxnn.landscape._certify_parallel import (
     parallel_residual,
     require_parallel_method,
 )
+from cvxnn.landscape._certify_relatives import Relative, RelativeCertificate, certify_relative
 from cvxnn.landscape._escape import Escape, best_escape
 from cvxnn.landscape._judging import Judge
 from cvxnn.landscape._network_certificate import NetworkCertificate
@@ -52,6 +54,7 @@ _SHARE_OF_TOL = 0.01
 """A network counts as beaten when another one is better by this fraction of the tolerance: more than rounding."""
 
 
+@overload
 def certify(
     problem: Problem,
     network: ReLUNetwork | ParallelReLUNetwork,
@@ -61,7 +64,32 @@ def certify(
     tol: float = 1e-9,
     time_limit: float | None = None,
     random_state: int = 0,
-) -> NetworkCertificate:
+) -> NetworkCertificate: ...
+
+
+@overload
+def certify(
+    problem: Problem,
+    network: Relative,
+    *,
+    architecture: Architecture | None = None,
+    method: str = "auto",
+    tol: float = 1e-9,
+    time_limit: float | None = None,
+    random_state: int = 0,
+) -> RelativeCertificate: ...
+
+
+def certify(
+    problem: Problem,
+    network: ReLUNetwork | ParallelReLUNetwork | Relative,
+    *,
+    architecture: Architecture | None = None,
+    method: str = "auto",
+    tol: float = 1e-9,
+    time_limit: float | None = None,
+    random_state: int = 0,
+) -> NetworkCertificate | RelativeCertificate:
     r"""Judge a network against all networks of all widths.
 
     The lower bound comes from a dual vector that is scaled by a proved bound of its norm,
@@ -75,11 +103,13 @@ def certify(
     ----------
     problem : Problem
         Data, loss and weight decay ``beta > 0``; with ``output_bias_decay`` for networks with an output bias.
-    network : ReLUNetwork or ParallelReLUNetwork
-        Any network with the outputs of the problem, trained by whatever means.
-    architecture : ReLU or ParallelReLU, optional
+    network : ReLUNetwork or a relative
+        Any network with the outputs of the problem, trained by whatever means. Gated, batch-norm and polynomial
+        networks are judged by their own programs.
+    architecture : Architecture, optional
         Networks to judge against. A parallel network is judged against those of its depth, neurons in each layer and
         norm; ``ParallelReLU(depth, width, penalty)`` with another penalty overrides the norm.
+        A gated network is judged against those with the gates of ``GatedReLU(gates)``, by default its own.
     method : {"auto", "enumeration", "relaxation", "dual"}
         How the bound is had. "enumeration" searches all activation patterns by branch and bound, which ends for data of
         rank up to 5 or some tens of samples; "relaxation" bounds the optimum by a semidefinite program without any
@@ -98,7 +128,8 @@ def certify(
     Returns
     -------
     NetworkCertificate
-        An interrupt (Ctrl-C) is not raised: the result so far is returned, with ``interrupted`` set.
+        A :class:`RelativeCertificate` for gated, batch-norm and polynomial networks. An interrupt (Ctrl-C) is not
+        raised: the result so far is returned, with ``interrupted`` set.
 
     Raises
     ------
@@ -119,6 +150,17 @@ def certify(
     >>> certify(problem, judged.better).is_global
     True
     """
+    if isinstance(network, Relative):
+        return certify_relative(
+            problem,
+            network,
+            architecture,
+            method=method,
+            tol=tol,
+            time_limit=time_limit,
+            random_state=random_state,
+            relu=certify,
+        )
     start = time.perf_counter()
     _validate(problem, network, architecture, method)
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
@@ -175,7 +217,7 @@ def _validate(
     require_problem(problem)
     if not isinstance(network, (ReLUNetwork, ParallelReLUNetwork)):
         raise ValueError(
-            f"network must be a cvxnn.ReLUNetwork or ParallelReLUNetwork; got {type(network).__name__} "
+            f"network must be a cvxnn.ReLUNetwork or a relative of it; got {type(network).__name__} "
             "(cvxnn.interop reads PyTorch, scikit-learn and ONNX networks)."
         )
     if network.n_features != problem.n_features:
