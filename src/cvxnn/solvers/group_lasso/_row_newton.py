@@ -66,14 +66,13 @@ class Preconditioner:
         scale = scale if scale > 0.0 else 1.0
         root = np.sqrt(h * (len(rows) / len(sample)) / scale).astype(np.float32)
         # Kernel of the rows in the metric of T: a Hadamard product, and the columns along the directions.
-        weighted = self._masks * np.sqrt(scale * self._blocks).astype(np.float32)
+        rooted = self._masks * root
+        weighted = rooted * np.sqrt(scale * self._blocks).astype(np.float32)
         kernel = weighted.T @ weighted
         kernel *= (self._X * self._features.astype(np.float32)) @ self._X.T
         columns = (math.sqrt(scale) * self._along).astype(np.float32) @ self._X.T
-        columns *= self._masks
+        columns *= rooted
         kernel += columns.T @ columns
-        kernel *= root
-        kernel *= root[:, None]
         self._root, self._factor, self._scale = root, _factorise(kernel), scale
 
     def __call__(self, R: FloatArray) -> FloatArray:
