@@ -51,6 +51,7 @@ def small_levels(monkeypatch):
     monkeypatch.setattr(_row_newton, "SAMPLE", 25)
     monkeypatch.setattr(_row_products, "_SLAB", 64)
     monkeypatch.setattr(_row_products, "_LEAST_ROWS", 8)
+    monkeypatch.setattr(_row_products, "_LEAST_RUN", 8)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -86,6 +87,7 @@ def test_gap_far_below_single_precision(loss):
 def test_products_are_those_of_the_columns(monkeypatch):
     monkeypatch.setattr(_row_products, "_SLAB", 64)
     monkeypatch.setattr(_row_products, "_LEAST_ROWS", 8)
+    monkeypatch.setattr(_row_products, "_LEAST_RUN", 8)
     problem, patterns = make(n=45, P=7)
     rng = np.random.default_rng(0)
     rows = Rows(problem.X, problem.y, problem.sample_weight, problem.loss, np.asarray(patterns.packed), 2, lambda: None)

@@ -28,8 +28,9 @@ ByteArray = npt.NDArray[np.uint8]
 # Entries of a slab of expanded masks: it stays in the cache between its two products.
 _SLAB = 1 << 18
 _LEAST_ROWS = 256
-# Slabs at least, for two threads and more.
+# Slabs at least, for two threads and more, unless they are shorter than this.
 _RUNS = 8
+_LEAST_RUN = 512
 # Multiples of columns that suit the kernels of a BLAS, and the part of the columns that may be added to reach one.
 _MULTIPLES = (16, 4)
 _PADDING = 0.125
@@ -201,7 +202,7 @@ class Rows:
 
     def _step(self, bits: ByteArray) -> int:
         """Samples of a slab, a multiple of the eight of a byte; few enough for several threads."""
-        step = min(_SLAB // max(1, len(bits)), -(-len(self) // _RUNS))
+        step = min(_SLAB // max(1, len(bits)), max(_LEAST_RUN, -(-len(self) // _RUNS)))
         return max(_LEAST_ROWS, -(-step // 8) * 8)
 
     def _pieces(self, bits: ByteArray) -> list[Sequence[slice]]:
