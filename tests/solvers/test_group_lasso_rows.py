@@ -386,3 +386,10 @@ def test_history_holds_objectives_in_double_precision(loss, small_levels):
     assert np.all(np.diff(result.history.objective) <= 0)
     assert result.objective == result.history.objective[-1]
     assert result.objective == pytest.approx(objective(problem, patterns, result), rel=1e-14)
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 35])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_column_sizes(n, order):
+    X = np.asarray(np.random.default_rng(n).standard_normal((n, 3)), order=order)
+    np.testing.assert_array_equal(_row_products._column_sizes(X), np.max(np.abs(X), axis=0))
