@@ -232,7 +232,7 @@ class GramRidge(Ridge):
         step = max(1, _SLAB // (8 * len(down)))
         for start in range(0, n, step):
             rows = slice(start, start + step)
-            down += _expand(self._blocks, rows, None) @ curved[rows]
+            down += _expand(self._blocks, rows, None).T @ curved[rows]
         down *= np.repeat(self._root[:, 0], d)[:, None]
         half, _ = _TRTRS(self._factor, down, lower=1)
         return (columns.T @ curved - half.T @ half) / self._beta
@@ -248,17 +248,15 @@ def cross_gram(left: Blocks, right: Blocks, curvature: FloatArray) -> FloatArray
         if left is right:
             # A product of an array with itself takes half the time.
             a = _expand(left, rows, np.sqrt(curvature[rows]))
-            out += a @ a.T
+            out += a.T @ a
         else:
-            out += _expand(left, rows, curvature[rows]) @ _expand(right, rows, None).T
+            out += _expand(left, rows, curvature[rows]).T @ _expand(right, rows, None)
     return out
 
 
 def _expand(blocks: Blocks, rows: slice, curvature: FloatArray | None) -> FloatArray:
-    """Columns of the blocks on some samples, as rows ``(k d, s)``: the products run along the samples."""
-    x = blocks.X[rows].T if curvature is None else blocks.X[rows].T * curvature
-    x = np.ascontiguousarray(x)
-    return (blocks.masks.T[:, None, rows] * x).reshape(-1, x.shape[1])
+    x = blocks.X[rows] if curvature is None else blocks.X[rows] * curvature[:, None]
+    return (blocks.masks[rows, :, None] * x[:, None, :]).reshape(len(x), -1)
 
 
 class GramCache:
