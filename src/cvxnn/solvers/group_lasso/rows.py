@@ -197,7 +197,7 @@ class _Run:
             if level.beta <= target:
                 if gap <= max(_EXACT_GAP, self.tol) and not level.exact:
                     # Single precision has no more to say: evaluate the blocks, and go on in double.
-                    level.exact = True
+                    level.exact, stuck = True, 0
                     level.refit()
                     price = level.price()
                     gap = level.gap(price)
