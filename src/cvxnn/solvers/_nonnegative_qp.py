@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, get_lapack_funcs
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -12,6 +14,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 __all__ = ["minimize_nonnegative_quadratic", "pivot_nonnegative_quadratic"]
 
+# The wrappers of this take longer than the routine on small matrices.
+_POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
 _MAX_PIVOTS = 20
 _MAX_EXCHANGES = 3
 _MAX_INTERIOR = 60
@@ -104,11 +108,10 @@ def _pivot(gram: FloatArray, rhs: FloatArray, support: BoolArray) -> FloatArray 
     for _ in range(_MAX_PIVOTS):
         index = np.flatnonzero(support)
         point = np.zeros(k)
-        try:
-            factor = cho_factor(gram[np.ix_(index, index)], lower=True, overwrite_a=True, check_finite=False)
-        except LinAlgError:
-            return None
-        point[index] = cho_solve(factor, rhs[index], check_finite=False)
+        if index.size:
+            _, point[index], info = _POSV(gram[np.ix_(index, index)], rhs[index], lower=1, overwrite_a=1)
+            if info != 0:
+                return None
         gradient = gram @ point - rhs
         if not np.max(np.abs(gradient[index]), initial=0.0) <= 1e-10:
             return None

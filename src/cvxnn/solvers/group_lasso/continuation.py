@@ -12,10 +12,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, get_lapack_funcs
 
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.patterns import ActivationPatterns
@@ -61,6 +62,8 @@ _CLOSE = 0.05
 _MARGIN = 0.7
 # Bounds of the factor by which an extrapolation changes a weight.
 _LEAST_GROWTH, _MOST_GROWTH = 0.1, 3.0
+# The wrappers of this take longer than the routine on small matrices.
+_POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
 _SHIFTS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 
 
@@ -441,9 +444,7 @@ def _steps_left(gap: float, previous: float, tol: float) -> float:
 def _solved(system: FloatArray, rhs: FloatArray) -> FloatArray:
     """Solve a system with unit diagonal that is positive definite up to rounding."""
     for shift in _SHIFTS:
-        try:
-            factor = cho_factor(system + shift * np.eye(len(system)), lower=True, check_finite=False)
-        except LinAlgError:
-            continue
-        return cho_solve(factor, rhs, check_finite=False)
+        _, solution, info = _POSV(system + shift * np.eye(len(system)), rhs, lower=1, overwrite_a=1)
+        if info == 0:
+            return solution
     raise LinAlgError("the curvature in the weights is not positive definite to rounding.")
