@@ -1,4 +1,4 @@
-"""Best lengths of blocks along their gradients, for many samples: a point whose duality gap is about the square."""
+"""Best lengths of blocks along their directions, for many samples: a point whose duality gap is about the square."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["lengthened", "worth_lengthening"]
 # Tolerance that single precision can serve, and the gap relative to whose square the one hoped for is the tolerance.
 _SINGLE_TOL = 1e-5
 # Most entries of the columns, in single precision, and those of a slab of them.
-_LARGEST, _SLAB = 1 << 24, 1 << 18
+_LARGEST, _SLAB = 1 << 23, 1 << 18
 # Distance of the norms from the penalty within which further blocks take part.
 _CLOSE = 0.05
 
@@ -26,9 +26,10 @@ def worth_lengthening(level: Level, gap: float, tol: float) -> bool:
 
 
 def lengthened(level: Level, price: Price) -> Point | None:
-    """Blocks along minus their gradients, of the lengths that :func:`best_lengths` finds; None where it fails.
+    """Blocks of the lengths that :func:`best_lengths` finds along their directions; None where it fails.
 
-    The fit of the point is that of products in single precision.
+    Blocks that are zero take part along minus their gradients where their norms are near the penalty or above it. The
+    fit of the point is that of products in single precision.
     """
     rows, beta = level.rows, level.beta
     taken = price.norms > (1.0 - _CLOSE) * beta

@@ -3,7 +3,9 @@ r"""Group lasso over activation patterns at many penalties, one after another, w
 From one penalty to the next the weights of the blocks change little, and so does the matrix that Newton's method in
 these weights factorises (:mod:`cvxnn.solvers.group_lasso._eta_newton`). Here it stays as it is for as long as the
 duality gap falls fast: it preconditions the ridge problems and gives the curvature in the weights. All patterns are
-priced after every step. Products are in single precision while that serves; the result is evaluated in double.
+priced after every step. Once the square of the gap is within the tolerance, the best lengths of the blocks along their
+directions often end the penalty (:mod:`cvxnn.solvers.group_lasso._lengths`). Products are in single precision while
+that serves; the result is evaluated in double.
 """
 
 from __future__ import annotations
@@ -12,17 +14,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, get_lapack_funcs
+from scipy.linalg import LinAlgError
 
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
-from cvxnn.solvers.group_lasso._common import OutOfTime, dual_bound
+from cvxnn.solvers.group_lasso._common import OutOfTime, dual_bound, solve_unit_diagonal
 from cvxnn.solvers.group_lasso._eta_newton import Model
 from cvxnn.solvers.group_lasso._frozen import Frozen
 from cvxnn.solvers.group_lasso._lengths import best_lengths, weighted_sum
@@ -62,9 +63,6 @@ _CLOSE = 0.05
 _MARGIN = 0.7
 # Bounds of the factor by which an extrapolation changes a weight.
 _LEAST_GROWTH, _MOST_GROWTH = 0.1, 3.0
-# The wrappers of this take longer than the routine on small matrices.
-_POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
-_SHIFTS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 
 
 @dataclass(frozen=True)
@@ -418,7 +416,7 @@ class Continuation:
                 break
             s = scale[index]
             direction[:] = 0.0
-            direction[index] = s * _solved(curvature[np.ix_(index, index)] * s * s[:, None], s * rhs[index])
+            direction[index] = s * solve_unit_diagonal(curvature[np.ix_(index, index)] * s * s[:, None], s * rhs[index])
             wrong = free & (w == 0) & (direction <= 0)
             if not np.any(wrong):
                 break
@@ -439,12 +437,3 @@ def _steps_left(gap: float, previous: float, tol: float) -> float:
     if not math.isfinite(previous):
         return 0.0
     return math.log(gap / tol) / math.log(previous / gap) if gap < previous else math.inf
-
-
-def _solved(system: FloatArray, rhs: FloatArray) -> FloatArray:
-    """Solve a system with unit diagonal that is positive definite up to rounding."""
-    for shift in _SHIFTS:
-        _, solution, info = _POSV(system + shift * np.eye(len(system)), rhs, lower=1, overwrite_a=1)
-        if info == 0:
-            return solution
-    raise LinAlgError("the curvature in the weights is not positive definite to rounding.")

@@ -4,8 +4,10 @@ r"""Group lasso over activation patterns for many samples: time linear in n, mas
 
 A subsample of the rows gives the first blocks, along a path of penalties. All rows then take Newton steps on the blocks
 that are nonzero (:mod:`cvxnn.solvers.group_lasso._row_descent`); between two of them all patterns are priced and those
-with :math:`\|X^T D_i \nu\| > \beta` enter. Products are in single precision until the duality gap is small; the blocks
-are evaluated in double precision after every step, and so is the bound that ends the solve.
+with :math:`\|X^T D_i \nu\| > \beta` enter. Once the square of the gap is within the tolerance, the best lengths of the
+blocks along their directions often end the solve (:mod:`cvxnn.solvers.group_lasso._lengths`). Products are in single
+precision until the duality gap is small; the blocks are evaluated in double precision after every step, and so is the
+bound that ends the solve.
 """
 
 from __future__ import annotations
@@ -225,7 +227,7 @@ class _Run:
             least = min(gap, least)
 
     def lengthen(self, level: Level, price: Price) -> bool:
-        """Whether the best lengths of the blocks along their gradients prove the gap."""
+        """Whether the best lengths of the blocks along their directions prove the gap."""
         point = lengthened(level, price)
         if point is None:
             return False
