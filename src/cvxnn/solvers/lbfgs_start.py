@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
+from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 
@@ -118,7 +119,10 @@ class _TwoLayer:
         self.problem = problem
         n, d = problem.X.shape
         dtype = np.float32 if n * d * width >= _SINGLE_PRECISION_FROM else np.float64
-        self.X: AnyFloats = problem.X.astype(dtype)
+        # The first layer is W = Q diag(scales) with the variables Q, so that its steps follow the data.
+        self.scales = axis_scales(problem)
+        self.X: AnyFloats = (problem.X * self.scales).astype(dtype)
+        self.squares: AnyFloats = (self.scales**2).astype(dtype)
         self.shape = (width, d)
         self.latest: AnyFloats = np.zeros(0, dtype)
 
@@ -126,7 +130,7 @@ class _TwoLayer:
         """Gaussian weights whose scale follows that of the data, so that rescaling the data changes nothing."""
         width, d = self.shape
         weight = self.problem.sample_weight / self.problem.sample_weight.sum()
-        row = np.sqrt(weight @ np.einsum("ij,ij->i", self.problem.X, self.problem.X))
+        row = np.sqrt(weight @ np.einsum("ij,ij->i", self.X, self.X))
         target = np.sqrt(weight @ self.problem.y**2)
         scale = np.sqrt((target if target > 0 else 1.0) * np.sqrt(d) / (row if row > 0 else 1.0))
         W = rng.standard_normal((width, d)) * (scale / np.sqrt(d))
@@ -163,12 +167,13 @@ class _TwoLayer:
             return value, outer
 
         values, outers = zip(*in_parallel(sweep, row_pieces(len(self.X), self.shape[0])), strict=True)
-        value = 0.5 * problem.beta * float(np.dot(point, point)) + sum(values)
+        gradient = point.dtype.type(problem.beta) * point
+        grad_W, grad_a = self.split(gradient)
+        grad_W *= self.squares
+        value = 0.5 * float(np.dot(point, gradient)) + sum(values)
         if not np.isfinite(value):
             return np.inf, point
         outer = np.sum(outers, axis=0)
-        gradient = point.dtype.type(problem.beta) * point
-        grad_W, grad_a = self.split(gradient)
         grad_a += np.einsum("ij,ij->i", outer, W)
         outer *= a[:, None]
         grad_W += outer
@@ -183,7 +188,7 @@ class _TwoLayer:
     def alive(self, point: AnyFloats) -> npt.NDArray[np.bool_]:
         """Neurons of more than negligible mass."""
         W, a = self.split(point)
-        masses = np.abs(a) * np.linalg.norm(W, axis=1)
+        masses = np.abs(a) * np.sqrt((W * W) @ self.squares)
         return masses > _NEGLIGIBLE * np.max(masses, initial=0.0)
 
     def interrupted(self) -> Neurons:
@@ -194,7 +199,7 @@ class _TwoLayer:
     def neurons(self, point: AnyFloats) -> Neurons:
         """Vectors of the convex program, without those of negligible mass."""
         W, a = (layer.astype(np.float64) for layer in self.split(point))
-        return Neurons(np.abs(a)[:, None] * W, np.sign(a)).take(self.alive(point))
+        return Neurons(np.abs(a)[:, None] * (W * self.scales), np.sign(a)).take(self.alive(point))
 
 
 Function = Callable[[AnyFloats], tuple[float, AnyFloats]]
