@@ -134,7 +134,7 @@ def _climb(
         masks = active.view(np.int32)
         np.right_shift(masks, 31, out=masks)
         masks &= bits
-        gradient: SingleArray = (active @ X) * signs[:, None]
+        gradient = (active @ X) * signs[:, None]
         value = np.einsum("ij,ij->i", gradient, points)
         if costs is None:
             gradient = unit_rows(gradient)
@@ -142,7 +142,7 @@ def _climb(
         else:
             share = np.float32(1.0 if np.isinf(step) else step / (1.0 + step))
             norm, move = _costly_move(gradient, value, points, costs)
-            value = value / norm
+            value /= norm
             moved = unit_rows(points + share * move)
         stuck = ~np.any(moved, axis=1)
         points = np.where(stuck[:, None], points, moved)

@@ -93,7 +93,7 @@ def _scatter(X: FloatArray) -> FloatArray:
         X = X[np.sort(np.random.default_rng(0).choice(n, most, replace=False))]
     weight = np.ones(len(X))
     scatter = X.T @ X / len(X)
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if _outlying(X) else 0):
         size = np.sqrt(np.maximum(np.diagonal(scatter), np.finfo(float).tiny))
         values, axes = np.linalg.eigh(scatter / size[:, None] / size)
         leverage = np.sum((X / size @ axes) ** 2 / np.maximum(values, _FLATTEST), axis=1)

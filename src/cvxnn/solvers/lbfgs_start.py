@@ -25,6 +25,9 @@ _WINDOW = 50
 _PRUNE_EVERY = 20
 _PRUNE_BELOW = 0.9
 _NEGLIGIBLE = 1e-5
+# With less time than for so many steps the network is narrower, down to the least width.
+_STEPS_TO_AFFORD, _LEAST_WIDTH = 700, 100
+_PROBES, _MEMORY_ROWS = 2, 60
 # Beyond this many rows the first iterations see one row in a few.
 _SAMPLED_FROM = 1 << 14
 _SAMPLED_SHARE = 6
@@ -53,7 +56,7 @@ def lbfgs_start(
     problem : Problem
         Data, loss and beta.
     width : int
-        Number of neurons.
+        Number of neurons; fewer, but no less than 100, where ``time_limit`` would end the training within 700 steps.
     max_iter : int, default 3000
         Most iterations.
     rtol : float, default 2e-3
@@ -82,9 +85,14 @@ def lbfgs_start(
     True
     """
     rng = np.random.default_rng(random_state)
+    begin = time.perf_counter()
     objective = _TwoLayer(problem, width)
     point = objective.random_point(rng)
-    begin = time.perf_counter()
+    if time_limit is not None:
+        width = _affordable_width(objective, point, time_limit)
+        if width < objective.shape[0]:
+            objective.shape = (width, problem.n_features)
+            point = objective.random_point(rng)
     deadline = np.inf if time_limit is None else begin + time_limit
     current = objective
     try:
@@ -100,6 +108,19 @@ def lbfgs_start(
         if keep is not None:
             keep(current.interrupted())
         raise
+
+
+def _affordable_width(objective: _TwoLayer, point: AnyFloats, seconds: float) -> int:
+    """Width at which the time is enough for a number of steps; wider networks end lower, but need these steps."""
+    width, each = objective.shape[0], np.inf
+    for _ in range(_PROBES):
+        begin = time.perf_counter()
+        objective(point)
+        each = min(each, time.perf_counter() - begin)
+    # The products with the memory of earlier steps cost as much as so many rows.
+    each *= 1.0 + _MEMORY_ROWS / objective.problem.n_samples
+    share = seconds / max(_STEPS_TO_AFFORD * each, 1e-300)
+    return min(width, max(int(share * width), min(width, _LEAST_WIDTH)))
 
 
 def _sample(problem: Problem, rng: np.random.Generator) -> Problem:
