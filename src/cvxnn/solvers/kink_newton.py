@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
+from cvxnn.solvers._mass_coupling import MassCoupling
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
@@ -23,6 +24,9 @@ __all__ = ["KinkNewton"]
 
 _CG_TOL, _CG_MOST = 0.1, 40
 _CG_FINE_MOST = 80
+_CG_GAIN = 0.2
+"""The steps of conjugate gradients end, too, when one lowers the model by less than this share of the mean one."""
+
 _FINE_SMOOTHING = 5e-6
 """Smoothing below which single precision no longer tells the stiff directions from the others."""
 
@@ -52,7 +56,8 @@ class KinkNewton:
     a convex kink then has the curvature :math:`(1 - w t/R)/(2R)`, which lies between that of the smoothed kink and that
     of a majorising parabola, and Newton's method converges from afar and fast at the end, however small the smoothing.
     Concave kinks are linearised. Conjugate gradients solve the systems, preconditioned with the block of each neuron,
-    or, with many features, with the diagonal of that block in the eigenvectors of :math:`X^\top X`.
+    or, with many features, with the diagonal of that block in the eigenvectors of :math:`X^\top X`, and with the
+    system of all masses (:class:`MassCoupling`); they end when the model gains little.
 
     Parameters
     ----------
@@ -64,6 +69,7 @@ class KinkNewton:
     References
     ----------
     Chan, Golub and Mulet (1999), "A nonlinear primal-dual method for total variation-based image restoration".
+    Nash and Sofer (1990), "Assessing a search direction within a truncated-Newton method".
 
     Examples
     --------
@@ -152,6 +158,13 @@ class _System:
     pull: npt.NDArray
     directions: npt.NDArray
     blocks: npt.NDArray
+    coupling: MassCoupling
+
+    def precondition(self, residual: npt.NDArray) -> npt.NDArray:
+        """Approximate solution by the blocks of the neurons and by the system of their masses."""
+        blocks = self.blocks
+        own = blocks * residual if blocks.ndim == 2 else np.matmul(blocks, residual[:, :, None])[:, :, 0]
+        return own + self.coupling.apply(residual)
 
 
 class _Run:
@@ -240,10 +253,11 @@ class _Run:
         value, fit = self._smoothed_value(self.vectors, None, 0.0)
         nu = self.problem.dual_vector(fit)
         norms = np.maximum(np.linalg.norm(self.vectors, axis=1), 1e-150)
+        curvature = self.problem.loss_hessian(fit).astype(kind)
         slopes, convex = np.empty(self.z.shape, dtype=kind), np.empty(self.z.shape, dtype=kind)
 
-        def sweep(slabs: Sequence[slice]) -> FloatArray:
-            pull = np.zeros_like(self.vectors)
+        def sweep(slabs: Sequence[slice]) -> tuple[FloatArray, npt.NDArray]:
+            pull, gram = np.zeros_like(self.vectors), np.zeros((len(norms), len(norms)), dtype=kind)
             for rows in slabs:
                 root = self._root(rows, self.z[rows])
                 ratio = self.z[rows] / root
@@ -258,14 +272,22 @@ class _Run:
                 slopes[rows] = ratio
                 ratio *= nu[rows, None]
                 pull -= ratio.T @ self.problem.X[rows]
-            return pull
+                along = (self.z[rows] / norms).astype(kind)
+                gram[diagonal, diagonal] += np.einsum("ij,ij,ij->j", convex[rows], along, along)
+                along *= slopes[rows]
+                gram += along.T @ (curvature[rows, None] * along)
+            return pull, gram
 
-        gradient = sum(in_parallel(sweep, self._pieces()), (self.problem.beta / norms)[:, None] * self.vectors)
-        curvature = self.problem.loss_hessian(fit).astype(kind)
+        diagonal = np.arange(len(norms))
+        pulls, grams = zip(*in_parallel(sweep, self._pieces()), strict=True)
+        gradient = sum(pulls, (self.problem.beta / norms)[:, None] * self.vectors)
+        gram = np.sum(grams, axis=0, dtype=np.float64)
+        gram[diagonal, diagonal] += self.damping * self.problem.beta / norms
         pull = (self.problem.beta / norms).astype(kind)
         directions = (self.vectors / norms[:, None]).astype(kind)
         blocks = self._inverse_blocks(slopes, convex, curvature, pull, directions)
-        return _System(value, gradient, slopes, convex, curvature, pull, directions, blocks)
+        coupling = MassCoupling(gram, directions)
+        return _System(value, gradient, slopes, convex, curvature, pull, directions, blocks, coupling)
 
     def _inverse_blocks(
         self,
@@ -321,10 +343,9 @@ class _Run:
         X = self.problem.X if self.fine else self.owner.single
         scale = max(float(np.max(np.abs(system.gradient))), 1e-300)
         residual = (-system.gradient / scale).astype(X.dtype)
-        move, p, last, first = np.zeros_like(residual), np.zeros_like(residual), 1.0, 0.0
+        move, p, last, first, model = np.zeros_like(residual), np.zeros_like(residual), 1.0, 0.0, 0.0
         for k in range(_CG_FINE_MOST if self.fine else _CG_MOST):
-            blocks = system.blocks
-            z = blocks * residual if blocks.ndim == 2 else np.matmul(blocks, residual[:, :, None])[:, :, 0]
+            z = system.precondition(residual)
             now = float(np.vdot(residual, z))
             first = now if k == 0 else first
             if not now > _CG_TOL**2 * first or time.perf_counter() >= deadline:
@@ -338,6 +359,10 @@ class _Run:
             move += share * p
             residual -= share * product
             last = now
+            gain = 0.5 * now * (now / bend)
+            model += gain
+            if (k + 1) * gain <= _CG_GAIN * model:
+                break
         move = move.astype(np.float64) * scale
         return move if np.any(move) and np.all(np.isfinite(move)) else -system.gradient / (1.0 + self.damping)
 
