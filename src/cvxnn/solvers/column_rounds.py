@@ -34,11 +34,12 @@ _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 
 _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
     ((1e-1, 2), (3e-2, 2), (1e-2, 2), (3e-3, 2), (1e-3, 1), (3e-4, 1), (1e-4, 1)),
+    ((1e-2, 4), (3e-3, 4), (1e-3, 3), (3e-4, 2), (1e-4, 2), (1e-5, 2)),
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
     ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
 )
 _FINISH = ((1e-5, 6), (1e-6, 6), (1e-7, 8), (1e-8, 8))
-_LEVEL_GAINS = (1e-5, 1e-7)
+_LEVEL_GAINS = (3e-4, 1e-5, 1e-7)
 """Relative gains of a round below which the next schedule takes over."""
 
 _LEAST_GAIN = 1e-6
@@ -110,6 +111,7 @@ class ColumnRounds:
                 threshold=threshold,
                 random_state=np.random.default_rng([self.options.seed, state.iteration, k]),
                 deadline=self.last_round,
+                far=k % 2 == 1,
             )
             if len(found) == 0 and k == _CONFIRMING:
                 found, values = self._thorough(nu, state, threshold)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
+from cvxnn.solvers._mass_coupling import MassCoupling
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.neurons import Neurons
@@ -24,6 +25,9 @@ __all__ = ["KinkNewton"]
 
 _CG_TOL, _CG_MOST = 0.1, 40
 _CG_FINE_MOST = 80
+_CG_GAIN = 0.2
+"""The steps of conjugate gradients end, too, when one lowers the model by less than this share of the mean one."""
+
 _FINE_SMOOTHING = 5e-6
 """Smoothing below which single precision no longer tells the stiff directions from the others."""
 
@@ -53,7 +57,8 @@ class KinkNewton:
     a convex kink then has the curvature :math:`(1 - w t/R)/(2R)`, which lies between that of the smoothed kink and that
     of a majorising parabola, and Newton's method converges from afar and fast at the end, however small the smoothing.
     Concave kinks are linearised. Conjugate gradients solve the systems, preconditioned with the block of each neuron,
-    or, with many features, with the diagonal of that block in the eigenvectors of :math:`X^\top X`.
+    or, with many features, with the diagonal of that block in the eigenvectors of :math:`X^\top X`, and with the
+    system of all masses (:class:`MassCoupling`); they end when the model gains little.
 
     Parameters
     ----------
@@ -65,6 +70,7 @@ class KinkNewton:
     References
     ----------
     Chan, Golub and Mulet (1999), "A nonlinear primal-dual method for total variation-based image restoration".
+    Nash and Sofer (1990), "Assessing a search direction within a truncated-Newton method".
 
     Examples
     --------
@@ -161,6 +167,13 @@ class _System:
     pull: npt.NDArray
     directions: npt.NDArray
     blocks: npt.NDArray
+    coupling: MassCoupling
+
+    def precondition(self, residual: npt.NDArray) -> npt.NDArray:
+        """Approximate solution by the blocks of the neurons and by the system of their masses."""
+        blocks = self.blocks
+        own = blocks * residual if blocks.ndim == 2 else np.matmul(blocks, residual[:, :, None])[:, :, 0]
+        return own + self.coupling.apply(residual)
 
 
 class _Run:
@@ -253,11 +266,12 @@ class _Run:
         value, fit = self._smoothed_value(self.vectors, None, 0.0)
         nu = self.problem.dual_vector(fit)
         norms = np.maximum(self._norms(self.vectors), 1e-150)
-        along = self.owner.costs * self.vectors / norms[:, None]
+        units = self.vectors / norms[:, None]
+        curvature = self.problem.loss_hessian(fit).astype(kind)
         slopes, convex = np.empty(self.z.shape, dtype=kind), np.empty(self.z.shape, dtype=kind)
 
-        def sweep(slabs: Sequence[slice]) -> FloatArray:
-            pull = np.zeros_like(self.vectors)
+        def sweep(slabs: Sequence[slice]) -> tuple[FloatArray, npt.NDArray]:
+            pull, gram = np.zeros_like(self.vectors), np.zeros((len(norms), len(norms)), dtype=kind)
             for rows in slabs:
                 root = self._root(rows, self.z[rows])
                 ratio = self.z[rows] / root
@@ -272,14 +286,23 @@ class _Run:
                 slopes[rows] = ratio
                 ratio *= nu[rows, None]
                 pull -= ratio.T @ self.problem.X[rows]
-            return pull
+                along = (self.z[rows] / norms).astype(kind)
+                gram[diagonal, diagonal] += np.einsum("ij,ij,ij->j", convex[rows], along, along)
+                along *= slopes[rows]
+                gram += along.T @ (curvature[rows, None] * along)
+            return pull, gram
 
-        gradient = sum(in_parallel(sweep, self._pieces()), self.problem.beta * along)
-        curvature = self.problem.loss_hessian(fit).astype(kind)
+        diagonal = np.arange(len(norms))
+        pulls, grams = zip(*in_parallel(sweep, self._pieces()), strict=True)
+        slope_of_norms = self.owner.costs * units
+        gradient = sum(pulls, self.problem.beta * slope_of_norms)
+        gram: FloatArray = np.asarray(np.sum(grams, axis=0, dtype=np.float64))
+        gram[diagonal, diagonal] += self.damping * (self.problem.beta / norms) * ((units * units) @ self.damped)
         pull = (self.problem.beta / norms).astype(kind)
-        directions = along.astype(kind)
+        directions = slope_of_norms.astype(kind)
         blocks = self._inverse_blocks(slopes, convex, curvature, pull, directions)
-        return _System(value, gradient, slopes, convex, curvature, pull, directions, blocks)
+        coupling = MassCoupling(gram, units.astype(kind))
+        return _System(value, gradient, slopes, convex, curvature, pull, directions, blocks, coupling)
 
     def _inverse_blocks(
         self,
@@ -339,10 +362,9 @@ class _Run:
         X = self.problem.X if self.fine else self.owner.single
         scale = max(float(np.max(np.abs(system.gradient))), 1e-300)
         residual = (-system.gradient / scale).astype(X.dtype)
-        move, p, last, first = np.zeros_like(residual), np.zeros_like(residual), 1.0, 0.0
+        move, p, last, first, model = np.zeros_like(residual), np.zeros_like(residual), 1.0, 0.0, 0.0
         for k in range(_CG_FINE_MOST if self.fine else _CG_MOST):
-            blocks = system.blocks
-            z = blocks * residual if blocks.ndim == 2 else np.matmul(blocks, residual[:, :, None])[:, :, 0]
+            z = system.precondition(residual)
             now = float(np.vdot(residual, z))
             first = now if k == 0 else first
             if not now > _CG_TOL**2 * first or time.perf_counter() >= deadline:
@@ -356,6 +378,10 @@ class _Run:
             move += share * p
             residual -= share * product
             last = now
+            gain = 0.5 * now * (now / bend)
+            model += gain
+            if (k + 1) * gain <= _CG_GAIN * model:
+                break
         move = move.astype(np.float64) * scale
         return move if np.any(move) and np.all(np.isfinite(move)) else -system.gradient / (1.0 + self.damping)
 

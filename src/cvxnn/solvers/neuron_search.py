@@ -20,6 +20,12 @@ SingleArray = npt.NDArray[np.float32]
 
 __all__ = ["NeuronSearch"]
 
+_SHARE_KEPT = 4
+_FIRST_STEPS: SingleArray = np.geomspace(0.3, 0.1, 8, dtype=np.float32)
+_NEXT_STEPS: SingleArray = np.geomspace(0.1, 3e-3, 16, dtype=np.float32)
+"""Lengths of the ascent steps of all starts, and of the best of them, one in four. A first step straight to the
+gradient would lead most starts to the same few maxima; those worth finding late are close to present neurons."""
+
 _SMOOTHINGS = (3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 3e-3, 1e-3, 1e-3, 1e-4)
 _REFINED_SHARE = 8
 _FEWEST_REFINED = 32
@@ -84,6 +90,7 @@ class NeuronSearch:
         threshold: float = 1.0,
         random_state: int | np.random.Generator = 0,
         deadline: float = math.inf,
+        far: bool = False,
     ) -> tuple[Neurons, FloatArray]:
         """Directions of value above ``threshold * beta``, best first, with the values divided by beta.
 
@@ -94,11 +101,13 @@ class NeuronSearch:
         neurons : Neurons
             Current neurons: starts are made of them, too.
         n_starts : int
-            Number of starts; each is used with both signs.
+            Number of ascents that go to their end; each is used with both signs.
         threshold : float, default 1.0
         random_state : int or Generator, default 0
         deadline : float
             Time of ``time.perf_counter`` at which the search stops with what it has.
+        far : bool, default False
+            Begin with a step straight to the gradient, which finds other maxima than short steps, and fewer.
 
         Returns
         -------
@@ -108,11 +117,7 @@ class NeuronSearch:
         """
         rng = np.random.default_rng(random_state)
         dual = nu / self.problem.beta
-        starts = self._starts(neurons, n_starts, rng).astype(np.float32)
-        points = np.vstack([starts, starts])
-        signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(starts))
-        costs = None if self.even else self.costs
-        climb(self.single, dual.astype(np.float32), points, signs, STEPS, deadline, costs)
+        points, signs = self._ascended(neurons, n_starts, dual, rng, deadline, far=far)
         order = self._ranked(points, signs, dual, 0.3)
         # What climbed to a current neuron is a maximum already, and would crowd out the others.
         order = order[~_near(points[order], signs[order], self._variables(neurons), neurons.signs)]
@@ -134,6 +139,23 @@ class NeuronSearch:
     def _variables(self, neurons: Neurons) -> FloatArray:
         """Variables q of the neurons, as unit rows."""
         return unit_rows(neurons.vectors / self.scales)
+
+    def _ascended(
+        self, neurons: Neurons, count: int, dual: FloatArray, rng: np.random.Generator, deadline: float, *, far: bool
+    ) -> tuple[SingleArray, SingleArray]:
+        """Unit points after ascent, ``count`` times two, and their signs."""
+        single, costs = dual.astype(np.float32), None if self.even else self.costs
+        starts = self._starts(neurons, count if far else _SHARE_KEPT * count, rng).astype(np.float32)
+        points = np.vstack([starts, starts])
+        signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(starts))
+        if far:
+            climb(self.single, single, points, signs, STEPS, deadline, costs)
+            return points, signs
+        values = climb(self.single, single, points, signs, _FIRST_STEPS, deadline, costs)
+        best = np.argsort(-values, kind="stable")[: 2 * count]
+        points, signs = points[best], signs[best]
+        climb(self.single, single, points, signs, _NEXT_STEPS, deadline, costs)
+        return points, signs
 
     def _values(self, directions: FloatArray, signs: FloatArray, dual: FloatArray) -> FloatArray:
         out = np.empty(len(directions))
