@@ -173,7 +173,8 @@ def _reserves(problem: Problem, options: ReLUOptions, decomposing: float, *, exa
     if exact:
         return narrowing, 0.0
     bounding = min(_CERTIFY_SHARE * options.time_limit, _CERTIFY_FIRST + _CERTIFY_EACH * problem.X.size)
-    pairs = problem.n_samples * default_width(problem.n_samples)
+    # Cones have rows, and factors whose passes cost less for each entry.
+    pairs = default_width(problem.n_samples) * (problem.n_samples + problem.n_features**2 / 16)
     bounding += _CERTIFY_PASSES * decomposing + _CERTIFY_UNIT * pairs
     return narrowing, min(bounding, _MOST_BOUNDING * options.time_limit)
 
