@@ -92,7 +92,7 @@ def reduce_problem(problem: Problem, *, keep_samples: bool = False) -> Reduction
     tau, loss = _target_scale(problem.loss, y)
     kappa = float(np.mean(weight))
     if Z.shape[1]:
-        axes = kink_axes(Z)
+        axes = kink_axes(Z / max(float(np.max(np.abs(Z))), np.finfo(float).tiny))
         Z, basis = Z @ axes, basis @ axes
     else:
         Z, basis = np.zeros((len(samples), 1)), np.eye(problem.n_features, 1)
