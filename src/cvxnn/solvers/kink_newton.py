@@ -279,9 +279,9 @@ class _Run:
             return pull, gram
 
         diagonal = np.arange(len(norms))
-        pulls, grams = zip(*in_parallel(sweep, self._pieces()), strict=True)
-        gradient = sum(pulls, (self.problem.beta / norms)[:, None] * self.vectors)
-        gram = np.sum(grams, axis=0, dtype=np.float64)
+        parts = in_parallel(sweep, self._pieces())
+        gradient = sum((part for part, _ in parts), (self.problem.beta / norms)[:, None] * self.vectors)
+        gram = sum((part for _, part in parts), np.zeros((len(norms), len(norms))))
         gram[diagonal, diagonal] += self.damping * self.problem.beta / norms
         pull = (self.problem.beta / norms).astype(kind)
         directions = (self.vectors / norms[:, None]).astype(kind)
