@@ -102,8 +102,9 @@ def test_steps_in_scaled_variables_lower_the_true_objective() -> None:
     assert np.allclose(found.masses, 1.0)
     nu = problem.dual_vector(np.zeros(60)) / problem.beta
     assert np.allclose(found.signs * (np.maximum(problem.X @ found.vectors.T, 0.0).T @ nu), values)
-    start = solve_masses(problem, found)
+    drawn = np.random.default_rng(1).standard_normal((12, 3)) * axis_scales(problem)
+    start = solve_masses(problem, Neurons(drawn, np.tile([1.0, -1.0], 6)))
     newton = KinkNewton(problem, search.products).minimize(start, [(1e-2, 4), (1e-4, 8)])
     smoothed = SmoothedKinks(problem).minimize(start, eps=1e-3, max_steps=12)
     for moved in (newton, smoothed):
-        assert moved.objective(problem) < start.objective(problem) * (1.0 - 1e-3)
+        assert moved.objective(problem) < start.objective(problem) * 0.99

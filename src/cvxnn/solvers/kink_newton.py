@@ -293,10 +293,10 @@ class _Run:
             return pull, gram
 
         diagonal = np.arange(len(norms))
-        pulls, grams = zip(*in_parallel(sweep, self._pieces()), strict=True)
+        parts = in_parallel(sweep, self._pieces())
         slope_of_norms = self.owner.costs * units
-        gradient = sum(pulls, self.problem.beta * slope_of_norms)
-        gram: FloatArray = np.asarray(np.sum(grams, axis=0, dtype=np.float64))
+        gradient = sum((part for part, _ in parts), self.problem.beta * slope_of_norms)
+        gram = sum((part for _, part in parts), np.zeros((len(norms), len(norms))))
         gram[diagonal, diagonal] += self.damping * (self.problem.beta / norms) * ((units * units) @ self.damped)
         pull = (self.problem.beta / norms).astype(kind)
         directions = slope_of_norms.astype(kind)

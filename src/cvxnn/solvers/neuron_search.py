@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,19 @@ SingleArray = npt.NDArray[np.float32]
 
 __all__ = ["NeuronSearch"]
 
-_SHARE_KEPT = 4
-_FIRST_STEPS: SingleArray = np.geomspace(0.3, 0.1, 8, dtype=np.float32)
-_NEXT_STEPS: SingleArray = np.geomspace(0.1, 3e-3, 16, dtype=np.float32)
-"""Lengths of the ascent steps of all starts, and of the best of them, one in four. A first step straight to the
-gradient would lead most starts to the same few maxima; those worth finding late are close to present neurons."""
+_MORE_STARTS = 4
+_NEAR_STEPS: tuple[SingleArray, SingleArray] = (
+    np.geomspace(0.3, 0.1, 8, dtype=np.float32),
+    np.geomspace(0.1, 3e-3, 16, dtype=np.float32),
+)
+_FAR_STEPS: tuple[SingleArray, SingleArray] = (
+    np.geomspace(1.0, 0.3, 16, dtype=np.float32),
+    np.geomspace(0.3, 3e-3, 40, dtype=np.float32),
+)
+_NEAR_SHARE, _FAR_SHARE = 1 / 2, 1 / 3
+"""Lengths of the ascent steps of all starts, and of the best of them, one in four; and the shares of the starts. Short
+steps find the many maxima close to present neurons, long ones the few far from them. A first step straight to the
+gradient leads most starts to the same maxima, and serves to confirm only."""
 
 _SMOOTHINGS = (3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 3e-3, 1e-3, 1e-3, 1e-4)
 _REFINED_SHARE = 8
@@ -90,7 +99,7 @@ class NeuronSearch:
         threshold: float = 1.0,
         random_state: int | np.random.Generator = 0,
         deadline: float = math.inf,
-        far: bool = False,
+        jump: bool = False,
     ) -> tuple[Neurons, FloatArray]:
         """Directions of value above ``threshold * beta``, best first, with the values divided by beta.
 
@@ -106,8 +115,8 @@ class NeuronSearch:
         random_state : int or Generator, default 0
         deadline : float
             Time of ``time.perf_counter`` at which the search stops with what it has.
-        far : bool, default False
-            Begin with a step straight to the gradient, which finds other maxima than short steps, and fewer.
+        jump : bool, default False
+            Begin with a step straight to the gradient, which finds other maxima, and fewer.
 
         Returns
         -------
@@ -117,7 +126,7 @@ class NeuronSearch:
         """
         rng = np.random.default_rng(random_state)
         dual = nu / self.problem.beta
-        points, signs = self._ascended(neurons, n_starts, dual, rng, deadline, far=far)
+        points, signs = self._ascended(neurons, n_starts, dual.astype(np.float32), rng, deadline, jump=jump)
         order = self._ranked(points, signs, dual, 0.3)
         # What climbed to a current neuron is a maximum already, and would crowd out the others.
         order = order[~_near(points[order], signs[order], self._variables(neurons), neurons.signs)]
@@ -141,20 +150,28 @@ class NeuronSearch:
         return unit_rows(neurons.vectors / self.scales)
 
     def _ascended(
-        self, neurons: Neurons, count: int, dual: FloatArray, rng: np.random.Generator, deadline: float, *, far: bool
+        self, neurons: Neurons, count: int, dual: SingleArray, rng: np.random.Generator, deadline: float, *, jump: bool
     ) -> tuple[SingleArray, SingleArray]:
-        """Unit points after ascent, ``count`` times two, and their signs."""
-        single, costs = dual.astype(np.float32), None if self.even else self.costs
-        starts = self._starts(neurons, count if far else _SHARE_KEPT * count, rng).astype(np.float32)
-        points = np.vstack([starts, starts])
+        """Unit points after ascent, about ``count`` times two, and their signs."""
+        if jump:
+            return self._both_signs(self._starts(neurons, count, rng), dual, ((STEPS, 1),), deadline)
+        parts = []
+        for steps, share, near in ((_NEAR_STEPS, _NEAR_SHARE, True), (_FAR_STEPS, _FAR_SHARE, False)):
+            starts = self._starts(neurons, math.ceil(_MORE_STARTS * share * count), rng, near=near)
+            parts.append(self._both_signs(starts, dual, ((steps[0], _MORE_STARTS), (steps[1], 1)), deadline))
+        return np.vstack([points for points, _ in parts]), np.concatenate([signs for _, signs in parts])
+
+    def _both_signs(
+        self, starts: FloatArray, dual: SingleArray, stages: Sequence[tuple[SingleArray, int]], deadline: float
+    ) -> tuple[SingleArray, SingleArray]:
+        """Ascent of all starts for either sign; after each stage one in so many goes on, the best ones."""
+        points = np.vstack([starts, starts]).astype(np.float32)
         signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(starts))
-        if far:
-            climb(self.single, single, points, signs, STEPS, deadline, costs)
-            return points, signs
-        values = climb(self.single, single, points, signs, _FIRST_STEPS, deadline, costs)
-        best = np.argsort(-values, kind="stable")[: 2 * count]
-        points, signs = points[best], signs[best]
-        climb(self.single, single, points, signs, _NEXT_STEPS, deadline, costs)
+        for steps, kept in stages:
+            values = climb(self.single, dual, points, signs, steps, deadline, None if self.even else self.costs)
+            if kept > 1:
+                best = np.argsort(-values, kind="stable")[: math.ceil(len(points) / kept)]
+                points, signs = points[best], signs[best]
         return points, signs
 
     def _values(self, directions: FloatArray, signs: FloatArray, dual: FloatArray) -> FloatArray:
@@ -241,11 +258,11 @@ class NeuronSearch:
             last = now
         return step
 
-    def _starts(self, neurons: Neurons, count: int, rng: np.random.Generator) -> FloatArray:
+    def _starts(self, neurons: Neurons, count: int, rng: np.random.Generator, *, near: bool = False) -> FloatArray:
         """Unit starts: random vectors, rows and their sums and differences, and relatives of the neurons.
 
         Relatives are noisy copies, reflections at rows, sums and differences of two, and noisy opposites: each kind
-        finds neurons that the others miss.
+        finds neurons that the others miss. The first two kinds alone are ``near``; of the others half are random.
         """
         X = self.problem.X * self.scales
         n, d = X.shape
@@ -254,7 +271,9 @@ class NeuronSearch:
         out = flip * (first + rng.integers(-1, 2, size=(count, 1)) * second)
         gauss = rng.standard_normal((count, d))
         kind = np.arange(count) % (2 * _KINDS)
-        out = np.where((kind == _KINDS - 1 if len(neurons) else kind % 2 == 1)[:, None], gauss, out)
+        # Long ascents from random vectors meet the most violations far from all neurons.
+        random = np.arange(count) % 4 >= 2
+        out = np.where(random[:, None], gauss, out)
         if len(neurons):
             heaviest = np.argsort(-neurons.masses, kind="stable")[:_MOST_NEARBY]
             known = self._variables(neurons.take(heaviest))
@@ -269,8 +288,8 @@ class NeuronSearch:
                 base - other,
                 -base + 0.3 * unit_rows(gauss),
             )
-            for k, relative in enumerate(relatives):
-                chosen = kind % _KINDS == k
+            for k, relative in enumerate(relatives[:2] if near else relatives):
+                chosen = kind % 2 == k if near else (kind % _KINDS == k) & ~random
                 out[chosen] = relative[chosen]
         dead = ~np.any(out != 0.0, axis=1)
         out[dead] = rng.standard_normal((int(dead.sum()), d))
