@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +34,16 @@ _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 
 _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
     ((1e-1, 2), (3e-2, 2), (1e-2, 2), (3e-3, 2), (1e-3, 1), (3e-4, 1), (1e-4, 1)),
+    ((1e-2, 4), (3e-3, 4), (1e-3, 3), (3e-4, 2), (1e-4, 2), (1e-5, 2)),
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
     ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
 )
 _FINISH = ((1e-5, 6), (1e-6, 6), (1e-7, 8), (1e-8, 8))
-_LEVEL_GAINS = (1e-5, 1e-7)
+_LEVEL_GAINS = (3e-4, 1e-5, 1e-7)
 """Relative gains of a round below which the next schedule takes over."""
+
+_SHORT_LEVEL = 2
+"""Schedule where less time is left than the moves of the last round took."""
 
 _LEAST_GAIN = 1e-6
 """Relative gain that counts as progress however loose the tolerance is: a violation beyond it remains to be removed."""
@@ -71,9 +75,10 @@ class ColumnRounds:
         left = options.deadline - time.perf_counter()
         self.last_round = options.deadline if math.isinf(left) else options.deadline - _FINISH_SHARE * max(left, 0.0)
         n, d = problem.X.shape
-        # The ascent takes 40 steps of two products for either sign; the refinement about as much again.
-        self.most_starts = int(np.clip(_LARGEST_SEARCH / (320.0 * n * d), _STARTS // 8, _STARTS))
+        # The ascent takes 60 steps of two products for either sign; the refinement about two thirds of that.
+        self.most_starts = int(np.clip(_LARGEST_SEARCH / (400.0 * n * d), _STARTS // 8, _STARTS))
         self.starts = self.most_starts
+        self.seconds = 0.0
 
     def run(self, state: ColumnState, report: Callable[[ColumnState], None]) -> None:
         """Improve ``state`` until no violating neuron is found, a limit is met, or progress ends."""
@@ -88,7 +93,7 @@ class ColumnRounds:
             found = self._find(state, effort)
             state.iteration += 1
             if found is not None:
-                self._round(state, found, _SCHEDULES[level])
+                self._round(state, found, level)
                 gain = (before - state.objective) / max(abs(before), 1e-300)
                 while level < len(_LEVEL_GAINS) and gain < _LEVEL_GAINS[level]:
                     level += 1
@@ -110,6 +115,7 @@ class ColumnRounds:
                 threshold=threshold,
                 random_state=np.random.default_rng([self.options.seed, state.iteration, k]),
                 deadline=self.last_round,
+                jump=k % 2 == 1,
             )
             if len(found) == 0 and k == _CONFIRMING:
                 found, values = self._thorough(nu, state, threshold)
@@ -151,13 +157,17 @@ class ColumnRounds:
         )
         return Neurons(result.directions, result.signs.astype(np.float64)), result.values / beta
 
-    def _round(self, state: ColumnState, found: Neurons, schedule: Sequence[tuple[float, int]]) -> None:
+    def _round(self, state: ColumnState, found: Neurons, level: int) -> None:
         """Give the new neurons a small mass, then optimise all masses and vectors; keep what is better."""
         mass = _NEW_MASS * float(state.neurons.masses.mean()) if len(state.neurons) else 1.0
         joined = state.neurons.joined(Neurons(mass * found.vectors, found.signs))
         massed = solve_masses(self.problem, joined, tol=1e-8)
         state.offer(self.problem, [massed])
+        begin = time.perf_counter()
+        # A large smoothing left too early is worse than none.
+        schedule = _SCHEDULES[level if self.options.deadline - begin > self.seconds else max(level, _SHORT_LEVEL)]
         moved = self.moves.cleaned(self.moves.minimize(massed, schedule, deadline=self.options.deadline))
+        self.seconds = time.perf_counter() - begin
         state.offer(self.problem, [moved, solve_masses(self.problem, moved, tol=1e-10)])
 
     def _finish(self, state: ColumnState) -> None:
