@@ -12,6 +12,7 @@ from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
 from cvxnn.solvers._directions import STEPS, batches, climb, distinct, unit_rows
 from cvxnn.solvers._pair_products import PairProducts
+from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -30,6 +31,11 @@ _DENSE_FEATURES = 160
 _CG_STEPS = 20
 _KINDS, _MOST_NEARBY = 6, 400
 _SAME = 0.9995
+_POOLED_STEPS = STEPS[15:]
+_POOLED_VALUE = 0.5
+_POOLED_KEPT = 5
+"""Ascent from the directions of a pool, the least value of a direction that is kept, relative to beta, and how many
+are kept for each one climbed from."""
 
 
 class NeuronSearch:
@@ -79,6 +85,8 @@ class NeuronSearch:
         threshold: float = 1.0,
         random_state: int | np.random.Generator = 0,
         deadline: float = math.inf,
+        pool: DirectionPool | None = None,
+        n_pooled: int = 0,
     ) -> tuple[Neurons, FloatArray]:
         """Directions of value above ``threshold * beta``, best first, with the values divided by beta.
 
@@ -89,11 +97,15 @@ class NeuronSearch:
         neurons : Neurons
             Current neurons: starts are made of them, too.
         n_starts : int
-            Number of starts; each is used with both signs.
+            Number of starts; each is used with both signs. With a pool 0 is allowed.
         threshold : float, default 1.0
         random_state : int or Generator, default 0
         deadline : float
             Time of ``time.perf_counter`` at which the search stops with what it has.
+        pool : DirectionPool, optional
+            Further starts; brought up to date with what the search finds.
+        n_pooled : int, default 0
+            Number of directions of the pool to start from, the best at ``nu``.
 
         Returns
         -------
@@ -107,7 +119,12 @@ class NeuronSearch:
         points = np.vstack([starts, starts])
         signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(starts))
         climb(self.single, dual.astype(np.float32), points, signs, STEPS, deadline)
+        if pool is not None and len(pool):
+            pooled, pooled_signs = self._pooled(pool, n_pooled, dual, deadline)
+            points, signs = np.vstack([points, pooled]), np.concatenate([signs, pooled_signs])
         order = self._ranked(points, signs, dual, 0.3)
+        if pool is not None:
+            self._keep(pool, points[order], signs[order], dual, _POOLED_KEPT * n_pooled)
         # What climbed to a current neuron is a maximum already, and would crowd out the others.
         order = order[~_near(points[order], signs[order], neurons)]
         order = order[: max(_FEWEST_REFINED, len(points) // _REFINED_SHARE)]
@@ -117,6 +134,8 @@ class NeuronSearch:
             _FEWEST_REFINED, len(neurons) // 4
         )
         refined = points if plenty else self._refine(points, signs, dual.astype(np.float32), deadline)
+        if pool is not None:
+            self._keep(pool, refined, signs, dual, _POOLED_KEPT * n_pooled)
         both, signs = np.vstack([refined, points]), np.concatenate([signs, signs])
         best = self._ranked(both, signs, dual, threshold)
         vectors = unit_rows(both[best].astype(np.float64))
@@ -124,6 +143,22 @@ class NeuronSearch:
         values = self._values(vectors, found.signs, dual)
         keep = values > threshold
         return found.take(keep), values[keep]
+
+    def _pooled(
+        self, pool: DirectionPool, count: int, dual: FloatArray, deadline: float
+    ) -> tuple[SingleArray, SingleArray]:
+        """Best directions of a pool after a short ascent, with their signs."""
+        best = self._ranked(pool.points, pool.signs, dual, _POOLED_VALUE)[:count]
+        points, signs = pool.points[best], pool.signs[best]
+        climb(self.single, dual.astype(np.float32), points, signs, _POOLED_STEPS, deadline)
+        return points, signs
+
+    def _keep(self, pool: DirectionPool, points: SingleArray, signs: SingleArray, dual: FloatArray, most: int) -> None:
+        """Put directions into a pool beside those that it holds; the best at the dual vector remain."""
+        points = np.vstack([points, pool.points]) if len(pool) else points
+        signs = np.concatenate([signs, pool.signs])
+        best = self._ranked(points, signs, dual, _POOLED_VALUE)[:most]
+        pool.replace(points[best], signs[best])
 
     def _values(self, directions: FloatArray, signs: FloatArray, dual: FloatArray) -> FloatArray:
         out = np.empty(len(directions))
