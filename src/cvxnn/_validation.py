@@ -50,6 +50,22 @@ def check_finite(array: npt.NDArray[np.float64], name: str) -> None:
         raise ValueError(f"{name} has an entry of size {largest:.1e}; entries up to {LARGEST_ENTRY:.0e} are accepted.")
 
 
+def as_features(X: Any, n_features: int) -> npt.NDArray[np.float64]:
+    """Return the data ``X (n, d)`` of a network that takes ``n_features`` of them."""
+    data = as_float_array(X, "X", ndim=2)
+    if data.shape[1] != n_features:
+        raise ValueError(f"X has {data.shape[1]} features; this network takes {n_features}.")
+    return data
+
+
+def frozen_weights(array: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
+    """Return the weights, made read-only, or raise ValueError where one is not finite."""
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} contains NaN or infinite values; all weights must be finite.")
+    array.flags.writeable = False
+    return array
+
+
 def as_number(value: Any, name: str, *, minimum: float = -math.inf, inclusive: bool = True) -> float:
     """Return a finite float that is not below ``minimum`` (strictly above it unless ``inclusive``)."""
     range_ = "" if minimum == -math.inf else f" {'>=' if inclusive else '>'} {minimum:g}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array, as_number
+from cvxnn._validation import as_features, as_float_array, as_number, frozen_weights
 
 if TYPE_CHECKING:
     from cvxnn.patterns import ActivationPatterns
@@ -63,10 +63,7 @@ class ReLUNetwork:
         if a.ndim not in (1, 2) or a.shape[0] != W.shape[0] or 0 in a.shape[1:]:
             raise ValueError(f"a must have shape (m,) or (m, c) with m = {W.shape[0]} as in W; got {a.shape}.")
         for name, array in (("W", W), ("a", a)):
-            if not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} contains NaN or infinite values; all weights must be finite.")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, frozen_weights(array, name))
         if self.output_bias and a.ndim != 1:
             raise ValueError(f"output_bias needs a network with one output; a has shape {a.shape}.")
 
@@ -136,9 +133,7 @@ class ReLUNetwork:
         return f"ReLUNetwork(width={self.width}, n_features={self.n_features}, n_outputs={self.n_outputs}{bias})"
 
     def _preactivations(self, X: npt.ArrayLike) -> FloatArray:
-        data = as_float_array(X, "X", ndim=2)
-        if data.shape[1] != self.n_features:
-            raise ValueError(f"X has {data.shape[1]} features; this network takes {self.n_features}.")
+        data = as_features(X, self.n_features)
         return data @ self.W.T
 
     def _output_rows(self) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array
+from cvxnn._validation import as_features, frozen_weights
 from cvxnn.networks import row_norms, safe_ratio
 from cvxnn.problem import Problem
 
@@ -83,9 +83,7 @@ class ParallelReLUNetwork:
             raise ValueError(f"b must hold arrays of the shapes {shapes} to match W; got {[x.shape for x in b]}.")
         _check_norm(self.norm, W.ndim)
         for name, array in (("W", W), ("a", a), *(("b", layer) for layer in b)):
-            if not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} contains NaN or infinite values; all weights must be finite.")
-            array.flags.writeable = False
+            frozen_weights(array, name)
         for name, value in (("W", W), ("b", b), ("a", a)):
             object.__setattr__(self, name, value)
 
@@ -163,9 +161,7 @@ class ParallelReLUNetwork:
 
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
         """Outputs of the network, ``(n,)``."""
-        data = as_float_array(X, "X", ndim=2)
-        if data.shape[1] != self.n_features:
-            raise ValueError(f"X has {data.shape[1]} features; this network takes {self.n_features}.")
+        data = as_features(X, self.n_features)
         hidden = np.maximum(np.tensordot(data, self.W, axes=(1, self.W.ndim - 1)), 0.0)
         for layer in self.b:
             hidden = np.maximum(np.sum(hidden * layer, axis=-1), 0.0)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, curve, figure
+
 if TYPE_CHECKING:
     from cvxnn.certificates.certificate import Certificate, Scope
 
@@ -178,3 +180,20 @@ class Solution:
             f"Solution(status={self.status.value!r}, objective={self.objective:.9g}, "
             f"lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, scope={self.scope!r}, width={width})"
         )
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks, with the status in words and the course of the objective."""
+        course = self.history
+        rows = [
+            ("status", self.status.value),
+            ("objective", figure(self.objective)),
+            ("lower bound", figure(self.lower_bound)),
+            ("relative gap", f"{self.gap:.1e}"),
+            ("scope", self.scope),
+            ("width", getattr(self.network, "width", "?")),
+            ("iterations", self.n_iter),
+        ]
+        if len(course):
+            rows.append(("seconds", f"{course.seconds[-1]:.3g}"))
+        drawn = curve(course.objective, "objective over the iterations")
+        return card("Solution", rows, note=self.status.advice, picture=drawn)

@@ -200,7 +200,7 @@ def test_refusals():
     with pytest.raises(ValueError, match='patterns="auto" only'):
         solve(problem, architecture=ParallelReLU(), patterns=20)
     with pytest.raises(ValueError, match="warm_start must be a ParallelReLUNetwork"):
-        solve(problem, architecture=ParallelReLU(), warm_start=ReLUNetwork.zero(6))  # type: ignore[arg-type]
+        solve(problem, architecture=ParallelReLU(), warm_start=ReLUNetwork.zero(6))
     with pytest.raises(ValueError, match="output bias"):
         solve(Problem(problem.X, problem.y, output_bias_decay=0.0), architecture=ParallelReLU())
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from cvxnn.certificates._reduced_norm import ReducedNorm, line_groups
 from cvxnn.certificates._rounding import FloatArray, gamma, norm_up
 from cvxnn.certificates._row_scaling import scaled_rows
 
@@ -14,35 +14,11 @@ from cvxnn.certificates._row_scaling import scaled_rows
 _MAX_REDUCED = 1500
 
 
-@dataclass(frozen=True)
-class ReducedPricing:
-    """Piecewise linear function ``h(z) = linear^T z + sum_j weights_j (rows_j^T z)_+`` on the ball of ``R^r``.
+class ReducedPricing(ReducedNorm):
+    """Piecewise linear function ``h(z) = linear^T z + sum_j weights_j (rows_j^T z)_+`` with real values.
 
-    For each sign, ``max sign * h_nu`` over the unit ball of the original space is at most
-    ``2**exponent * (factor * max sign * h + slack)``.
+    For each sign, ``max sign * h_nu`` over the unit ball of the original space is at most ``upper(max sign * h)``.
     """
-
-    rows: FloatArray
-    weights: FloatArray
-    linear: FloatArray
-    factor: float
-    slack: float
-    exponent: int
-    basis: FloatArray | None
-
-    @property
-    def rank(self) -> int:
-        """Number of coordinates."""
-        return self.rows.shape[1]
-
-    def upper(self, value: float) -> float:
-        """Carry an upper bound of the reduced problem back to the original one, rounding up."""
-        padded = (max(value, 0.0) * self.factor + self.slack) * (1.0 + 4e-16)
-        try:
-            # The scaling is exact unless the result is subnormal.
-            return math.nextafter(math.ldexp(padded, self.exponent), math.inf)
-        except OverflowError:
-            return math.inf
 
     def threshold(self, target: float) -> float:
         """Return the largest reduced value whose `upper` is certainly at most `target`."""
@@ -52,15 +28,9 @@ class ReducedPricing:
             return math.inf
         return (scaled - self.slack) / self.factor * (1.0 - 2e-15)
 
-    def lift(self, directions: FloatArray) -> FloatArray:
-        """Map reduced directions ``(k, r)`` to unit vectors ``(k, d)``."""
-        lifted = directions if self.basis is None else directions @ self.basis.T
-        norms = np.sqrt(np.sum(lifted * lifted, axis=1, keepdims=True))
-        return lifted / np.where(norms > 0.0, norms, 1.0)
-
     def values(self, directions: FloatArray) -> FloatArray:
         """Evaluate ``h`` at ``(k, r)`` points."""
-        return np.maximum(directions @ self.rows.T, 0.0) @ self.weights + directions @ self.linear
+        return self.outputs(directions)
 
 
 def reduce_pricing(X: FloatArray, nu: FloatArray) -> ReducedPricing | None:
@@ -108,13 +78,8 @@ def _merge_lines(X: FloatArray, nu: FloatArray) -> tuple[FloatArray, FloatArray,
     lengths = np.sqrt(np.sum(X * X, axis=1))
     lengths[lengths == 0.0] = 1.0
     units = X / lengths[:, None]
-    lead = np.argmax(np.abs(units) > 0.5 / math.sqrt(d), axis=1)
-    flips = np.where(units[np.arange(n), lead] < 0.0, -1.0, 1.0)
-    # A group that straddles a rounding boundary is merely not merged.
-    keys = np.round(units * flips[:, None], 12) + 0.0
-    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    group = group.reshape(-1)
-    if first.size == n:
+    group = line_groups(units)
+    if int(group.max()) + 1 == n:
         return X, nu, linear, 0.0
     order = np.lexsort((lengths, group))
     last = np.append(np.flatnonzero(np.diff(group[order])), n - 1)

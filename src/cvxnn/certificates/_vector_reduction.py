@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
+from cvxnn.certificates._reduced_norm import ReducedNorm, line_groups
 from cvxnn.certificates._rounding import FloatArray, gamma, norm_up
 from cvxnn.certificates._row_scaling import scaled_rows
 
@@ -17,35 +14,11 @@ RANK_CUT = 1e-12
 _MAX_REDUCED = 1500
 
 
-@dataclass(frozen=True)
-class ReducedVectorPricing:
-    """Function ``g(z) = linear^T z + sum_j weights_j (rows_j^T z)_+`` with values in ``R^c``, on the ball of ``R^r``.
+class ReducedVectorPricing(ReducedNorm):
+    """Function ``g(z) = linear^T z + sum_j weights_j (rows_j^T z)_+`` with values in ``R^c``.
 
-    ``max ||N^T (X u)_+||`` over the unit ball is at most ``2**exponent * (factor * max ||g|| + slack)``.
-
-    Attributes
-    ----------
-    rows : ndarray (n, r)
-    weights : ndarray (n, c)
-    linear : ndarray (r, c)
-    factor, slack : float
-    exponent : int
-    basis : ndarray (d, r) or None
-        Basis of the row space, None where the coordinates are the original ones.
+    ``max ||N^T (X u)_+||`` over the unit ball is at most ``upper(max ||g||)``.
     """
-
-    rows: FloatArray
-    weights: FloatArray
-    linear: FloatArray
-    factor: float
-    slack: float
-    exponent: int
-    basis: FloatArray | None
-
-    @property
-    def rank(self) -> int:
-        """Number of coordinates."""
-        return self.rows.shape[1]
 
     @property
     def lipschitz(self) -> float:
@@ -53,23 +26,9 @@ class ReducedVectorPricing:
         mass = float(norm_up(self.weights) @ norm_up(self.rows)) * (1.0 + gamma(len(self.rows) + 4))
         return mass + float(norm_up(self.linear.ravel()))
 
-    def upper(self, value: float) -> float:
-        """Carry an upper bound of the reduced problem back to the original one, rounding up."""
-        padded = (max(value, 0.0) * self.factor + self.slack) * (1.0 + 4e-16)
-        try:
-            return math.nextafter(math.ldexp(padded, self.exponent), math.inf)
-        except OverflowError:
-            return math.inf
-
-    def lift(self, directions: FloatArray) -> FloatArray:
-        """Map reduced directions ``(k, r)`` to unit vectors ``(k, d)``."""
-        lifted = directions if self.basis is None else directions @ self.basis.T
-        norms = np.sqrt(np.sum(lifted * lifted, axis=1, keepdims=True))
-        return lifted / np.where(norms > 0.0, norms, 1.0)
-
     def values(self, directions: FloatArray) -> FloatArray:
         """Evaluate ``||g||`` at ``(k, r)`` points."""
-        outputs = np.maximum(directions @ self.rows.T, 0.0) @ self.weights + directions @ self.linear
+        outputs = self.outputs(directions)
         return np.sqrt(np.sum(outputs * outputs, axis=1))
 
 
@@ -140,13 +99,3 @@ def _merge_lines(X: FloatArray, N: FloatArray) -> tuple[FloatArray, FloatArray, 
     rounding = 2.0 * gamma(n + 4) * float(np.sum(size[~alone])) * (1.0 + 1e-8)
     slack = float(norm_up(N) @ norm_up(defect)) * (1.0 + 2.0 * gamma(n + 2)) + rounding
     return X[heads], weights, linear, slack
-
-
-def line_groups(units: FloatArray) -> npt.NDArray[np.intp]:
-    """Number of the line through the origin on which each unit row lies; rows that agree to 1e-12 share one."""
-    n, d = units.shape
-    lead = np.argmax(np.abs(units) > 0.5 / math.sqrt(d), axis=1)
-    flips = np.where(units[np.arange(n), lead] < 0.0, -1.0, 1.0)
-    # A group that straddles a rounding boundary is merely not merged.
-    keys = np.round(units * flips[:, None], 12) + 0.0
-    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)

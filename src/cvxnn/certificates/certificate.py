@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, figure
 from cvxnn.certificates.cone_bounds import cone_bounds
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.output_bias import admissible_dual
@@ -22,6 +23,7 @@ Scope = Literal["global", "patterns"]
 __all__ = [
     "Certificate",
     "Scope",
+    "certify_confined",
     "certify_global",
     "certify_norm",
     "certify_patterns",
@@ -87,6 +89,25 @@ class Certificate:
             f"Certificate(objective={self.objective:.9g}, lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, "
             f"scope={self.scope!r}, method={self.method!r})"
         )
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks, with what is proved in words."""
+        rows = [
+            ("objective", figure(self.objective)),
+            ("lower bound", figure(self.lower_bound)),
+            ("relative gap", f"{self.gap:.1e}"),
+            ("scope", self.scope),
+            ("method", self.method),
+        ]
+        if self.scope == "global":
+            proved = f"Proved: no network of any width has an objective below {figure(self.lower_bound)}."
+        else:
+            rows.append(("bound for every network", figure(self.global_lower_bound)))
+            proved = (
+                f"Proved among networks confined to {self.n_patterns} activation patterns: none has an objective below "
+                f"{figure(self.lower_bound)}. Of other networks only the bound for every network is known."
+            )
+        return card("Certificate", rows, note=proved)
 
 
 def relative_gap(objective: float, lower_bound: float) -> float:
@@ -256,8 +277,49 @@ def certify_patterns(
     both = np.concatenate([masks, masks])
     signs = np.repeat([1.0, -1.0], len(masks))
     upper, _ = cone_bounds(problem.X, dual, both, signs, target=problem.beta, time_limit=time_limit)
-    tau = float(np.max(upper, initial=0.0))
-    bound, scale = scaled_dual_bound(problem, dual, tau)
+    return certify_confined(
+        problem,
+        objective,
+        dual,
+        float(np.max(upper, initial=0.0)),
+        dual_norm_attained,
+        n_patterns=len(masks),
+        method="cone bounds",
+        global_lower_bound=global_lower_bound,
+    )
+
+
+def certify_confined(
+    problem: Problem,
+    objective: float,
+    dual: FloatArray,
+    upper: float,
+    attained: float,
+    *,
+    n_patterns: int,
+    method: str,
+    global_lower_bound: float = 0.0,
+) -> Certificate:
+    """Certificate of scope "patterns" from a proved bound of the dual norm over the listed patterns.
+
+    Parameters
+    ----------
+    problem : Problem
+    objective : float
+    dual : ndarray (n,) or (n, c)
+        Dual vector, in the domain of the conjugate.
+    upper : float
+        Bound of the dual norm over the listed patterns.
+    attained : float
+        Largest value met.
+    n_patterns : int
+        Number of listed patterns.
+    method : str
+        How the bound was found.
+    global_lower_bound : float
+        Bound over all networks, where one is known; 0 is the bound that every non-negative loss has.
+    """
+    bound, scale = scaled_dual_bound(problem, dual, upper)
     return Certificate(
         objective=objective,
         lower_bound=max(bound, global_lower_bound),
@@ -265,8 +327,8 @@ def certify_patterns(
         global_lower_bound=global_lower_bound,
         dual=dual,
         scale=scale,
-        dual_norm_bound=tau,
-        dual_norm_attained=dual_norm_attained,
-        n_patterns=len(masks),
-        method="cone bounds",
+        dual_norm_bound=upper,
+        dual_norm_attained=attained,
+        n_patterns=n_patterns,
+        method=method,
     )

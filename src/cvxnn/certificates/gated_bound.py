@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.certificates._rounding import TINY, gamma, norm_up
-from cvxnn.certificates.certificate import Certificate
-from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.certificate import Certificate, certify_confined
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem, require_one_output
 
@@ -160,16 +159,4 @@ def certify_gated(problem: Problem, objective: float, patterns: ActivationPatter
     require_one_output(problem, "certify_gated")
     nu = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
     upper, value = gated_dual_norm(problem.X, patterns, nu)
-    bound, scale = scaled_dual_bound(problem, nu, upper)
-    return Certificate(
-        objective=objective,
-        lower_bound=bound,
-        scope="patterns",
-        global_lower_bound=0.0,
-        dual=nu,
-        scale=scale,
-        dual_norm_bound=upper,
-        dual_norm_attained=value,
-        n_patterns=len(patterns),
-        method="gated dual norm",
-    )
+    return certify_confined(problem, objective, nu, upper, value, n_patterns=len(patterns), method="gated dual norm")

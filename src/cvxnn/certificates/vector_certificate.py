@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates.certificate import Certificate
-from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.certificate import Certificate, certify_confined, certify_norm
 from cvxnn.certificates.vector_cone_bounds import vector_cone_bounds
 from cvxnn.certificates.vector_pricing import VectorPricingBound, vector_pricing_bound
 from cvxnn.problem import Problem
@@ -49,19 +48,7 @@ def certify_outputs(
     """
     dual = problem.project_dual(problem.dual_vector(fit))
     pricing = vector_pricing_bound(problem.X, dual, starts=starts, time_limit=time_limit, method=method)
-    bound, scale = scaled_dual_bound(problem, dual, pricing.upper)
-    certificate = Certificate(
-        objective=objective,
-        lower_bound=bound,
-        scope="global",
-        global_lower_bound=bound,
-        dual=dual,
-        scale=scale,
-        dual_norm_bound=pricing.upper,
-        dual_norm_attained=pricing.lower,
-        n_patterns=None,
-        method=pricing.method,
-    )
+    certificate = certify_norm(problem, objective, dual, pricing.upper, pricing.lower, method=pricing.method)
     return certificate, pricing
 
 
@@ -83,17 +70,13 @@ def certify_outputs_patterns(
     """
     dual = problem.project_dual(problem.dual_vector(fit))
     upper = vector_cone_bounds(problem.X, dual, masks, directions, target=problem.beta, time_limit=time_limit)
-    tau = float(np.max(upper, initial=0.0))
-    bound, scale = scaled_dual_bound(problem, dual, tau)
-    return Certificate(
-        objective=objective,
-        lower_bound=max(bound, global_lower_bound),
-        scope="patterns",
-        global_lower_bound=global_lower_bound,
-        dual=dual,
-        scale=scale,
-        dual_norm_bound=tau,
-        dual_norm_attained=dual_norm_attained,
+    return certify_confined(
+        problem,
+        objective,
+        dual,
+        float(np.max(upper, initial=0.0)),
+        dual_norm_attained,
         n_patterns=len(masks),
         method="copositive cone bounds",
+        global_lower_bound=global_lower_bound,
     )

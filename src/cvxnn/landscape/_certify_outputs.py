@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates.certificate import Certificate, relative_gap
+from cvxnn.certificates.certificate import Certificate
 from cvxnn.certificates.vector_certificate import certify_outputs
-from cvxnn.landscape._escape import Escape, best_outputs_escape, with_neuron
+from cvxnn.landscape._escape import best_outputs_escape
+from cvxnn.landscape._judging import Judge
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import reduce_rank
 from cvxnn.problem import Problem
 from cvxnn.programs.reduction import reduce_problem
 from cvxnn.programs.vector_output import is_exact_outputs
-from cvxnn.solution import Status
 from cvxnn.solvers.vector_ascent import ascend_outputs
 from cvxnn.training import solve
 
@@ -45,20 +45,14 @@ def _is_exact(problem: Problem) -> bool:
     return is_exact_outputs(reduce_problem(problem).problem, certify=True)
 
 
-class OutputsJudge:
-    """Bounds and better networks, collected as long as there is time."""
+class OutputsJudge(Judge):
+    """Judgement of networks with several outputs."""
 
     def __init__(
         self, problem: Problem, network: ReLUNetwork, tol: float, start: float, limit: float | None, seed: int
     ) -> None:
-        self.problem, self.tol, self.start, self.limit, self.seed = problem, tol, start, limit, seed
-        self.network = replace(network, a=network.a.reshape(network.width, problem.n_outputs))
-        self.objective = self.network.objective(problem)
-        self.dual = problem.dual_vector(self.network(problem.X))
-        self.escape: Escape | None = None
-        self.better: ReLUNetwork | None = None
-        self.best = self.objective
-        self.interrupted = False
+        rows = network.a.reshape(network.width, problem.n_outputs)
+        super().__init__(problem, replace(network, a=rows), tol, start, limit, seed)
         self.exact = _is_exact(problem)
         self.certificate = self._bound(self.network, "cheap")
 
@@ -95,19 +89,7 @@ class OutputsJudge:
         self._try_escapes(directions)
 
     def _try_escapes(self, directions: FloatArray) -> None:
-        escape = best_outputs_escape(self.problem, self.network, directions)
-        if escape is not None and (self.escape is None or escape.objective < self.escape.objective):
-            self.escape = escape
-            self._offer(with_neuron(self.network, escape.w, escape.a))
-
-    def _offer(self, network: ReLUNetwork) -> None:
-        objective = network.objective(self.problem)
-        if objective < self.best:
-            self.better, self.best = network, objective
-
-    def _keep(self, certificate: Certificate) -> None:
-        if certificate.lower_bound > self.certificate.lower_bound:
-            self.certificate = replace(certificate, objective=self.objective)
+        self._found(best_outputs_escape(self.problem, self.network, directions))
 
     def _bound(self, network: ReLUNetwork, method: str) -> Certificate:
         """Bound at the dual vector of a network; directions that violate the dual of the given one are tried."""
@@ -135,11 +117,7 @@ class OutputsJudge:
             warm_start=self.network,
             random_state=self.seed,
         )
-        self.interrupted = self.interrupted or solution.status is Status.INTERRUPTED
-        self._offer(solution.network)
-        if solution.scope == "global":
-            self._keep(solution.certificate)
+        self._take(solution)
         for network in (self.better, self.network):
-            closed = relative_gap(self.objective, self.certificate.lower_bound) <= self.tol
-            if network is not None and not self.interrupted and not closed:
+            if network is not None and self._is_open(self.objective):
                 self._keep(self._bound(network, "auto"))

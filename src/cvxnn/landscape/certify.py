@@ -9,21 +9,22 @@ the verdict rests on a lower bound that holds for networks of every width, and o
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, figure
 from cvxnn._threads import blas_threads
 from cvxnn._validation import as_number
 from cvxnn.certificates.certificate import Certificate, certify_global, certify_relaxation, relative_gap
 from cvxnn.landscape._certify_outputs import OutputsJudge, require_outputs_method
-from cvxnn.landscape._escape import Escape, best_escape, with_neuron
+from cvxnn.landscape._escape import best_escape
+from cvxnn.landscape._judging import Judge
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import search
 from cvxnn.problem import Problem, require_problem
 from cvxnn.programs.relu import is_exact
-from cvxnn.solution import Status
 from cvxnn.training import solve
 
 FloatArray = npt.NDArray[np.float64]
@@ -136,6 +137,19 @@ class NetworkCertificate:
             f"lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, method={self.method!r})"
         )
 
+    def _repr_html_(self) -> str:
+        """Table for notebooks, with the verdict in words."""
+        rows = [
+            ("globally optimal", {True: "yes", False: "no", None: "not decided"}[self.is_global]),
+            ("objective", figure(self.objective)),
+            ("best objective met", figure(self.best_objective)),
+            ("lower bound for every network", figure(self.lower_bound)),
+            ("relative gap", f"{self.gap:.1e}"),
+            ("method", self.method),
+            ("seconds", f"{self.seconds:.3g}"),
+        ]
+        return card("Network certificate", rows, note=self.verdict)
+
 
 def certify(
     problem: Problem,
@@ -230,21 +244,13 @@ def _validate(problem: Problem, network: ReLUNetwork, method: str) -> None:
         require_outputs_method(problem, method)
 
 
-class _Judge:
-    """Bounds and better networks, collected as long as there is time."""
+class _Judge(Judge):
+    """Judgement of networks with one output."""
 
     def __init__(
         self, problem: Problem, network: ReLUNetwork, tol: float, start: float, limit: float | None, seed: int
     ) -> None:
-        self.problem, self.network, self.tol, self.start, self.seed = problem, network, tol, start, seed
-        self.limit = limit
-        self.fit = network(problem.X)
-        self.objective = network.objective(problem)
-        self.dual = problem.dual_vector(self.fit)
-        self.escape: Escape | None = None
-        self.better: ReLUNetwork | None = None
-        self.best = self.objective
-        self.interrupted = False
+        super().__init__(problem, network, tol, start, limit, seed)
         self.certificate, _ = certify_global(problem, self.fit, self.objective, tol=tol, method="cheap")
 
     def run(self, method: str) -> None:
@@ -281,19 +287,7 @@ class _Judge:
         self._try_escapes(found.directions, found.signs)
 
     def _try_escapes(self, directions: FloatArray, signs: npt.NDArray[np.floating | np.integer]) -> None:
-        escape = best_escape(self.problem, self.network, directions, signs)
-        if escape is not None and (self.escape is None or escape.objective < self.escape.objective):
-            self.escape = escape
-            self._offer(with_neuron(self.network, escape.w, escape.a))
-
-    def _offer(self, network: ReLUNetwork) -> None:
-        objective = network.objective(self.problem)
-        if objective < self.best:
-            self.better, self.best = network, objective
-
-    def _keep(self, certificate: Certificate) -> None:
-        if certificate.lower_bound > self.certificate.lower_bound:
-            self.certificate = replace(certificate, objective=self.objective)
+        self._found(best_escape(self.problem, self.network, directions, signs))
 
     def _enumerate(self) -> None:
         """Bound over all patterns, at the dual vector of the best network and at the network's own."""
@@ -305,18 +299,12 @@ class _Judge:
             warm_start=self.network,
             random_state=self.seed,
         )
-        self.interrupted = solution.status is Status.INTERRUPTED
-        self._offer(solution.network)
-        if solution.scope == "global":
-            self._keep(solution.certificate)
+        self._take(solution)
         # A solve that misses the last digits gives a bound for its patterns only, or none worth the name.
         if self.better is not None and self._is_open(self.best):
             self._price(self.better)
         if self.escape is None and self._is_open(self.objective):
             self._price(self.network)
-
-    def _is_open(self, objective: float) -> bool:
-        return not self.interrupted and relative_gap(objective, self.certificate.lower_bound) > self.tol
 
     def _price(self, network: ReLUNetwork) -> None:
         """Branch and bound at the dual vector of a network: it bounds the optimum, or finds a neuron to add."""
@@ -342,10 +330,7 @@ class _Judge:
             warm_start=None if far else self.network,
             random_state=self.seed,
         )
-        self._offer(solution.network)
-        if solution.global_lower_bound > self.certificate.lower_bound and solution.scope == "global":
-            self._keep(solution.certificate)
-        self.interrupted = solution.status is Status.INTERRUPTED
+        self._take(solution)
         remaining = self._remaining()
         if self.interrupted or remaining == 0.0:
             return
@@ -356,7 +341,7 @@ class _Judge:
         self.interrupted = relaxed.interrupted
 
 
-def _report(judge: _Judge | OutputsJudge) -> NetworkCertificate:
+def _report(judge: Judge) -> NetworkCertificate:
     """Verdict from what was collected."""
     gap = relative_gap(judge.objective, judge.certificate.lower_bound)
     optimal = gap <= judge.tol

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, curve, figure
 from cvxnn._validation import as_count, as_float_array
 from cvxnn.landscape._pieces import piece_length
 from cvxnn.networks import ReLUNetwork
@@ -22,6 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["NetworkPath", "PathError"]
 
 _BLOCK_ENTRIES = 2_000_000
+_PROFILE = 100
 _SHORTEST_SHARE = 0.2
 """A piece gets at least this share of the time that an average piece gets, so that breakpoints stay apart."""
 
@@ -97,6 +99,21 @@ class NetworkPath:
     def __repr__(self) -> str:
         """Sizes and stages on one line."""
         return f"NetworkPath(width={self.width}, pieces={len(self.pieces)}, stages={list(dict.fromkeys(self.stages))})"
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks, with the profile of the objective along the path."""
+        values = self.objectives(_PROFILE)
+        rows = [
+            ("width", self.width),
+            ("pieces", len(self.pieces)),
+            ("stages", ", ".join(dict.fromkeys(self.stages))),
+            ("objective at the start", figure(values[0])),
+            ("objective at the end", figure(values[-1])),
+        ]
+        if self.lower_bound > -np.inf:
+            rows.append(("lower bound for every network", figure(self.lower_bound)))
+        note = "The end is proved to be a global optimum." if self.target_is_global else ""
+        return card("Network path", rows, note=note, picture=curve(values, "objective along the path"))
 
     def __call__(self, t: float) -> ReLUNetwork:
         """Network at time t.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._html import card, figure
 from cvxnn._validation import as_count, as_float_array, as_number
 from cvxnn.landscape._members import (
     move_to_boundary,
@@ -109,6 +110,18 @@ class OptimalSet:
             return f"OptimalSet(the zero network is the only optimum; objective {self.objective:.6g})"
         kind = "one set of masses" if self.is_unique else f"a polytope of masses of dimension {self.dimension}"
         return f"OptimalSet({k} optimal directions of rank {self.rank}, {kind}; objective {self.objective:.6g})"
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks; critical widths are left out, since they may take long."""
+        rows = [
+            ("objective", figure(self.objective)),
+            ("optimal directions", len(self.signs)),
+            ("dimension of the masses", self.dimension),
+            ("unique up to splits and order", "yes" if self.is_unique else "no"),
+            ("relative gap left by rounding", f"{self.gap:.1e}"),
+            ("activation patterns searched", self.n_patterns),
+        ]
+        return card("Optimal set", rows, note=repr(self))
 
     @property
     def objective(self) -> float:

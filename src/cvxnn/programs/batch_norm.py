@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_count, as_float_array
+from cvxnn._validation import as_count, as_features, as_float_array, frozen_weights
 from cvxnn.certificates._rounding import gamma as rounding_gamma
 from cvxnn.certificates.batch_norm_bound import certify_batch_norm, dual_size, whitening_error
 from cvxnn.networks import ReLUNetwork, row_norms, safe_ratio
@@ -92,10 +92,7 @@ class BatchNormReLUNetwork:
             array = np.array(getattr(self, name), dtype=np.float64)
             if array.shape != shape:
                 raise ValueError(f"{name} must have shape {shape} as W has shape {W.shape}; got {array.shape}.")
-            if not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} contains NaN or infinite values; all weights must be finite.")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, frozen_weights(array, name))
         if np.any(self.scale < 0):
             raise ValueError(f"scale must be non-negative; got a smallest value of {self.scale.min():g}.")
 
@@ -131,9 +128,7 @@ class BatchNormReLUNetwork:
 
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
         """Outputs ``(n,)`` with the stored statistics, as a trained network predicts."""
-        data = as_float_array(X, "X", ndim=2)
-        if data.shape[1] != self.n_features:
-            raise ValueError(f"X has {data.shape[1]} features; this network takes {self.n_features}.")
+        data = as_features(X, self.n_features)
         normalised = (data - self.mean) @ (self.W * safe_ratio(np.ones(self.width), self.scale)[:, None]).T
         return np.maximum(normalised * self.gamma + self.alpha / np.sqrt(self.n_samples), 0.0) @ self.a
 
@@ -286,8 +281,6 @@ def solve_batch_norm(
     >>> s.scope, s.network.width, round(s.objective, 6)
     ('global', 1, 0.123613)
     """
-    if problem.y.ndim != 1:
-        raise ValueError(f"batch norm is trained with one output; y has shape {problem.y.shape}.")
     # Refuses a loss that the bound does not cover before any work is done.
     dual_size(problem)
     inner = Problem(whitened.data, problem.y, problem.beta, problem.loss, sample_weight=problem.sample_weight)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.optimize import linprog
 
-from cvxnn._validation import as_float_array
+from cvxnn._validation import as_features
 from cvxnn.architectures import gate_masks
 from cvxnn.networks import ReLUNetwork, row_norms
 from cvxnn.patterns._rank import reduce_rank
@@ -90,9 +90,7 @@ def decompose_cones(network: GatedReLUNetwork, X: npt.ArrayLike) -> ConeDecompos
     >>> parts.network(X).round(6), round(parts.growth, 6)
     (array([ 1., -1.]), 1.414214)
     """
-    data = as_float_array(X, "X", ndim=2)
-    if data.shape[1] != network.n_features:
-        raise ValueError(f"X has {data.shape[1]} features; this network takes {network.n_features}.")
+    data = as_features(X, network.n_features)
     # One block for each gate: neurons of one gate add up.
     gates = np.unique(network.gates + 0.0, axis=0)
     blocks = network.vectors(gates) if len(gates) else np.zeros((0, data.shape[1]))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array, as_number
+from cvxnn._validation import as_features, as_float_array, as_number, frozen_weights
 from cvxnn.architectures import GatedReLU, gate_masks, gate_patterns
 from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.networks import row_norms, safe_ratio
@@ -79,10 +79,7 @@ class GatedReLUNetwork:
         if a.shape != W.shape[:1]:
             raise ValueError(f"a must have shape (m,) with m = {W.shape[0]} as in W; got {a.shape}.")
         for name, array in (("gates", gates), ("W", W), ("a", a)):
-            if not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} contains NaN or infinite values; all weights must be finite.")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, frozen_weights(array, name))
 
     @classmethod
     def from_vectors(cls, gates: npt.ArrayLike, vectors: npt.ArrayLike) -> GatedReLUNetwork:
@@ -111,9 +108,7 @@ class GatedReLUNetwork:
 
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
         """Evaluate the network on data (n, d): outputs ``(n,)``."""
-        data = as_float_array(X, "X", ndim=2)
-        if data.shape[1] != self.n_features:
-            raise ValueError(f"X has {data.shape[1]} features; this network takes {self.n_features}.")
+        data = as_features(X, self.n_features)
         output = np.zeros(len(data))
         step = max(64, _SLAB // max(self.width, 1))
         for start in range(0, len(data) if self.width else 0, step):

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.architectures import ParallelReLU
-from cvxnn.certificates.certificate import Certificate, relative_gap
+from cvxnn.certificates.certificate import Certificate, certify_confined, certify_norm, relative_gap
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.group_bounds import group_bound
 from cvxnn.certificates.norm_bound import norm_bound
@@ -29,7 +29,7 @@ from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns.counting import count_patterns
 from cvxnn.patterns.limits import format_count
-from cvxnn.problem import Problem, require_no_output_bias
+from cvxnn.problem import Problem
 from cvxnn.programs.parallel_groups import GroupSet
 from cvxnn.programs.reduction import Reduction, reduce_problem
 from cvxnn.programs.relu import ReLUOptions, solve_relu
@@ -90,9 +90,6 @@ def solve_parallel(
     >>> s.scope, s.gap < 1e-6
     ('global', True)
     """
-    require_no_output_bias(problem, "solve with ParallelReLU")
-    if problem.y.ndim != 1:
-        raise ValueError(f"ParallelReLU takes one target; y has shape {problem.y.shape}.")
     _check_start(options.warm_start, architecture, problem)
     if architecture.depth == 2 or architecture.width == 1:
         return _as_two_layers(problem, architecture, options, recorder)
@@ -388,25 +385,11 @@ class _Run:
         objective, nu = network.objective(problem), problem.dual_vector(network(problem.X))
         nu = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
         upper, method = self._quick_norm(nu), "positive part"
-        bound, scale = scaled_dual_bound(problem, nu, upper)
-        best = Certificate(objective, bound, "global", bound, nu, scale, upper, 0.0, None, method)
+        best = certify_norm(problem, objective, nu, upper, 0.0, method=method)
         if self.pricing is not None and self.pricing_dual is not None:
-            proved = self.pricing_dual
-            bound, scale = scaled_dual_bound(problem, proved, self.pricing.upper)
-            if bound > best.lower_bound:
-                method = "sign branch and bound"
-                best = Certificate(
-                    objective,
-                    bound,
-                    "global",
-                    bound,
-                    proved,
-                    scale,
-                    self.pricing.upper,
-                    self.pricing.lower,
-                    None,
-                    method,
-                )
+            pricing, method = self.pricing, "sign branch and bound"
+            proved = certify_norm(problem, objective, self.pricing_dual, pricing.upper, pricing.lower, method=method)
+            best = max(best, proved, key=lambda certificate: certificate.lower_bound)
         if relative_gap(objective, best.lower_bound) <= self.options.tol:
             return best
         return self._patterns_certificate(best, nu, interrupted)
@@ -421,16 +404,15 @@ class _Run:
         kept, tau = self.reduction.samples, 0.0
         for group in groups.on(self.problem.X[kept]):
             tau = max(tau, group_bound(group.fit, group.cone, nu[kept], groups.parts, target=goal))
-        bound, scale = scaled_dual_bound(self.problem, nu, tau)
-        return replace(
-            best,
-            scope="patterns",
-            lower_bound=max(bound, best.lower_bound),
-            dual=nu,
-            scale=scale,
-            dual_norm_bound=tau,
+        return certify_confined(
+            self.problem,
+            best.objective,
+            nu,
+            tau,
+            best.dual_norm_attained,
             n_patterns=len(groups),
             method="group bounds",
+            global_lower_bound=best.global_lower_bound,
         )
 
     def _quick_norm(self, nu: FloatArray) -> float:

@@ -304,8 +304,6 @@ def solve_polynomial(
     >>> s.scope, s.gap < 1e-6, round(s.objective, 6)
     ('global', True, 0.099706)
     """
-    if problem.y.ndim != 1:
-        raise ValueError(f"a polynomial activation is trained with one output; y has shape {problem.y.shape}.")
     if not isinstance(problem.loss, SquaredLoss | HuberLoss | LogisticLoss | SquaredHingeLoss):
         raise ValueError(
             f"loss {problem.loss.name!r} is not covered with a polynomial activation; "

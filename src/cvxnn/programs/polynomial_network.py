@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array
+from cvxnn._validation import as_features, frozen_weights
 from cvxnn.architectures import Polynomial
 from cvxnn.networks import row_norms
 from cvxnn.problem import Problem
@@ -60,10 +60,7 @@ class PolynomialNetwork:
         if alpha.shape != W.shape[:1]:
             raise ValueError(f"alpha must have shape (m,) with m = {W.shape[0]} as in W; got {alpha.shape}.")
         for name, array in (("W", W), ("alpha", alpha)):
-            if not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} contains NaN or infinite values; all weights must be finite.")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, frozen_weights(array, name))
         away = float(np.max(np.abs(row_norms(W) - 1.0), initial=0.0))
         if away > _UNIT:
             raise ValueError(f"W must have rows of norm 1; one differs by {away:.1e}.")
@@ -80,9 +77,7 @@ class PolynomialNetwork:
 
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
         """Outputs of the network, ``(n,)``."""
-        data = as_float_array(X, "X", ndim=2)
-        if data.shape[1] != self.n_features:
-            raise ValueError(f"X has {data.shape[1]} features; this network takes {self.n_features}.")
+        data = as_features(X, self.n_features)
         return activation(data @ self.W.T, self.coefficients) @ self.alpha
 
     def __repr__(self) -> str:

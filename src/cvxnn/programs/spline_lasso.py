@@ -18,8 +18,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates.certificate import Certificate, relative_gap
-from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.certificate import Certificate, certify_norm, relative_gap
 from cvxnn.certificates.output_bias import admissible_dual
 from cvxnn.certificates.spline_bound import hinge_correlations, hinge_norm
 from cvxnn.problem import Problem
@@ -73,19 +72,7 @@ def certify_spline(problem: Problem, fit: FloatArray, objective: float) -> Certi
     """
     nu = admissible_dual(problem, fit)
     upper, attained = hinge_norm(problem.X[:, 0], nu)
-    bound, scale = scaled_dual_bound(problem, nu, upper)
-    return Certificate(
-        objective=objective,
-        lower_bound=bound,
-        scope="global",
-        global_lower_bound=bound,
-        dual=nu,
-        scale=scale,
-        dual_norm_bound=upper,
-        dual_norm_attained=attained,
-        n_patterns=None,
-        method="hinges",
-    )
+    return certify_norm(problem, objective, nu, upper, attained, method="hinges")
 
 
 def solve_spline_lasso(
