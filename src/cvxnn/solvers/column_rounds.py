@@ -38,11 +38,12 @@ _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 
 _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
     ((1e-1, 2), (3e-2, 2), (1e-2, 2), (3e-3, 2), (1e-3, 1), (3e-4, 1), (1e-4, 1)),
+    ((1e-2, 4), (3e-3, 4), (1e-3, 3), (3e-4, 2), (1e-4, 2), (1e-5, 2)),
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
     ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
 )
 _FINISH = ((1e-5, 6), (1e-6, 6), (1e-7, 8), (1e-8, 8))
-_LEVEL_GAINS = (1e-5, 1e-7)
+_LEVEL_GAINS = (3e-4, 1e-5, 1e-7)
 """Relative gains of a round below which the next schedule takes over."""
 
 _LEAST_GAIN = 1e-6
@@ -120,6 +121,7 @@ class ColumnRounds:
                 deadline=self.last_round,
                 pool=self.options.pool,
                 n_pooled=self.pooled,
+                far=k % 2 == 1,
             )
             if len(found) == 0 and k == len(plan) - 1 and self.may_be_thorough:
                 # It takes as long as the others together; with a pool, which tries hard by itself, once is enough.
