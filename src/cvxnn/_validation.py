@@ -92,3 +92,12 @@ def as_count(value: Any, name: str, *, minimum: int = 1) -> int:
         kind = "positive" if minimum == 1 else "non-negative"
         raise ValueError(f"{name} must be a {kind} integer; got {value!r}.")
     return int(value)
+
+
+def as_seed(value: Any, name: str) -> int:
+    """Return a non-negative integer; None stands for 0."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+        raise ValueError(f"{name} must be a non-negative integer or None; got {value!r}.")
+    return int(value)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from cvxnn._threads import solver_threads
-from cvxnn._validation import as_count, as_number
+from cvxnn._validation import as_count, as_number, as_seed
 from cvxnn.architectures import Architecture, BatchNormReLU, ReLU
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem, require_problem
@@ -106,7 +105,7 @@ def solve(
             'max_width needs architecture=ReLU() or BatchNormReLU() and patterns="auto": gates and given patterns '
             "fix the neurons, and the other programs do not count them."
         )
-    seed = 0 if random_state is None else _seed(random_state)
+    seed = as_seed(random_state, "random_state")
     if problem.beta == 0.0:
         raise ValueError(
             "beta is 0; solve needs beta > 0, since without weight decay the optimum may not be attained "
@@ -119,9 +118,3 @@ def solve(
     if throw and not solution.status.converged:
         raise SolveError(solution)
     return solution
-
-
-def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
-        raise ValueError(f"random_state must be a non-negative integer or None; got {value!r}.")
-    return int(value)

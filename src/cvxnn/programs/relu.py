@@ -39,6 +39,7 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
 from cvxnn.solvers.column_generation import generate_columns
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
+from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.kink_newton import KinkNewton
 from cvxnn.solvers.local_search import default_width, local_search
 from cvxnn.solvers.mass_program import solve_masses
@@ -50,20 +51,17 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["ReLUOptions", "is_exact", "solve_relu"]
 
-_EXACT_RANK = 4
-_EXACT_PATTERNS = 50_000_000
+_EXACT_RANK, _EXACT_PATTERNS = 4, 50_000_000
 """Up to this rank, or this number of patterns, branch and bound closes the pricing problem within seconds."""
 
-_CERTIFY_RANK = 5
-_CERTIFY_SAMPLES = 50
+_CERTIFY_RANK, _CERTIFY_SAMPLES = 5, 50
 """Up to this rank, or this number of samples, it is worth trying when a global certificate is asked for."""
 
 _CERTIFY_SECONDS = 60.0
 """Time for a global certificate asked for without a limit; beyond rank 5 it may never close."""
 
 _PATIENCE, _PATIENCE_SHARE = 0.5, 0.05
-"""Seconds for the bound among the patterns, at least, once the user has stopped the solve; where the clock has, no
-more than this share of the time limit."""
+"""Least seconds for the bound among the patterns where the user stops the solve; share of the limit where it does."""
 
 _CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH, _CERTIFY_PASSES, _CERTIFY_UNIT = 0.1, 1.0, 5e-6, 2.0, 1.5e-7
 """Share of a time limit that is kept for the bound among the patterns, less where it takes fewer seconds than that;
@@ -95,7 +93,7 @@ _START_SAMPLES = 40
 
 @dataclass(frozen=True)
 class ReLUOptions:
-    """Settings of :func:`solve_relu`; see :func:`cvxnn.solve` for their meaning."""
+    """Settings of :func:`solve_relu`: those of :func:`cvxnn.solve`, and a ``pool`` for the searches of neurons."""
 
     listed: ActivationPatterns | None
     tol: float
@@ -105,6 +103,7 @@ class ReLUOptions:
     warm_start: ReLUNetwork | None
     seed: int
     max_width: int | None = None
+    pool: DirectionPool | None = None
 
 
 def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
@@ -128,7 +127,8 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
     state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
     # The bound comes after the columns, and a narrowing: they need their share of the time.
     narrowing, bounding = _reserves(small, options, decomposing, exact=exact)
-    columns = ColumnOptions(options.tol, exact, options.max_iter, deadline - narrowing - bounding, options.seed)
+    last = deadline - narrowing - bounding
+    columns = ColumnOptions(options.tol, exact, options.max_iter, last, options.seed, options.pool)
 
     def report(current: ColumnState) -> None:
         _record(reduction, current, recorder)

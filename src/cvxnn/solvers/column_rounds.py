@@ -29,6 +29,10 @@ _LARGEST_SEARCH = 1.2e11
 _CONFIRMING = 4
 """Independent searches with twice the starts that must all find nothing before none is reported."""
 
+_POOL_CONFIRMING, _POOL_SHARE, _POOL_CLIMBED = 1, 0.25, 0.5
+"""With a pool of directions: the number of these searches, the share of the starts in the others, and the number of
+pooled directions that an ascent begins from, relative to that of the starts."""
+
 _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 """Up to this n d^2 the search with exact concave steps has a say, too."""
 
@@ -77,7 +81,10 @@ class ColumnRounds:
         n, d = problem.X.shape
         # The ascent takes 60 steps of two products for either sign; the refinement about two thirds of that.
         self.most_starts = int(np.clip(_LARGEST_SEARCH / (400.0 * n * d), _STARTS // 8, _STARTS))
-        self.starts = self.most_starts
+        self.pooled = int(_POOL_CLIMBED * self.most_starts)
+        self.usual_starts = self.most_starts if options.pool is None else int(_POOL_SHARE * self.most_starts)
+        self.starts = self.usual_starts
+        self.may_be_thorough = True
         self.seconds = 0.0
 
     def run(self, state: ColumnState, report: Callable[[ColumnState], None]) -> None:
@@ -107,7 +114,8 @@ class ColumnRounds:
         """Violating neurons; None, and the outcome set, where the searches find none or the time is over."""
         nu = self.problem.dual_vector(state.neurons.fit(self.problem.X))
         threshold = 1.0 + 0.3 * self.options.tol
-        for k, starts in enumerate([self.starts * effort] + [2 * self.most_starts] * _CONFIRMING):
+        plan = self._plan(effort)
+        for k, starts in enumerate(plan):
             found, values = self.search.find(
                 nu,
                 state.neurons,
@@ -115,9 +123,13 @@ class ColumnRounds:
                 threshold=threshold,
                 random_state=np.random.default_rng([self.options.seed, state.iteration, k]),
                 deadline=self.last_round,
+                pool=self.options.pool,
+                n_pooled=self.pooled,
                 jump=k % 2 == 1,
             )
-            if len(found) == 0 and k == _CONFIRMING:
+            if len(found) == 0 and k == len(plan) - 1 and self.may_be_thorough:
+                # It takes as long as the others together; with a pool, which tries hard by itself, once is enough.
+                self.may_be_thorough = self.options.pool is None
                 found, values = self._thorough(nu, state, threshold)
             # A search that the deadline cut short has shown nothing.
             if len(found) == 0 and time.perf_counter() >= self.last_round:
@@ -130,13 +142,22 @@ class ColumnRounds:
         state.outcome = "search"
         return None
 
+    def _plan(self, effort: int) -> list[int]:
+        """Numbers of random starts of the searches that must all find nothing."""
+        pool = self.options.pool
+        if pool is None:
+            return [self.starts * effort] + [2 * self.most_starts] * _CONFIRMING
+        # Where little was gained the directions of the pool alone have been tried.
+        first = [0] if effort == 1 and len(pool) else []
+        return [*first, self.starts * effort] + [2 * self.most_starts] * _POOL_CONFIRMING
+
     def _most_useful(self, found: Neurons, width: int) -> Neurons:
         """The best of the neurons found; where most are left over, the next search takes fewer starts."""
         most = max(_FEWEST_NEW, int(_NEW_SHARE * width))
         if len(found) > most:
             self.starts = max(self.starts // 2, self.most_starts // 4)
         elif 4 * len(found) < most:
-            self.starts = min(2 * self.starts, self.most_starts)
+            self.starts = min(2 * self.starts, self.usual_starts)
         return found.take(np.arange(min(len(found), most)))
 
     def _thorough(self, nu: FloatArray, state: ColumnState, threshold: float) -> tuple[Neurons, FloatArray]:

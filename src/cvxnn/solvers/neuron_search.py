@@ -14,6 +14,7 @@ from cvxnn.problem import Problem
 from cvxnn.solvers._directions import STEPS, batches, climb, distinct, unit_rows
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.axis_scales import axis_scales
+from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,6 +47,11 @@ _DENSE_FEATURES = 160
 _CG_STEPS = 20
 _KINDS, _MOST_NEARBY = 6, 400
 _SAME = 0.9995
+_POOLED_STEPS = STEPS[15:]
+_POOLED_VALUE = 0.5
+_POOLED_KEPT = 5
+"""Ascent from the directions of a pool, the least value of a direction that is kept, relative to beta, and how many
+are kept for each one climbed from."""
 
 
 class NeuronSearch:
@@ -99,6 +105,8 @@ class NeuronSearch:
         threshold: float = 1.0,
         random_state: int | np.random.Generator = 0,
         deadline: float = math.inf,
+        pool: DirectionPool | None = None,
+        n_pooled: int = 0,
         jump: bool = False,
     ) -> tuple[Neurons, FloatArray]:
         """Directions of value above ``threshold * beta``, best first, with the values divided by beta.
@@ -110,11 +118,15 @@ class NeuronSearch:
         neurons : Neurons
             Current neurons: starts are made of them, too.
         n_starts : int
-            Number of ascents that go to their end; each is used with both signs.
+            Number of ascents that go to their end; each is used with both signs. With a pool 0 is allowed.
         threshold : float, default 1.0
         random_state : int or Generator, default 0
         deadline : float
             Time of ``time.perf_counter`` at which the search stops with what it has.
+        pool : DirectionPool, optional
+            Further starts; brought up to date with what the search finds.
+        n_pooled : int, default 0
+            Number of directions of the pool to start from, the best at ``nu``.
         jump : bool, default False
             Begin with a step straight to the gradient, which finds other maxima, and fewer.
 
@@ -127,7 +139,12 @@ class NeuronSearch:
         rng = np.random.default_rng(random_state)
         dual = nu / self.problem.beta
         points, signs = self._ascended(neurons, n_starts, dual.astype(np.float32), rng, deadline, jump=jump)
+        if pool is not None and len(pool):
+            pooled, pooled_signs = self._pooled(pool, n_pooled, dual, deadline)
+            points, signs = np.vstack([points, pooled]), np.concatenate([signs, pooled_signs])
         order = self._ranked(points, signs, dual, 0.3)
+        if pool is not None:
+            self._keep(pool, points[order], signs[order], dual, _POOLED_KEPT * n_pooled)
         # What climbed to a current neuron is a maximum already, and would crowd out the others.
         order = order[~_near(points[order], signs[order], self._variables(neurons), neurons.signs)]
         order = order[: max(_FEWEST_REFINED, len(points) // _REFINED_SHARE)]
@@ -137,6 +154,8 @@ class NeuronSearch:
             _FEWEST_REFINED, len(neurons) // 4
         )
         refined = points if plenty else self._refine(points, signs, dual.astype(np.float32), deadline)
+        if pool is not None:
+            self._keep(pool, refined, signs, dual, _POOLED_KEPT * n_pooled)
         both, signs = np.vstack([refined, points]), np.concatenate([signs, signs])
         best = self._ranked(both, signs, dual, threshold)
         vectors = unit_rows(both[best].astype(np.float64) * self.scales)
@@ -144,6 +163,23 @@ class NeuronSearch:
         values = self._values(vectors, found.signs, dual)
         keep = values > threshold
         return found.take(keep), values[keep]
+
+    def _pooled(
+        self, pool: DirectionPool, count: int, dual: FloatArray, deadline: float
+    ) -> tuple[SingleArray, SingleArray]:
+        """Best directions of a pool after a short ascent, with their signs."""
+        best = self._ranked(pool.points, pool.signs, dual, _POOLED_VALUE)[:count]
+        points, signs = pool.points[best], pool.signs[best]
+        costs = None if self.even else self.costs
+        climb(self.single, dual.astype(np.float32), points, signs, _POOLED_STEPS, deadline, costs)
+        return points, signs
+
+    def _keep(self, pool: DirectionPool, points: SingleArray, signs: SingleArray, dual: FloatArray, most: int) -> None:
+        """Put directions into a pool beside those that it holds; the best at the dual vector remain."""
+        points = np.vstack([points, pool.points]) if len(pool) else points
+        signs = np.concatenate([signs, pool.signs])
+        best = self._ranked(points, signs, dual, _POOLED_VALUE)[:most]
+        pool.replace(points[best], signs[best])
 
     def _variables(self, neurons: Neurons) -> FloatArray:
         """Variables q of the neurons, as unit rows."""
