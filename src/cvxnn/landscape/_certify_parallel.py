@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn.architectures import ParallelReLU
-from cvxnn.certificates.certificate import Certificate, certify_norm, relative_gap
+from cvxnn.certificates.certificate import Certificate, certify_norm
 from cvxnn.certificates.output_bias import admissible_dual
 from cvxnn.certificates.parallel_bounds import parallel_pricing, positive_part_bound
 from cvxnn.landscape._escape import best_mass
+from cvxnn.landscape._judging import Judge
 from cvxnn.parallel_networks import ParallelReLUNetwork, block_norms
 from cvxnn.patterns.limits import format_count
 from cvxnn.problem import Problem
 from cvxnn.programs.parallel_relu import combination_count, is_exact_parallel
-from cvxnn.solution import Status
 from cvxnn.solvers.trees import Trees, ascend, random_trees, tree_norms
 from cvxnn.training import solve
 
@@ -69,8 +68,8 @@ def parallel_residual(problem: Problem, network: ParallelReLUNetwork, dual: Floa
     return float(np.max(np.abs(values / problem.beta - 1.0), initial=0.0))
 
 
-class ParallelJudge:
-    """Bounds and better networks, collected as long as there is time."""
+class ParallelJudge(Judge):
+    """Judgement of parallel networks with several neurons below one."""
 
     def __init__(
         self,
@@ -82,16 +81,11 @@ class ParallelJudge:
         limit: float | None,
         seed: int,
     ) -> None:
-        self.problem, self.architecture, self.tol, self.seed = problem, architecture, tol, seed
-        self.start, self.limit = start, _DEFAULT_SECONDS if limit is None else limit
-        self.network = replace(network, norm=architecture.penalty)
-        self.objective = self.network.objective(problem)
-        self.dual = admissible_dual(problem, self.network(problem.X))
-        self.escape: Any = None
+        limit = _DEFAULT_SECONDS if limit is None else limit
+        super().__init__(problem, replace(network, norm=architecture.penalty), tol, start, limit, seed)
+        self.architecture = architecture
+        self.dual = admissible_dual(problem, self.fit)
         self.escape_objective = math.inf
-        self.better: ParallelReLUNetwork | None = None
-        self.best = self.objective
-        self.interrupted = False
         self.exact = is_exact_parallel(problem, architecture)
         self.certificate = self._without_search(self.dual)
         # Far from the optimum the dual vector of the zero network is the better one.
@@ -104,18 +98,16 @@ class ParallelJudge:
             if method != "dual":
                 self._solve()
             if self.architecture.depth == 3:
-                if self.better is not None and method != "dual" and self._is_open():
+                if self.better is not None and method != "dual" and self._is_open(self.objective):
                     self._price(self.better)
-                if (self.escape is None or method == "dual") and self._is_open():
+                if (self.escape is None or method == "dual") and self._is_open(self.objective):
                     self._price(self.network)
         except KeyboardInterrupt:
             self.interrupted = True
 
     def _remaining(self) -> float:
-        return max(self.limit - (time.perf_counter() - self.start), 0.0)
-
-    def _is_open(self) -> bool:
-        return not self.interrupted and relative_gap(self.objective, self.certificate.lower_bound) > self.tol
+        limit = math.inf if self.limit is None else self.limit
+        return max(limit - (time.perf_counter() - self.start), 0.0)
 
     def _search(self) -> None:
         """Look for an escape among the ascents from random sub-networks and from those of the network."""
@@ -150,16 +142,6 @@ class ParallelJudge:
                 self.escape_objective = objective
                 self.offer(grown)
 
-    def offer(self, network: ParallelReLUNetwork) -> None:
-        """Remember a network that is better than all before."""
-        objective = network.objective(self.problem)
-        if objective < self.best:
-            self.better, self.best = network, objective
-
-    def _keep(self, certificate: Certificate) -> None:
-        if certificate.lower_bound > self.certificate.lower_bound:
-            self.certificate = replace(certificate, objective=self.objective)
-
     def _without_search(self, dual: FloatArray) -> Certificate:
         leaves = self.architecture.width ** (self.architecture.depth - 2)
         upper = positive_part_bound(self.problem.X, dual, leaves, self.architecture.penalty)
@@ -176,10 +158,7 @@ class ParallelJudge:
             warm_start=self.network,
             random_state=self.seed,
         )
-        self.interrupted = solution.status is Status.INTERRUPTED
-        self.offer(solution.network)
-        if solution.scope == "global":
-            self._keep(solution.certificate)
+        self._take(solution)
 
     def _price(self, network: ParallelReLUNetwork) -> None:
         """Branch and bound at the dual vector of a network: it bounds the optimum, or finds a sub-network to add."""

@@ -17,6 +17,7 @@ from cvxnn.certificates.batch_norm_bound import certify_batch_norm, dual_size
 from cvxnn.certificates.certificate import Certificate, Scope, relative_gap
 from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.certificates.polynomial_bound import certify_polynomial
+from cvxnn.landscape._verdict import Verdict
 from cvxnn.problem import Problem, require_no_output_bias, require_one_output, require_problem
 from cvxnn.programs.batch_norm import BatchNormReLUNetwork, whiten
 from cvxnn.programs.gated import GatedReLUNetwork
@@ -35,7 +36,7 @@ _SHARE_OF_SOLVE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class RelativeCertificate:
+class RelativeCertificate(Verdict):
     """What :func:`cvxnn.landscape.certify` found out about a gated, batch-norm or polynomial network.
 
     Attributes
@@ -76,11 +77,6 @@ class RelativeCertificate:
     interrupted: bool
 
     @property
-    def gap(self) -> float:
-        """Relative gap ``(objective - lower_bound) / max(|objective|, tiny)`` within :attr:`scope`."""
-        return relative_gap(self.objective, self.lower_bound)
-
-    @property
     def scope(self) -> Scope:
         """Scope of the bound: "global", or for gated networks "patterns", all networks with the same gates."""
         return self.certificate.scope
@@ -89,16 +85,6 @@ class RelativeCertificate:
     def is_global(self) -> bool | None:
         """:attr:`is_optimal`, but never True where the bound holds among given gates only."""
         return None if self.is_optimal and self.scope != "global" else self.is_optimal
-
-    @property
-    def method(self) -> str:
-        """How the lower bound was had."""
-        return self.certificate.method
-
-    @property
-    def best_objective(self) -> float:
-        """Lowest objective met: that of :attr:`better`, or of the network itself."""
-        return self.objective if self.better is None else self.better.objective(self.problem)
 
     @property
     def verdict(self) -> str:

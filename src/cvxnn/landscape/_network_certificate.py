@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cvxnn._html import card, figure
 from cvxnn.certificates.certificate import Certificate, relative_gap
+from cvxnn.landscape._verdict import Verdict
 from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.problem import Problem
 
@@ -19,7 +20,7 @@ __all__ = ["NetworkCertificate"]
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkCertificate:
+class NetworkCertificate(Verdict):
     r"""What :func:`cvxnn.landscape.certify` found out about a network.
 
     Attributes
@@ -75,24 +76,9 @@ class NetworkCertificate:
     interrupted: bool
 
     @property
-    def gap(self) -> float:
-        """Relative gap ``(objective - lower_bound) / max(|objective|, tiny)``: no network is better by more."""
-        return relative_gap(self.objective, self.lower_bound)
-
-    @property
     def scope(self) -> str:
         """Always "global": the lower bound holds for networks of every width."""
         return "global"
-
-    @property
-    def method(self) -> str:
-        """How the lower bound was had: cone or sign branch and bound, a relaxation, or a bound without search."""
-        return self.certificate.method
-
-    @property
-    def best_objective(self) -> float:
-        """Lowest objective met: that of :attr:`better`, or of the network itself."""
-        return self.objective if self.better is None else self.better.objective(self.problem)
 
     @property
     def verdict(self) -> str:

@@ -335,7 +335,7 @@ class _Judge(Judge):
         self.interrupted = relaxed.interrupted
 
 
-def _report(judge: Judge | ParallelJudge, balance: float, own: float) -> NetworkCertificate:
+def _report(judge: Judge, balance: float, own: float) -> NetworkCertificate:
     """Verdict from what was collected."""
     gap = relative_gap(judge.objective, judge.certificate.lower_bound)
     optimal = gap <= judge.tol
