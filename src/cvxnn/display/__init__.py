@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from cvxnn.display._style import COLOURS as COLOURS
 from cvxnn.display.gap import GapDisplay as GapDisplay
+from cvxnn.display.progress import ProgressDisplay as ProgressDisplay
 
-__all__ = ["COLOURS", "GapDisplay"]
+__all__ = ["COLOURS", "GapDisplay", "ProgressDisplay"]
