@@ -1,0 +1,297 @@
+"""The surface of a two-neuron network, with the convex program of each region: why training is convex in disguise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn._validation import as_float_array, as_number
+from cvxnn.certificates.certificate import relative_gap
+from cvxnn.display._style import COLOURS, new_axes
+from cvxnn.display._surfaces import draw_contours, draw_surface, grid_size, height_levels, legend_below
+from cvxnn.display._two_neurons import CriticalPoint, Region, critical_points, regions, surface
+from cvxnn.networks import ReLUNetwork
+from cvxnn.problem import Problem, require_no_output_bias, require_one_output
+from cvxnn.training import solve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["TwoNeuronDisplay"]
+
+_PROVED = 1e-6
+_REACH = 1.35
+_FEW = 3
+"""Patterns of at most so many samples are written out as diagonals."""
+
+
+class TwoNeuronDisplay:
+    r"""Objective of two balanced neurons on data with one feature, and the optimum of each activation region.
+
+    .. math:: L(z_1, z_2) = \mathrm{loss}\big(s_1 (X z_1)_+ + s_2 (X z_2)_+\big) + \beta (|z_1| + |z_2|),
+              \qquad z_i = |a_i| w_i,\ s_i = \mathrm{sgn}\, a_i
+
+    This is the objective of the network with :math:`|w_i| = |a_i|`, the best scaling of each neuron. It is not convex,
+    but on each quadrant both activation patterns are fixed and it is the objective of a convex program. The global
+    optimum is the best of the four; the others may be local minima in which a descent ends.
+
+    Build it by :meth:`from_problem`; the data are kept apart from the drawing.
+
+    Parameters
+    ----------
+    problem : Problem
+    signs : ndarray (2,)
+        Signs of the output weights.
+    z : ndarray (p,)
+        Grid of either coordinate, in units of y per unit of x.
+    values : ndarray (p, p)
+        Objective at ``(z[j], z[i])``.
+    regions : sequence of Region
+        The four quadrants: patterns, optima, optimal value, and whether these are local minima of the surface.
+    critical : sequence of CriticalPoint
+        Points with 0 in Clarke's subdifferential, apart from the inner points of segments of optima.
+    lower_bound : float
+        Proved lower bound over ReLU networks of every width and of any signs.
+    paths : mapping of str to ndarray (k, 2)
+        Curves on the surface.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from cvxnn import Problem
+    >>> display = TwoNeuronDisplay.from_problem(Problem([[-1.0], [2.0]], [1.0, 2.0], beta=0.1))
+    >>> [round(region.objective, 4) for region in display.regions]
+    [0.5987, 0.1938, 0.1938, 2.095]
+    >>> display.best.tolist(), display.is_global
+    ([[0.975, -0.9], [-0.9, 0.975]], True)
+    """
+
+    ax_: Axes
+    figure_: Figure | SubFigure
+
+    def __init__(
+        self,
+        *,
+        problem: Problem,
+        signs: FloatArray,
+        z: FloatArray,
+        values: FloatArray,
+        regions: Sequence[Region],
+        critical: Sequence[CriticalPoint],
+        lower_bound: float,
+        paths: Mapping[str, FloatArray],
+    ) -> None:
+        self.problem, self.signs, self.z, self.values = problem, signs, z, values
+        self.regions, self.critical = tuple(regions), tuple(critical)
+        self.lower_bound, self.paths = lower_bound, dict(paths)
+
+    @classmethod
+    def from_problem(
+        cls,
+        problem: Problem,
+        signs: npt.ArrayLike = (1.0, 1.0),
+        *,
+        paths: Mapping[str, Sequence[ReLUNetwork]] | None = None,
+        resolution: int = 121,
+        reach: float | None = None,
+    ) -> TwoNeuronDisplay:
+        """Compute the surface, its critical points, the convex program of each region, and a bound for all networks.
+
+        Parameters
+        ----------
+        problem : Problem
+            With one feature, one output, no output bias, and ``beta > 0``; two samples make the picture that explains
+            the idea.
+        signs : array-like (2,), default (1, 1)
+            Signs of the two output weights, +1 or -1.
+        paths : mapping of str to sequence of ReLUNetwork, optional
+            Courses of networks of width 2 with these output signs, drawn at ``z_i = |a_i| w_i``.
+        resolution : int, default 121
+            Points of the grid along each axis.
+        reach : float, optional
+            The grid goes from ``-reach`` to ``reach``; by default somewhat beyond all critical points and paths.
+
+        Raises
+        ------
+        ValueError
+            On other problems or signs, or a path whose networks do not fit.
+        """
+        require_one_output(problem, "TwoNeuronDisplay")
+        require_no_output_bias(problem, "TwoNeuronDisplay")
+        if problem.n_features != 1:
+            raise ValueError(f"TwoNeuronDisplay needs data with one feature; X has {problem.n_features} columns.")
+        if problem.beta == 0.0:
+            raise ValueError("beta is 0; TwoNeuronDisplay needs beta > 0 (a small one shows the surface of the loss).")
+        s = as_float_array(signs, "signs", ndim=1)
+        if s.shape != (2,) or not np.all(np.abs(s) == 1.0):
+            raise ValueError(f"signs must be two numbers +1 or -1; got {s.tolist()}.")
+        count = grid_size(resolution)
+        found = regions(problem, s)
+        critical = critical_points(problem, s, found)
+        curves = {name: _positions(networks, s, name) for name, networks in (paths or {}).items()}
+        if reach is None:
+            seen = [region.ends for region in found] + [point.position[None] for point in critical]
+            reach = _REACH * float(np.abs(np.concatenate([*seen, *curves.values()])).max()) or 1.0
+        reach = as_number(reach, "reach", minimum=0.0, inclusive=False)
+        z = np.linspace(-reach, reach, count)
+        grid = np.stack(np.meshgrid(z, z), axis=-1).reshape(-1, 2)
+        return cls(
+            problem=problem,
+            signs=s,
+            z=z,
+            values=surface(problem, s, grid).reshape(count, count),
+            regions=found,
+            critical=critical,
+            lower_bound=solve(problem, tol=1e-9).global_lower_bound,
+            paths=curves,
+        )
+
+    @property
+    def optimum(self) -> float:
+        """Least objective of the surface: the least of the four convex optima."""
+        return min(region.objective for region in self.regions)
+
+    @property
+    def best(self) -> FloatArray:
+        """Points of least objective ``(k, 2)``, one for each region that has it (the middle of its segment)."""
+        level = self.optimum + 1e-9 * abs(self.optimum)
+        middles = [region.ends.mean(axis=0) for region in self.regions if region.objective <= level]
+        kept: list[FloatArray] = []
+        for middle in middles:
+            if not any(np.allclose(middle, other, rtol=1e-9, atol=1e-12) for other in kept):
+                kept.append(middle)
+        return np.array(kept)
+
+    @property
+    def is_global(self) -> bool:
+        """Whether no ReLU network of any width is better by more than 1e-6 (relative), as the bound proves."""
+        return relative_gap(self.optimum, self.lower_bound) <= _PROVED
+
+    def network(self, point: npt.ArrayLike) -> ReLUNetwork:
+        """Balanced network of width 2 at a point ``(2,)``."""
+        z = as_float_array(point, "point", ndim=1)
+        if z.shape != (2,):
+            raise ValueError(f"point must hold two coordinates; got shape {z.shape}.")
+        root = np.sqrt(np.abs(z))
+        return ReLUNetwork((np.sign(z) * root)[:, None], self.signs * root)
+
+    def plot(self, ax: Axes | None = None, *, three: bool = False) -> TwoNeuronDisplay:
+        """Draw contours on ``ax``, or a surface where ``three``; on a new figure without ``ax``.
+
+        Contour levels are spaced evenly in the logarithm of the height above the proved lower bound.
+        """
+        ax = new_axes(ax, size=(7.2, 7.0), three=three)
+        if three:
+            draw_surface(ax, self.z, self.z, self.values)
+            zaxis: Any = ax
+            zaxis.set_zlabel("objective")
+            zaxis.view_init(elev=40.0, azim=-120.0)
+        else:
+            heights = self.values - self.lower_bound
+            draw_contours(ax, self.z, self.z, heights, height_levels(heights), "objective above the proved lower bound")
+            ax.set_aspect("equal")
+            self._name_regions(ax)
+        self._draw_kinks(ax, three=three)
+        for k, (name, points) in enumerate(self.paths.items()):
+            style = {"lw": 2, "linestyle": ("-", "--", "-.", ":")[k % 4], "zorder": 6}
+            self._line(ax, points, three=three, color=COLOURS["descent"], label=name, **style)
+        self._draw_optima(ax, three=three)
+        ax.set(
+            xlabel="$z_1 = |a_1|\\,w_1$  (units of y per unit of x)",
+            ylabel="$z_2 = |a_2|\\,w_2$  (units of y per unit of x)",
+            title="Two neurons: a convex program in each region",
+        )
+        legend_below(ax, columns=2)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _line(self, ax: Any, points: FloatArray, *, three: bool, **style: Any) -> None:
+        """Draw points ``(k, 2)``, on the surface in three dimensions."""
+        height = [surface(self.problem, self.signs, points)] if three else []
+        ax.plot(*points.T, *height, **style)
+
+    def _draw_kinks(self, ax: Any, *, three: bool) -> None:
+        label = "a neuron switches: borders of the regions"
+        for k, unit in enumerate(np.eye(2)):
+            points = self.z[:, None] * unit
+            self._line(ax, points, three=three, color=COLOURS["kink"], lw=1.5, zorder=5, label=None if k else label)
+
+    def _draw_optima(self, ax: Any, *, three: bool) -> None:
+        level = self.optimum + 1e-9 * abs(self.optimum)
+        seen: set[str] = set()
+
+        def mark(points: FloatArray, label: str, **style: Any) -> None:
+            self._line(ax, points, three=three, label=None if label in seen else label, **style)
+            seen.add(label)
+
+        trap = {"color": COLOURS["network"], "markeredgecolor": "white", "zorder": 8}
+        for region in self.regions:
+            if region.objective <= level or not region.is_minimum:
+                continue
+            long = np.ptp(region.ends, axis=0).max() > 0
+            points = region.ends[0] + np.linspace(0.0, 1.0, 2 if long else 1)[:, None] * (
+                region.ends[1] - region.ends[0]
+            )
+            style = {"lw": 4, "solid_capstyle": "round"} if long else {"marker": "s", "ms": 9, "linestyle": "none"}
+            mark(points, "optimum of its region only: local minimum", **style, **trap)
+        for point in self.critical:
+            if not point.is_minimum:
+                label = "critical, yet downhill to one side"
+                hollow = {"marker": "o", "ms": 8, "mfc": "white", "mec": COLOURS["network"], "linestyle": "none"}
+                mark(point.position[None], label, zorder=9, **hollow)
+        text = (
+            "global optimum, proved for every width" if self.is_global else "best of the surface, not of all networks"
+        )
+        for point in self.best:
+            star = {"marker": "*", "ms": 18, "linestyle": "none", "markeredgecolor": "white"}
+            mark(point[None], f"{text}: {self.optimum:.4g}", color=COLOURS["optimum"], zorder=10, **star)
+
+    def _name_regions(self, ax: Axes) -> None:
+        """Write patterns and optimal value into the corner of each region."""
+        for region in self.regions:
+            lines = [f"$D_{i + 1}$: {_pattern(mask)}" for i, mask in enumerate(region.masks)]
+            text = "\n".join([*lines, f"convex optimum {region.objective:.4g}"])
+            corner = 0.5 + 0.48 * region.cells
+            ax.text(
+                corner[0],
+                corner[1],
+                text,
+                transform=ax.transAxes,
+                ha="right" if region.cells[0] > 0 else "left",
+                va="top" if region.cells[1] > 0 else "bottom",
+                fontsize=9,
+                bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+                zorder=7,
+            )
+
+
+def _pattern(mask: npt.NDArray[np.bool_]) -> str:
+    if len(mask) <= _FEW:
+        return "diag(" + ", ".join(str(int(bit)) for bit in mask) + ")"
+    return f"{int(mask.sum())} of {len(mask)} samples"
+
+
+def _positions(networks: Sequence[ReLUNetwork], signs: FloatArray, name: str) -> FloatArray:
+    """Points of a course of networks."""
+    points = []
+    for network in networks:
+        if not isinstance(network, ReLUNetwork) or network.W.shape != (2, 1) or network.a.shape != (2,):
+            raise ValueError(f"The path {name!r} must hold ReLUNetworks of width 2 with one feature; got {network!r}.")
+        if np.any(network.a * signs < 0):
+            raise ValueError(
+                f"The path {name!r} has output weights {network.a.tolist()}; signs are {signs.astype(int).tolist()}."
+            )
+        points.append(np.abs(network.a) * network.W[:, 0])
+    if not points:
+        raise ValueError(f"The path {name!r} holds no network; at least one is needed.")
+    return np.array(points)
