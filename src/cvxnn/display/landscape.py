@@ -12,7 +12,7 @@ from cvxnn._validation import as_float_array, as_number
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.display._plane import PlanePath, PlanePoint, WeightPlane, flat_weights, require_same_shape
 from cvxnn.display._style import COLOURS, new_axes
-from cvxnn.display._surfaces import draw_contours, draw_surface, grid_size, height_levels, legend_below
+from cvxnn.display._surfaces import draw_contours, draw_surface, grid_size, height_levels, legend_below, log_heights
 from cvxnn.landscape.network_path import NetworkPath
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem, require_problem
@@ -30,6 +30,7 @@ _PROVED = 1e-6
 """Relative gap up to which a network counts as optimal."""
 
 _PATH_TIMES = 201
+_DECADES = 3.5
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":")
 
@@ -229,47 +230,39 @@ class LandscapeDisplay:
     def plot(self, ax: Axes | None = None, *, three: bool = False) -> LandscapeDisplay:
         """Draw contours on ``ax``, or a surface where ``three``; on a new figure without ``ax``.
 
-        Contour levels are spaced evenly in the logarithm of the height above :attr:`floor`. In three dimensions,
+        The heights are those above :attr:`floor`, in the logarithm; a path begins at its dot. In three dimensions,
         networks and paths stand at their own objective, above or below the surface where they are beside the plane.
         """
         ax = new_axes(ax, size=(6.8, 6.0), three=three)
         heights = self.values - self.floor
-        if three:
-            draw_surface(ax, self.s, self.t, self.values)
-        else:
-            over = "proved lower bound" if self.lower_bound is not None else "lowest objective seen"
-            draw_contours(ax, self.s, self.t, heights, height_levels(heights), f"objective above the {over}")
+        levels = height_levels(heights, _DECADES)
+        over = "proved lower bound" if self.lower_bound is not None else "lowest objective seen"
+        draw = draw_surface if three else draw_contours
+        draw(ax, self.s, self.t, heights, levels, f"objective above the {over}")
+        if not three:
             ax.set_aspect("equal")
         for k, path in enumerate(self.paths):
             off = float(path.residuals.max())
             label = path.name if off <= 1e-9 else f"{path.name} (up to {off:.2g} off the plane)"
-            ends = [*path.positions.T, path.objectives] if three else list(path.positions.T)
-            ax.plot(*ends, _LINES[k % len(_LINES)], color=COLOURS[path.kind], lw=2, zorder=8, label=label)
+            style = {"linestyle": _LINES[k % len(_LINES)], "lw": 2, "marker": "o", "ms": 5, "markevery": [0]}
+            ends = [*path.positions.T, *self._heights(path.objectives, levels, three=three)]
+            ax.plot(*ends, color=COLOURS[path.kind], zorder=8, label=label, **style)
         for k, point in enumerate(self.points):
-            self._mark(ax, point, _MARKERS[k % len(_MARKERS)], three=three)
-        label = "distance of weights along axis {} of the plane"
+            best = point.kind == "optimum"
+            ends = [*point.position[:, None], *self._heights(np.array([point.objective]), levels, three=three)]
+            style = {"marker": "*" if best else _MARKERS[k % len(_MARKERS)], "ms": 16 if best else 9}
+            label = f"{point.name}: {point.objective:.4g}" + (" (proved optimal)" if best else "")
+            style |= {"linestyle": "none", "markeredgecolor": "white"}
+            ax.plot(*ends, color=COLOURS[point.kind], zorder=9, label=label, **style)
+        label = "weights along axis {}" if three else "distance of weights along axis {} of the plane"
         ax.set(xlabel=label.format(1), ylabel=label.format(2), title="Objective on a plane of networks")
-        if three:
-            zaxis: Any = ax
-            zaxis.set_zlabel("objective")
         legend_below(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    @staticmethod
-    def _mark(ax: Any, point: PlanePoint, marker: str, *, three: bool) -> None:
-        best = point.kind == "optimum"
-        at = [*point.position, point.objective] if three else list(point.position)
-        ax.plot(
-            *[[value] for value in at],
-            linestyle="none",
-            marker="*" if best else marker,
-            markersize=16 if best else 9,
-            color=COLOURS[point.kind],
-            markeredgecolor="white",
-            zorder=9,
-            label=f"{point.name}: {point.objective:.4g}" + (" (proved optimal)" if best else ""),
-        )
+    def _heights(self, objectives: FloatArray, levels: FloatArray, *, three: bool) -> list[FloatArray]:
+        """Third coordinate of objectives, where there is one."""
+        return [log_heights(objectives - self.floor, levels)] if three else []
 
 
 def _flat_direction(network: ReLUNetwork, direction: Any, name: str) -> FloatArray:

@@ -23,6 +23,10 @@ _HATCHES = ("", "///", "...", "\\\\\\", "xx", "--", "oo", "++")
 _GREYS = ("#ECECEC", "#F7F7F7", "#E0E0E0", "#F1F1F1")
 
 
+_DEPTH = 1e-6
+"""A logarithmic profile ends at this part of its largest height."""
+
+
 class PathDisplay:
     """Objective along a :class:`cvxnn.landscape.NetworkPath`.
 
@@ -104,7 +108,10 @@ class PathDisplay:
         return found
 
     def plot(self, ax: Axes | None = None, *, log: bool = False) -> PathDisplay:
-        """Draw on ``ax``, or on axes of a new figure; the height above the lower bound on a log scale where ``log``.
+        """Draw on ``ax``, or on axes of a new figure.
+
+        With ``log``, heights above the lower bound on a logarithmic scale; those below a millionth of the largest one
+        are drawn there.
 
         Raises
         ------
@@ -117,7 +124,8 @@ class PathDisplay:
         ax = new_axes(ax, size=(7.2, 4.8))
         heights, broken = self.objective, np.searchsorted(self.times, self.breakpoints)
         if log:
-            heights = np.maximum(heights - self.lower_bound, 1e-16 * np.abs(self.objective).max())
+            above = heights - self.lower_bound
+            heights = np.maximum(above, max(_DEPTH * float(above.max()), np.finfo(np.float64).tiny))
             ax.set_yscale("log")
         self._shade(ax)
         (self.line_,) = ax.plot(self.times, heights, color=COLOURS["path"], lw=2, label="objective", zorder=4)

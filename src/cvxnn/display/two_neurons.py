@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cvxnn._validation import as_float_array, as_number
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.display._style import COLOURS, new_axes
-from cvxnn.display._surfaces import draw_contours, draw_surface, grid_size, height_levels, legend_below
+from cvxnn.display._surfaces import draw_contours, draw_surface, grid_size, height_levels, legend_below, log_heights
 from cvxnn.display._two_neurons import CriticalPoint, Region, critical_points, regions, surface
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem, require_no_output_bias, require_one_output
@@ -26,7 +26,8 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["TwoNeuronDisplay"]
 
 _PROVED = 1e-6
-_REACH = 1.35
+_REACH = 1.8
+_DECADES = 2.5
 _FEW = 3
 """Patterns of at most so many samples are written out as diagonals."""
 
@@ -188,23 +189,23 @@ class TwoNeuronDisplay:
     def plot(self, ax: Axes | None = None, *, three: bool = False) -> TwoNeuronDisplay:
         """Draw contours on ``ax``, or a surface where ``three``; on a new figure without ``ax``.
 
-        Contour levels are spaced evenly in the logarithm of the height above the proved lower bound.
+        The heights are those above the proved lower bound, in the logarithm; a path begins at its dot.
         """
-        ax = new_axes(ax, size=(7.2, 7.0), three=three)
+        ax = new_axes(ax, size=(7.6, 7.2), three=three)
+        heights = self.values - self.lower_bound
+        levels = height_levels(heights, _DECADES)
+        draw = draw_surface if three else draw_contours
+        draw(ax, self.z, self.z, heights, levels, "objective above the proved lower bound")
         if three:
-            draw_surface(ax, self.z, self.z, self.values)
-            zaxis: Any = ax
-            zaxis.set_zlabel("objective")
-            zaxis.view_init(elev=40.0, azim=-120.0)
+            turned: Any = ax
+            turned.view_init(elev=40.0, azim=-120.0)
         else:
-            heights = self.values - self.lower_bound
-            draw_contours(ax, self.z, self.z, heights, height_levels(heights), "objective above the proved lower bound")
             ax.set_aspect("equal")
             self._name_regions(ax)
         self._draw_kinks(ax, three=three)
         for k, (name, points) in enumerate(self.paths.items()):
-            style = {"lw": 2, "linestyle": ("-", "--", "-.", ":")[k % 4], "zorder": 6}
-            self._line(ax, points, three=three, color=COLOURS["descent"], label=name, **style)
+            style = {"linestyle": ("-", "--", "-.", ":")[k % 4], "lw": 2, "marker": "o", "ms": 5, "markevery": [0]}
+            self._line(ax, points, three=three, color=COLOURS["descent"], zorder=6, label=name, **style)
         self._draw_optima(ax, three=three)
         ax.set(
             xlabel="$z_1 = |a_1|\\,w_1$  (units of y per unit of x)",
@@ -217,7 +218,10 @@ class TwoNeuronDisplay:
 
     def _line(self, ax: Any, points: FloatArray, *, three: bool, **style: Any) -> None:
         """Draw points ``(k, 2)``, on the surface in three dimensions."""
-        height = [surface(self.problem, self.signs, points)] if three else []
+        height = []
+        if three:
+            levels = height_levels(self.values - self.lower_bound, _DECADES)
+            height = [log_heights(surface(self.problem, self.signs, points) - self.lower_bound, levels)]
         ax.plot(*points.T, *height, **style)
 
     def _draw_kinks(self, ax: Any, *, three: bool) -> None:
@@ -269,7 +273,7 @@ class TwoNeuronDisplay:
                 transform=ax.transAxes,
                 ha="right" if region.cells[0] > 0 else "left",
                 va="top" if region.cells[1] > 0 else "bottom",
-                fontsize=9,
+                fontsize=8,
                 bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
                 zorder=7,
             )
