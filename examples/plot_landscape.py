@@ -13,7 +13,8 @@ networks that are too large to be drawn otherwise.
 # -------------------------
 #
 # The output weights are positive, and each neuron is scaled so that :math:`|w_i| = |a_i|`. What is left are two
-# numbers, :math:`z_i = |a_i| w_i`. A neuron with z > 0 is active on the point with x > 0 only, one with z < 0 on the other.
+# numbers, :math:`z_i = |a_i| w_i`. A neuron with z > 0 is active on the point with x > 0 only, one with z < 0 on the
+# other.
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -22,7 +22,7 @@ from cvxnn.display import LandscapeDisplay, PathDisplay
 x = np.linspace(-2.0, 2.0, 9)
 problem = Problem(np.c_[x, np.ones(9)], np.abs(np.abs(x) - 1.0), beta=0.05)
 width = landscape.effective_dimension(problem.X) + 1
-rng = np.random.default_rng(1)
+rng = np.random.default_rng(3)
 start = ReLUNetwork(rng.normal(size=(width, 2)), rng.normal(size=width))
 best = solve(problem, tol=1e-11)
 path = landscape.descent_path(problem, start, optimum=best)
@@ -38,7 +38,7 @@ PathDisplay.from_path(path).plot(log=True)
 # The plane goes through the start, the end, and the network at which neurons of the optimum begin to enter. The first
 # axis is the straight line from start to end: along it, the objective rises again on the way.
 
-turn = path(path.breakpoints[-2])
+turn = path(path.breakpoints[2])
 plane = LandscapeDisplay.from_networks(
     problem,
     start,

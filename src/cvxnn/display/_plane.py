@@ -128,7 +128,8 @@ class WeightPlane:
             theta = origin + positions[start : start + size] @ self.basis
             W, a, bias = self._split(theta)
             hidden = np.maximum(W @ problem.X.T, 0.0)
-            fits = np.einsum("bmn,bm...->bn...", hidden, a) + bias.reshape(-1, *[1] * problem.y.ndim)
+            fits = np.swapaxes(hidden, 1, 2) @ a.reshape(*a.shape[:2], -1)
+            fits = fits.reshape(-1, *problem.y.shape) + bias.reshape(-1, *[1] * problem.y.ndim)
             penalty = 0.5 * problem.beta * np.sum(theta[:, :-1] ** 2, axis=1) + 0.5 * decay * bias**2
             out[start : start + size] = penalty + [problem.loss_value(fit) for fit in fits]
         return out

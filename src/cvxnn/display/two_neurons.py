@@ -26,6 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["TwoNeuronDisplay"]
 
 _PROVED = 1e-6
+_TIE = 1e-9
 _REACH = 1.8
 _DECADES = 2.5
 _FEW = 3
@@ -71,8 +72,8 @@ class TwoNeuronDisplay:
     --------
     >>> from cvxnn import Problem
     >>> display = TwoNeuronDisplay.from_problem(Problem([[-1.0], [2.0]], [1.0, 2.0], beta=0.1))
-    >>> [round(region.objective, 4) for region in display.regions]
-    [0.5987, 0.1938, 0.1938, 2.095]
+    >>> [round(region.objective, 3) for region in display.regions]
+    [0.599, 0.194, 0.194, 2.095]
     >>> display.best.tolist(), display.is_global
     ([[0.975, -0.9], [-0.9, 0.975]], True)
     """
@@ -164,14 +165,18 @@ class TwoNeuronDisplay:
 
     @property
     def best(self) -> FloatArray:
-        """Points of least objective ``(k, 2)``, one for each region that has it (the middle of its segment)."""
-        level = self.optimum + 1e-9 * abs(self.optimum)
-        middles = [region.ends.mean(axis=0) for region in self.regions if region.objective <= level]
-        kept: list[FloatArray] = []
-        for middle in middles:
-            if not any(np.allclose(middle, other, rtol=1e-9, atol=1e-12) for other in kept):
-                kept.append(middle)
-        return np.array(kept)
+        """Points of least objective ``(k, 2)``: the middle of each segment of them that is not part of another."""
+        return np.array([region.ends.mean(axis=0) for region in self._best_regions()])
+
+    def _best_regions(self) -> list[Region]:
+        """Regions that have the least objective, without those whose optima lie on the segment of another."""
+        level = self.optimum + _TIE * abs(self.optimum)
+        kept: list[Region] = []
+        for region in sorted(self.regions, key=lambda region: -np.ptp(region.ends)):
+            lies_on = [_on_segment(region.ends, other.ends, _TIE * float(self.z[-1])) for other in kept]
+            if region.objective <= level and not any(lies_on):
+                kept.append(region)
+        return kept
 
     @property
     def is_global(self) -> bool:
@@ -231,34 +236,31 @@ class TwoNeuronDisplay:
             self._line(ax, points, three=three, color=COLOURS["kink"], lw=1.5, zorder=5, label=None if k else label)
 
     def _draw_optima(self, ax: Any, *, three: bool) -> None:
-        level = self.optimum + 1e-9 * abs(self.optimum)
+        """Draw segments and points of optima, each kind with one entry of the legend."""
         seen: set[str] = set()
 
         def mark(points: FloatArray, label: str, **style: Any) -> None:
             self._line(ax, points, three=three, label=None if label in seen else label, **style)
             seen.add(label)
 
-        trap = {"color": COLOURS["network"], "markeredgecolor": "white", "zorder": 8}
+        best, line = self._best_regions(), {"lw": 4, "solid_capstyle": "round", "zorder": 8}
+        point = {"linestyle": "none", "markeredgecolor": "white", "zorder": 8}
+        level = self.optimum + _TIE * abs(self.optimum)
         for region in self.regions:
-            if region.objective <= level or not region.is_minimum:
-                continue
-            long = np.ptp(region.ends, axis=0).max() > 0
-            points = region.ends[0] + np.linspace(0.0, 1.0, 2 if long else 1)[:, None] * (
-                region.ends[1] - region.ends[0]
-            )
-            style = {"lw": 4, "solid_capstyle": "round"} if long else {"marker": "s", "ms": 9, "linestyle": "none"}
-            mark(points, "optimum of its region only: local minimum", **style, **trap)
-        for point in self.critical:
-            if not point.is_minimum:
-                label = "critical, yet downhill to one side"
+            style = line if np.any(region.ends[0] != region.ends[1]) else {"marker": "s", "ms": 9, **point}
+            if region.objective > level and region.is_minimum:
+                mark(_course(region), "optimum of its region only: local minimum", color=COLOURS["network"], **style)
+        for corner in self.critical:
+            if not corner.is_minimum:
                 hollow = {"marker": "o", "ms": 8, "mfc": "white", "mec": COLOURS["network"], "linestyle": "none"}
-                mark(point.position[None], label, zorder=9, **hollow)
-        text = (
-            "global optimum, proved for every width" if self.is_global else "best of the surface, not of all networks"
-        )
-        for point in self.best:
-            star = {"marker": "*", "ms": 18, "linestyle": "none", "markeredgecolor": "white"}
-            mark(point[None], f"{text}: {self.optimum:.4g}", color=COLOURS["optimum"], zorder=10, **star)
+                mark(corner.position[None], "critical, yet downhill to one side", zorder=9, **hollow)
+        proved = "global optimum, proved for every width"
+        text = f"{proved if self.is_global else 'best of the surface, not of all networks'}: {self.optimum:.4g}"
+        for region in best:
+            if np.any(region.ends[0] != region.ends[1]):
+                self._line(ax, _course(region), three=three, color=COLOURS["optimum"], **line)
+            star = {**point, "marker": "*", "ms": 18, "zorder": 10}
+            mark(region.ends.mean(axis=0)[None], text, color=COLOURS["optimum"], **star)
 
     def _name_regions(self, ax: Axes) -> None:
         """Write patterns and optimal value into the corner of each region."""
@@ -277,6 +279,18 @@ class TwoNeuronDisplay:
                 bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
                 zorder=7,
             )
+
+
+def _course(region: Region) -> FloatArray:
+    """Ends of the segment of optima, or the only optimum, ``(k, 2)``."""
+    return region.ends if np.any(region.ends[0] != region.ends[1]) else region.ends[:1]
+
+
+def _on_segment(points: FloatArray, ends: FloatArray, tol: float) -> bool:
+    """Whether all points lie on the segment between the ends, to within ``tol``."""
+    along = ends[1] - ends[0]
+    share = np.clip((points - ends[0]) @ along / max(float(along @ along), np.finfo(np.float64).tiny), 0.0, 1.0)
+    return bool(np.all(np.abs(points - ends[0] - share[:, None] * along) <= tol))
 
 
 def _pattern(mask: npt.NDArray[np.bool_]) -> str:
