@@ -102,6 +102,9 @@ def test_points_of_one_valley_of_global_optima_are_one_best():
     slope = (1.0 + 6.0 - 0.1) / 5.0
     np.testing.assert_allclose(display.best, [[0.5 * slope, 0.5 * slope]])
     assert display.is_global
+    # Also where the segment comes after points on it.
+    turned = TwoNeuronDisplay.from_problem(Problem([[-1.0], [-2.0], [0.5]], [1.0, 3.0, -1.0], beta=0.1))
+    assert turned.best.shape == (1, 2) and np.all(turned.best < 0)
     green = [line for line in display.ax_.lines if line.get_color() == COLOURS["optimum"]]
     assert len(green) == 2
     np.testing.assert_allclose(green[0].get_xydata(), [[slope, 0.0], [0.0, slope]])

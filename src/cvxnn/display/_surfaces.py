@@ -52,7 +52,7 @@ def draw_contours(ax: Axes, s: FloatArray, t: FloatArray, heights: FloatArray, l
     ax.contour(s, t, raised, levels=levels[1:-1], colors="#666666", linewidths=0.4, alpha=0.7)
     bar = ax.figure.colorbar(filled, cax=ax.inset_axes((1.03, 0.0, 0.04, 1.0)), label=label)
     ticks = _ticks(levels, (1.0, 2.0, 5.0))
-    bar.set_ticks(ticks.tolist(), labels=[f"{tick:.2g}" for tick in ticks])
+    bar.set_ticks(ticks.tolist(), labels=[f"{tick:g}" for tick in ticks])
     bar.minorticks_off()
 
 
@@ -63,7 +63,7 @@ def draw_surface(ax: Any, s: FloatArray, t: FloatArray, heights: FloatArray, lev
     style = {"rcount": 80, "ccount": 80, "linewidth": 0.1, "edgecolor": "#999999", "alpha": 0.75}
     ax.plot_surface(*np.meshgrid(s, t), raised, cmap=_greys(), **style)
     ticks = _ticks(levels, (1.0,))
-    ax.set_zticks(np.log10(ticks), labels=[f"{tick:.2g}" for tick in ticks])
+    ax.set_zticks(np.log10(ticks), labels=[f"{tick:g}" for tick in ticks])
     ax.set_zlabel(label.replace("above the", "above\nthe"), labelpad=10.0)
 
 

@@ -172,7 +172,7 @@ class TwoNeuronDisplay:
         """Regions that have the least objective, without those whose optima lie on the segment of another."""
         level = self.optimum + _TIE * abs(self.optimum)
         kept: list[Region] = []
-        for region in sorted(self.regions, key=lambda region: -np.ptp(region.ends)):
+        for region in sorted(self.regions, key=lambda region: -np.linalg.norm(np.diff(region.ends, axis=0))):
             lies_on = [_on_segment(region.ends, other.ends, _TIE * float(self.z[-1])) for other in kept]
             if region.objective <= level and not any(lies_on):
                 kept.append(region)
