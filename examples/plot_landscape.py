@@ -59,6 +59,11 @@ print(f"proved lower bound for every width {display.lower_bound:.6f}")
 display.plot(three=True)
 
 # %%
+# The functions at these optima. In a valley both neurons serve one point, and the other point is missed.
+
+display.plot_fits()
+
+# %%
 # A plane through three networks
 # ------------------------------
 #

@@ -160,6 +160,17 @@ def test_drawing(three):
         assert len(display.ax_.texts) == 4 and "diag(0, 1)" in display.ax_.texts[0].get_text()
 
 
+def test_fits_are_those_of_the_networks():
+    display = TwoNeuronDisplay.from_problem(two_points(), resolution=11).plot_fits()
+    *fits, data = display.ax_.lines
+    np.testing.assert_array_equal(data.get_xydata(), [[-1.0, 1.0], [2.0, 2.0]])
+    # Both global optima are one function; each valley is another.
+    assert [line.get_color() for line in fits] == [COLOURS["optimum"], COLOURS["network"], COLOURS["network"]]
+    for line, left, right in zip(fits, (0.9, 0.0, 0.9), (0.975, 0.975, 0.0), strict=True):
+        x = np.asarray(line.get_xdata())
+        np.testing.assert_allclose(line.get_ydata(), np.where(x > 0, right * x, -left * x), atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("problem", "options", "message"),
     [

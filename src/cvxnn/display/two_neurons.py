@@ -221,6 +221,36 @@ class TwoNeuronDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
+    def plot_fits(self, ax: Axes | None = None) -> TwoNeuronDisplay:
+        """Draw the data and the function of the network at the best optima and at each local minimum of a region.
+
+        At a segment of optima the function is the same at all its points. Functions that agree are drawn once.
+        """
+        ax = new_axes(ax)
+        x = self.problem.X[:, 0]
+        grid = np.union1d(1.2 * np.linspace(min(x.min(), 0.0), max(x.max(), 0.0), 101), 0.0)
+        proved = "global optimum, proved" if self.is_global else "best of the surface"
+        best = self._best_regions()
+        drawn: list[FloatArray] = []
+        for region in sorted(self.regions, key=lambda region: region.objective):
+            fit = self.network(region.ends.mean(axis=0))(grid[:, None])
+            size = max(float(np.abs(fit).max()), np.finfo(np.float64).tiny)
+            if not region.is_minimum or any(np.max(np.abs(fit - other)) <= _TIE * size for other in drawn):
+                continue
+            # Thin lines over a wide one: both are seen where functions agree in part.
+            kind = {"color": COLOURS["network"], "lw": 2, "linestyle": ("--", "-.", ":")[(len(drawn) - 1) % 3]}
+            name = "local minimum"
+            if region in best:
+                kind, name = {"color": COLOURS["optimum"], "lw": 6}, proved
+            ax.plot(grid, fit, label=f"{name}, objective {region.objective:.4g}", zorder=3, **kind)
+            drawn.append(fit)
+        ax.plot(x, self.problem.y, "o", color=COLOURS["data"], zorder=4, label="data")
+        ax.set(xlabel="x", ylabel="y, output of the network", title="The same two neurons as functions")
+        ax.grid(alpha=0.3)
+        legend_below(ax)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
     def _line(self, ax: Any, points: FloatArray, *, three: bool, **style: Any) -> None:
         """Draw points ``(k, 2)``, on the surface in three dimensions."""
         height = []
