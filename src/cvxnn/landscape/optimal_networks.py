@@ -137,7 +137,7 @@ class OptimalSet:
         """Table for notebooks; critical widths are left out, since they may take long."""
         rows = [
             ("objective", figure(self.objective)),
-            ("optimal directions", len(self.signs)),
+            ("optimal directions", len(self.directions)),
             ("dimension of the masses", self.dimension),
             ("unique up to splits and order", "yes" if self.is_unique else "no"),
             ("relative gap left by rounding", f"{self.gap:.1e}"),
