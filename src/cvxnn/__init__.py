@@ -22,6 +22,7 @@ from cvxnn.architectures import GatedReLU as GatedReLU
 from cvxnn.architectures import ParallelReLU as ParallelReLU
 from cvxnn.architectures import Polynomial as Polynomial
 from cvxnn.architectures import ReLU as ReLU
+from cvxnn.architectures import SampledGatedReLU as SampledGatedReLU
 from cvxnn.losses import HuberLoss as HuberLoss
 from cvxnn.losses import SoftmaxLoss as SoftmaxLoss
 from cvxnn.networks import ReLUNetwork as ReLUNetwork
@@ -52,6 +53,7 @@ __all__ = [
     "ReLUClassifier",
     "ReLUNetwork",
     "ReLURegressor",
+    "SampledGatedReLU",
     "SoftmaxLoss",
     "Solution",
     "SolveError",

@@ -13,8 +13,11 @@ LARGEST_ENTRY = 1e100
 """Larger entries overflow once they are squared and summed."""
 
 
-def as_float_array(value: Any, name: str, *, ndim: int) -> npt.NDArray[np.float64]:
-    """Return a finite float64 array with ``ndim`` dimensions, or raise ValueError naming ``name``."""
+def as_float_array(value: Any, name: str, *, ndim: int, copy: bool = True) -> npt.NDArray[np.float64]:
+    """Return a finite float64 array with ``ndim`` dimensions, or raise ValueError naming ``name``.
+
+    It is a new array unless ``copy`` is False.
+    """
     if scipy.sparse.issparse(value):
         raise ValueError(f"{name} is a sparse matrix; a dense array is accepted (use {name}.toarray()).")
     try:
@@ -24,7 +27,7 @@ def as_float_array(value: Any, name: str, *, ndim: int) -> npt.NDArray[np.float6
     if raw.dtype.kind == "c":
         raise ValueError(f"{name} holds complex numbers; real numbers are accepted.")
     try:
-        array = np.array(raw, dtype=np.float64)
+        array = np.array(raw, dtype=np.float64) if copy else np.asarray(raw, dtype=np.float64)
     except (TypeError, ValueError) as error:
         hint = "; ReLUClassifier takes labels of any type" if name == "y" else ""
         raise ValueError(f"{name} holds values that are not numbers ({error}){hint}.") from error
@@ -39,6 +42,9 @@ def as_float_array(value: Any, name: str, *, ndim: int) -> npt.NDArray[np.float6
 
 def check_finite(array: npt.NDArray[np.float64], name: str) -> None:
     """Raise ValueError when NaN, infinity or an entry too large to be squared occurs."""
+    # NaN passes neither comparison.
+    if float(np.min(array)) >= -LARGEST_ENTRY and float(np.max(array)) <= LARGEST_ENTRY:
+        return
     n_nan = int(np.count_nonzero(np.isnan(array)))
     if n_nan:
         raise ValueError(f"{name} contains {n_nan} NaN value(s); remove or impute them first.")
@@ -46,8 +52,7 @@ def check_finite(array: npt.NDArray[np.float64], name: str) -> None:
     if n_inf:
         raise ValueError(f"{name} contains {n_inf} infinite value(s); all values must be finite.")
     largest = float(np.max(np.abs(array)))
-    if largest > LARGEST_ENTRY:
-        raise ValueError(f"{name} has an entry of size {largest:.1e}; entries up to {LARGEST_ENTRY:.0e} are accepted.")
+    raise ValueError(f"{name} has an entry of size {largest:.1e}; entries up to {LARGEST_ENTRY:.0e} are accepted.")
 
 
 def as_features(X: Any, n_features: int) -> npt.NDArray[np.float64]:
@@ -86,4 +91,13 @@ def as_count(value: Any, name: str, *, minimum: int = 1) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
         kind = "positive" if minimum == 1 else "non-negative"
         raise ValueError(f"{name} must be a {kind} integer; got {value!r}.")
+    return int(value)
+
+
+def as_seed(value: Any, name: str) -> int:
+    """Return a non-negative integer; None stands for 0."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+        raise ValueError(f"{name} must be a non-negative integer or None; got {value!r}.")
     return int(value)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._powers import times_power
 from cvxnn._validation import as_count, as_float_array, as_number
-from cvxnn.patterns import ActivationPatterns
+from cvxnn._workers import in_parallel, pieces_of
+from cvxnn.networks import row_norms
+from cvxnn.patterns import ActivationPatterns, sample_patterns
 from cvxnn.patterns._bits import pack, packed_width
 
 BoolArray = npt.NDArray[np.bool_]
@@ -22,6 +25,7 @@ __all__ = [
     "ParallelReLU",
     "Polynomial",
     "ReLU",
+    "SampledGatedReLU",
     "gate_masks",
     "gate_patterns",
 ]
@@ -29,6 +33,10 @@ __all__ = [
 # Entries of a slab of products X g, which stays in the cache, and gates of a piece.
 _SLAB = 1 << 17
 _PIECE = 4096
+# Features up to which products are in single precision: beyond, rounding leaves too many signs open.
+_SINGLE_FEATURES = 128
+# Length below which squares may have vanished.
+_SMALL = 1e-100
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,43 @@ class GatedReLU:
 
 
 @dataclass(frozen=True)
+class SampledGatedReLU:
+    r"""Gated ReLU network whose gates are drawn for the data, by number: see :class:`GatedReLU`.
+
+    Parameters
+    ----------
+    n_gates : int, default 1000
+        Gates with different activation patterns; there are fewer where the data have fewer patterns.
+
+    Raises
+    ------
+    ValueError
+        If the number is not a positive integer.
+
+    Examples
+    --------
+    >>> SampledGatedReLU(3).drawn([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], random_state=0)
+    GatedReLU(n_gates=3, n_features=2)
+    """
+
+    n_gates: int = 1000
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        object.__setattr__(self, "n_gates", as_count(self.n_gates, "n_gates"))
+
+    def drawn(self, X: npt.ArrayLike, *, random_state: int = 0) -> GatedReLU:
+        """Architecture with gates from :func:`cvxnn.patterns.sample_patterns` on data (n, d).
+
+        Raises
+        ------
+        ValueError
+            If the data are not a finite matrix.
+        """
+        return GatedReLU(sample_patterns(X, self.n_gates, random_state=random_state).gates)
+
+
+@dataclass(frozen=True)
 class BatchNormReLU:
     r"""Two-layer ReLU network with batch norm in the hidden layer.
 
@@ -225,7 +270,7 @@ class Polynomial:
             raise ValueError("a, b and c are all 0: such a network is the zero function; one must not be 0.")
 
 
-Architecture = ReLU | GatedReLU | BatchNormReLU | Polynomial | ParallelReLU
+Architecture = ReLU | GatedReLU | SampledGatedReLU | BatchNormReLU | Polynomial | ParallelReLU
 
 
 def gate_masks(X: npt.ArrayLike, gates: npt.ArrayLike) -> BoolArray:
@@ -247,8 +292,11 @@ def gate_masks(X: npt.ArrayLike, gates: npt.ArrayLike) -> BoolArray:
     """
     data, rows = _checked(X, gates)
     masks = np.empty((len(rows), len(data)), dtype=np.bool_)
-    for samples, piece, signs in _sign_slabs(data, rows):
+
+    def store(samples: slice, piece: slice, signs: BoolArray) -> None:
         masks[piece, samples] = signs
+
+    _sweep_signs(data, rows, store)
     return masks
 
 
@@ -270,55 +318,85 @@ def gate_patterns(X: npt.ArrayLike, gates: npt.ArrayLike) -> ActivationPatterns:
     """
     data, rows = _checked(X, gates)
     packed = np.empty((len(rows), packed_width(len(data))), dtype=np.uint8)
-    for samples, piece, signs in _sign_slabs(data, rows):
+
+    def store(samples: slice, piece: slice, signs: BoolArray) -> None:
         packed[piece, samples.start // 8 : (samples.stop + 7) // 8] = pack(signs)
+
+    _sweep_signs(data, rows, store)
     return ActivationPatterns(packed, rows, len(data))
 
 
 def _checked(X: npt.ArrayLike, gates: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    data, rows = as_float_array(X, "X", ndim=2), as_float_array(gates, "gates", ndim=2)
+    data, rows = as_float_array(X, "X", ndim=2, copy=False), as_float_array(gates, "gates", ndim=2)
     if data.shape[1] != rows.shape[1]:
         raise ValueError(f"X has {data.shape[1]} features but gates has {rows.shape[1]} columns; they must match.")
     return data, rows
 
 
-def _sign_slabs(data: FloatArray, gates: FloatArray) -> Iterator[tuple[slice, slice, BoolArray]]:
-    """Samples (from a multiple of eight), gates, and the signs of their products."""
+def _sweep_signs(data: FloatArray, gates: FloatArray, store: Callable[[slice, slice, BoolArray], None]) -> None:
+    """Hand the signs of all products to ``store``, with their samples (from a multiple of eight) and gates."""
     # Rows of order one: the products neither overflow nor underflow, and signs do not change.
-    gates = _normalised(gates)
-    length = np.sqrt(np.sum(gates * gates, axis=1))
-    factor = 4.0 * (gates.shape[1] + 2) * float(np.finfo(np.float64).eps)
+    gates, length = _normalised(gates)
+    # Products in single precision leave few signs open while the features are few.
+    dtype = np.float32 if gates.shape[1] <= _SINGLE_FEATURES else np.float64
+    factor = 2.0 * (gates.shape[1] + 4) * float(np.finfo(dtype).eps)
     for first in range(0, len(gates), _PIECE):
         piece = slice(first, min(first + _PIECE, len(gates)))
-        rows, size = gates[piece], length[piece, None]
+        rows, reach = gates[piece], factor * length[piece]
+        left = rows.astype(dtype)
+
+        def sweep(
+            slabs: Sequence[slice],
+            piece: slice = piece,
+            rows: FloatArray = rows,
+            reach: FloatArray = reach,
+            left: npt.NDArray[np.floating] = left,
+        ) -> None:
+            for samples in slabs:
+                x, limit = _normalised(data[samples])
+                products = left @ x.astype(dtype, copy=False).T
+                signs = products >= 0
+                _settle(signs, products, rows, reach, x, limit)
+                store(samples, piece, signs)
+
         step = max(64, _SLAB // len(rows) // 8 * 8)
-        for start in range(0, len(data), step):
-            samples = slice(start, min(start + step, len(data)))
-            x = _normalised(data[samples])
-            products = rows @ x.T
-            signs = products >= 0
-            limit = factor * np.sqrt(np.sum(x * x, axis=1))
-            np.abs(products, out=products)
-            # One comparison with the largest limit of the slab mostly spares those with the limit of each pair.
-            if float(np.min(products)) <= float(np.max(size)) * float(np.max(limit)):
-                i, j = np.nonzero(products <= size * limit)
-                # Zeros in sparse data bring many pairs, whose rows together would be large.
-                pairs = max(1, _SLAB // rows.shape[1])
-                for low in range(0, len(i), pairs):
-                    here = i[low : low + pairs], j[low : low + pairs]
-                    signs[here] = _ordered_products(rows[here[0]], x[here[1]]) >= 0
-            yield samples, piece, signs
+        in_parallel(sweep, pieces_of([slice(i, min(i + step, len(data))) for i in range(0, len(data), step)]))
 
 
-def _normalised(rows: FloatArray) -> FloatArray:
-    """Rows divided by powers of two that bring their largest entries to order one."""
-    exponent = np.frexp(np.max(np.abs(rows), axis=1, keepdims=True))[1]
-    return np.ldexp(rows, -exponent)
+def _settle(
+    signs: BoolArray,
+    products: npt.NDArray[np.floating],
+    rows: FloatArray,
+    reach: FloatArray,
+    x: FloatArray,
+    limit: FloatArray,
+) -> None:
+    """Decide the signs of the products within ``reach`` times ``limit`` by products summed in order."""
+    np.abs(products, out=products)
+    # One comparison with the largest limit of the slab mostly spares those with the limit of each pair.
+    largest = float(np.max(reach)) * float(np.max(limit))
+    if float(np.min(products)) > largest:
+        return
+    flat = np.flatnonzero(products <= largest)
+    # Zeros in sparse data bring many pairs, whose rows together would be large.
+    pairs = max(1, _SLAB // rows.shape[1])
+    for low in range(0, len(flat), pairs):
+        i, j = np.divmod(flat[low : low + pairs], len(x))
+        near = products[i, j] <= reach[i] * limit[j]
+        i, j = i[near], j[near]
+        signs[i, j] = _ordered_products(rows[i], x[j]) >= 0
+
+
+def _normalised(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Rows divided by powers of two that bring their lengths to order one, and these lengths."""
+    length = np.sqrt(np.einsum("sd,sd->s", rows, rows))
+    small = np.flatnonzero(length < _SMALL)
+    if small.size:
+        length[small] = row_norms(rows[small])
+    exponent = -np.frexp(length)[1]
+    return times_power(rows, exponent[:, None]), times_power(length, exponent)
 
 
 def _ordered_products(left: FloatArray, right: FloatArray) -> FloatArray:
     """Row-wise inner products, summed in the order of the columns."""
-    total = np.zeros(len(left))
-    for k in range(left.shape[1]):
-        total += left[:, k] * right[:, k]
-    return total
+    return np.cumsum(left * right, axis=1)[:, -1]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_features, frozen_weights
-from cvxnn.networks import row_norms, safe_ratio
+from cvxnn.networks import ReLUNetwork, row_norms, safe_ratio
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
@@ -131,6 +131,63 @@ class ParallelReLUNetwork:
             b.append(level * safe_ratio(size, above[..., None] + 0.0 * size) * top)
             size = above
         return cls(W, tuple(b), s * total, norm)
+
+    @classmethod
+    def from_two_layers(cls, network: ReLUNetwork, depth: int, norm: str = "path") -> ParallelReLUNetwork:
+        """Chains of single neurons that have the outputs and the penalty of a two-layer network of one output.
+
+        Examples
+        --------
+        >>> net = ParallelReLUNetwork.from_two_layers(ReLUNetwork([[2.0]], [-2.0]), 4)
+        >>> net, net([[1.0]]), net.penalty()
+        (ParallelReLUNetwork(width=1, depth=4, branching=1, n_features=1, norm='path'), array([-4.]), 4.0)
+        """
+        lead = (network.width,) + (1,) * (depth - 2)
+        vectors = (np.abs(network.a)[:, None] * network.W).reshape(*lead, network.n_features)
+        signs = [np.ones(lead[: 1 + axes]) for axes in range(depth - 2, 0, -1)]
+        return cls.from_vectors(vectors, signs, np.sign(network.a), norm)
+
+    def to_two_layers(self) -> ReLUNetwork:
+        """Balanced two-layer network with the same outputs, of a network with one neuron in each layer.
+
+        Chains with a weight between that is not positive are constantly zero and are left out, though their penalty
+        need not be zero.
+
+        Raises
+        ------
+        ValueError
+            If neurons have more than one input neuron.
+
+        Examples
+        --------
+        >>> ParallelReLUNetwork([[[3.0]], [[1.0]]], [[[1.0], [-1.0]]], [3.0, 1.0]).to_two_layers().W
+        array([[3.]])
+        """
+        if self.branching != 1:
+            raise ValueError(f"to_two_layers needs one neuron in each layer; this network has {self.branching}.")
+        vectors = self.vectors()[0].reshape(self.width, self.n_features)
+        alive = row_norms(vectors) > 0 if self.width else np.zeros(0, dtype=np.bool_)
+        for layer in self.b:
+            alive &= layer.reshape(self.width) > 0
+        vectors, root = vectors[alive], np.sqrt(row_norms(vectors[alive]))
+        return ReLUNetwork(vectors / root[:, None], np.sign(self.a[alive]) * root)
+
+    def with_vectors(
+        self, vectors: npt.ArrayLike, signs: Sequence[npt.ArrayLike], outputs: npt.ArrayLike
+    ) -> ParallelReLUNetwork:
+        """Balanced network with more sub-networks, given as in :meth:`from_vectors`, appended at the end.
+
+        Examples
+        --------
+        >>> net = ParallelReLUNetwork([[1.0]], [], [1.0])
+        >>> net.with_vectors([[-2.0]], [], [1.0])([[1.0], [-1.0]])
+        array([1., 2.])
+        """
+        own, levels, tops = self.vectors()
+        added = [np.concatenate([mine, np.asarray(more)]) for mine, more in zip(levels, signs, strict=True)]
+        return self.from_vectors(
+            np.concatenate([own, np.asarray(vectors)]), added, np.concatenate([tops, np.asarray(outputs)]), self.norm
+        )
 
     @property
     def width(self) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from cvxnn._threads import solver_threads
-from cvxnn._validation import as_count, as_number
+from cvxnn._validation import as_count, as_number, as_seed
 from cvxnn.architectures import Architecture, BatchNormReLU, ReLU
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem, require_problem
-from cvxnn.programs.dispatch import Network, SolveOptions, solve_architecture
+from cvxnn.programs.dispatch import Network, SolveOptions, solve_architecture, with_gates
 from cvxnn.progress import Progress, Recorder
 from cvxnn.solution import Solution, SolveError
 
@@ -46,12 +45,12 @@ def solve(
     ----------
     problem : Problem
         Data, loss and weight decay ``beta > 0``.
-    architecture : ReLU, GatedReLU, BatchNormReLU, Polynomial or ParallelReLU, optional
+    architecture : ReLU, GatedReLU, SampledGatedReLU, BatchNormReLU, Polynomial or ParallelReLU, optional
         ``ReLU()`` by default.
     patterns : "auto", int or ActivationPatterns, default "auto"
         "auto" optimises over networks of every width. A number of sampled patterns, or given ones, confine the neurons
         to the cones of these patterns. With ``BatchNormReLU()`` given patterns are those of the whitened data,
-        ``programs.batch_norm.whiten(X).data``; ``GatedReLU`` and ``Polynomial`` take none.
+        ``programs.batch_norm.whiten(X).data``; the other relatives take none.
     tol : float, default 1e-6
         Relative duality gap ``(objective - lower_bound) / |objective|`` to reach.
     certify : bool, default False
@@ -102,22 +101,20 @@ def solve(
     width = None if max_width is None else as_count(max_width, "max_width")
     chosen = ReLU() if architecture is None else architecture
     if width is not None and not (isinstance(chosen, ReLU | BatchNormReLU) and isinstance(patterns, str)):
-        raise ValueError('max_width needs architecture=ReLU() and patterns="auto": given patterns fix the neurons.')
-    seed = 0 if random_state is None else _seed(random_state)
+        raise ValueError(
+            'max_width needs architecture=ReLU() or BatchNormReLU() and patterns="auto": gates and given patterns '
+            "fix the neurons, and the other programs do not count them."
+        )
+    seed = as_seed(random_state, "random_state")
     if problem.beta == 0.0:
         raise ValueError(
             "beta is 0; solve needs beta > 0, since without weight decay the optimum may not be attained "
             "(a small value such as 1e-6 comes close)."
         )
     options = SolveOptions(patterns, tol, certify, time_limit, limit, width, warm_start, seed)
+    chosen = with_gates(problem, chosen, options)
     with solver_threads(problem, chosen, listed=not isinstance(patterns, str)):
         solution = solve_architecture(problem, chosen, options, recorder)
     if throw and not solution.status.converged:
         raise SolveError(solution)
     return solution
-
-
-def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
-        raise ValueError(f"random_state must be a non-negative integer or None; got {value!r}.")
-    return int(value)

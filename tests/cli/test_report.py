@@ -284,11 +284,15 @@ def test_refusals(fitted, cvxnn_here, options, message, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_refuses_inputs_and_foreign_networks(fitted, cvxnn_here, tmp_path):
+def test_refuses_inputs_and_other_networks(fitted, cvxnn_here, tmp_path):
     out, table, _ = fitted["regression"]
     before = out.read_bytes()
     assert cvxnn_here("report", out, table, "-o", out).exit_code == 2
     assert out.read_bytes() == before
+    cvxnn_here("fit", table, "--target", "progression", "--architecture", "polynomial", "--out", tmp_path / "p")
+    result = cvxnn_here("report", tmp_path / "p", table, "-o", tmp_path / "r.html")
+    assert result.exit_code == 2
+    assert "trained with another architecture than relu" in result.stderr
     (tmp_path / "net.onnx").write_bytes(b"")
     result = cvxnn_here("report", tmp_path / "net.onnx", table, "-o", tmp_path / "r.html")
     assert result.exit_code == 2

@@ -12,12 +12,15 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from cvxnn import ReLUNetwork
+from cvxnn import BatchNormReLU, GatedReLU, ParallelReLU, ParallelReLUNetwork, Polynomial, ReLU, ReLUNetwork
 from cvxnn.interop.model import Model, StoredCertificate
 from cvxnn.interop.model_file import ModelFileError, load_model, save_model
 from cvxnn.interop.preprocessing import Preprocessing
 from cvxnn.interop.tables import Column, Table, TableError
 from cvxnn.interop.targets import Target
+from cvxnn.programs.batch_norm import BatchNormReLUNetwork
+from cvxnn.programs.gated import GatedReLUNetwork
+from cvxnn.programs.polynomial import PolynomialNetwork
 
 
 def make_table() -> Table:
@@ -203,7 +206,7 @@ def _nan_at(index):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("format", 3), "has format version 3; this cvxnn reads up to 2: upgrade"),
+        (_set("format", 4), "has format version 4; this cvxnn reads up to 3: upgrade"),
         (_set("format", "one"), "its format version is 'one'"),
         (_remove("beta"), "the entry 'beta' is missing"),
         (_remove("certificate"), "the entry 'certificate' is missing"),
@@ -288,3 +291,91 @@ def test_writing_through_a_link_keeps_the_link(tmp_path):
     save_model(link, make_model())
     assert link.is_symlink()
     assert load_model(tmp_path / "real" / "m.safetensors").n_train == 9
+
+
+RELATIVES = {
+    "gated": (
+        GatedReLUNetwork([[1.0, 0.0, 0.0, 0.0, 1.0]], [[1.0, 2.0, 3.0, 4.0, 5.0]], [0.5]),
+        GatedReLU(np.eye(5)[[0, 0, 1]] + np.eye(5)[[4, 3, 2]]),
+    ),
+    "batch_norm": (
+        BatchNormReLUNetwork.from_data(
+            np.random.default_rng(0).normal(size=(7, 5)), np.eye(5)[:2], [1, 2], [3, 4], [5, 6]
+        ),
+        BatchNormReLU(),
+    ),
+    "polynomial": (PolynomialNetwork(np.eye(5)[:2], [1.0, -2.0], (0.1, 0.5, 0.0)), Polynomial(0.1, 0.5, 0.0)),
+    "parallel": (
+        ParallelReLUNetwork(np.arange(40.0).reshape(2, 2, 2, 5), (np.ones((2, 2, 2)), -np.ones((2, 2))), [1.0, -1.0]),
+        ParallelReLU(depth=4),
+    ),
+}
+
+
+def relative(kind: str) -> Model:
+    network, architecture = RELATIVES[kind]
+    return replace(make_model(), network=network, architecture=architecture)
+
+
+@pytest.mark.parametrize("kind", RELATIVES)
+def test_relatives_come_back_to_the_last_digit(tmp_path, kind):
+    model, table = relative(kind), make_table()
+    save_model(tmp_path / "m.safetensors", model)
+    loaded = load_model(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(loaded.outputs(table), model.outputs(table))
+    assert type(loaded.network) is type(model.network)
+    assert repr(loaded.architecture) == repr(model.architecture)
+    if kind == "gated":
+        np.testing.assert_array_equal(loaded.architecture.gates, model.architecture.gates)
+    save_model(tmp_path / "again.safetensors", loaded)
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+
+
+def test_files_of_format_2_are_read(tmp_path):
+    save_model(tmp_path / "m.safetensors", make_model())
+    with safe_open(str(tmp_path / "m.safetensors"), framework="np") as stream:
+        record = json.loads(stream.metadata()["cvxnn"])
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
+    assert record.pop("architecture") == {"kind": "relu"}
+    save_file(tensors, tmp_path / "old.safetensors", {"cvxnn": json.dumps(record | {"format": 2})})
+    loaded = load_model(tmp_path / "old.safetensors")
+    assert loaded.architecture == ReLU()
+    np.testing.assert_array_equal(loaded.outputs(make_table()), make_model().outputs(make_table()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("polynomial", {"kind": "deep"}, "kind 'deep' is not known"),
+        ("polynomial", {"kind": ["gated"]}, "is damaged"),
+        ("polynomial", {"coefficients": [0, 0, 0]}, "one must not be 0"),
+        ("polynomial", {"coefficients": 3}, "is damaged"),
+        ("polynomial", {"kind": "gated"}, "it holds the arrays"),
+        ("batch_norm", {"n_samples": 0}, "n_samples"),
+        ("parallel", {"depth": 10**9}, "layers is not possible"),
+        ("parallel", {"depth": "four"}, "depth"),
+        ("parallel", {"width": 3}, "does not fit"),
+        ("parallel", {"penalty": "l1"}, "penalty"),
+    ],
+)
+def test_damaged_records_of_relatives_are_told(tmp_path, kind, change, message):
+    path = tmp_path / "m.safetensors"
+    save_model(path, relative(kind))
+    with safe_open(str(path), framework="np") as stream:
+        record = json.loads(stream.metadata()["cvxnn"])
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
+    record["architecture"] |= change
+    save_file(tensors, path, {"cvxnn": json.dumps(record)})
+    with pytest.raises(ModelFileError, match=message):
+        load_model(path)
+
+
+def test_gates_that_are_not_listed_and_two_outputs_are_told(tmp_path):
+    path = tmp_path / "m.safetensors"
+    network, _ = RELATIVES["gated"]
+    save_model(path, replace(relative("gated"), architecture=GatedReLU(np.eye(5))))
+    with pytest.raises(ModelFileError, match="gates must list the gate of every neuron"):
+        load_model(path)
+    save_model(path, replace(make_model("multiclass"), network=network, architecture=GatedReLU(network.gates)))
+    with pytest.raises(ModelFileError, match="has one output, but the target needs 3"):
+        load_model(path)

@@ -316,6 +316,11 @@ def test_refusals_in_one_sentence() -> None:
         landscape.connect(wide, ReLUNetwork.zero(3, 2), ReLUNetwork.zero(3, 2))
 
 
+def test_the_table_for_notebooks() -> None:
+    o = optimal_set(scattered())
+    assert f'>optimal directions</th><td style="text-align:left">{len(o.directions)}</td>' in o._repr_html_()
+
+
 def test_networks_that_are_not_optimal() -> None:
     problem = scattered()
     o = optimal_set(problem)

@@ -245,3 +245,39 @@ def test_options_are_checked_before_any_work(monkeypatch):
     for options in ({"n_betas": 0}, {"ratio": 2.0}, {"betas": [-1.0]}):
         with pytest.raises(ValueError):
             regularization_path(make_problem("squared"), **options)
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_points_beyond_enumeration_are_as_good_as_separate_solves(loss):
+    rng = np.random.default_rng(3)
+    X = np.column_stack([rng.standard_normal((60, 7)), np.ones(60)])
+    signal = np.maximum(X[:, 0] - X[:, 1], 0.0) - np.maximum(X[:, 2], 0.0) + 0.3 * rng.standard_normal(60)
+    y = signal if loss == "squared" else np.where(signal > np.median(signal), 1.0, -1.0)
+    problem = Problem(X, y, loss=loss, sample_weight=rng.uniform(0.5, 2.0, 60))
+    path = regularization_path(problem, [8.0, 4.0, 2.0], tol=1e-4)
+    again = regularization_path(problem, [8.0, 4.0], tol=1e-4)
+    assert np.array_equal(path.objectives[:2], again.objectives)
+    assert set(path.scopes) == {"patterns"} and not path.minimum_norm.any()
+    trials = rng.standard_normal((1000, 8))
+    assert path.widths[-1] > 3
+    for point in path:
+        alone = solve(point.problem, tol=1e-4)
+        assert point.objective <= alone.objective * (1.0 + 1e-5)
+        assert point.solution.status.value == "patterns optimum" and point.gap <= 1e-4
+        # Ascents that know nothing of the solver find no neuron that would lower the objective by much.
+        nu = point.problem.dual_vector(point.network(X))
+        for sign in (1.0, -1.0):
+            u = trials / np.linalg.norm(trials, axis=1, keepdims=True)
+            for step in np.geomspace(1.0, 1e-3, 60):
+                gradient = sign * ((u @ X.T > 0.0) * nu) @ X
+                u += step * gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-300)
+                u /= np.linalg.norm(u, axis=1, keepdims=True)
+            assert np.max(sign * np.maximum(u @ X.T, 0.0) @ nu) <= 1.001 * point.beta
+
+
+def test_options_of_the_solves_are_checked():
+    problem = make_problem("squared", n=4)
+    with pytest.raises(ValueError, match="random_state must be a non-negative integer"):
+        regularization_path(problem, [0.1], random_state=-1)
+    with pytest.raises(ValueError, match="tol"):
+        regularization_path(problem, [0.1], tol=0.0)

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from cvxnn import HuberLoss, Problem
-from cvxnn.architectures import GatedReLU, gate_masks
+from cvxnn.architectures import GatedReLU, gate_masks, gate_patterns
 from cvxnn.certificates.gated_bound import certify_gated, gated_dual_norm
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
@@ -240,6 +240,34 @@ def test_masks_do_not_depend_on_the_company():
     np.testing.assert_array_equal(masks, gate_masks(2.0**-700 * X, 2.0**300 * gates))
 
 
+@pytest.mark.parametrize("d", [3, 129])
+def test_signs_near_the_hyperplanes_are_those_of_exact_arithmetic(d):
+    from fractions import Fraction
+
+    rng = np.random.default_rng(d)
+    gates = rng.standard_normal((4, d)) * 10.0 ** rng.integers(-150, 90, (4, 1))
+    X = rng.standard_normal((60, d))
+    # Samples as near to the hyperplanes as 1e-12 to 1e-3 of their lengths, on either side.
+    for j in range(60):
+        g = gates[j % 4] / np.linalg.norm(gates[j % 4])
+        X[j] += (rng.choice([-1.0, 1.0]) * 10.0 ** rng.uniform(-12, -3) - g @ X[j]) * g
+    X *= 10.0 ** rng.integers(-150, 90, (60, 1))
+    exact = [[sum(Fraction(a) * Fraction(b) for a, b in zip(g, x, strict=True)) >= 0 for x in X] for g in gates]
+    np.testing.assert_array_equal(gate_masks(X, gates), exact)
+
+
+def test_objective_of_known_patterns():
+    problem, architecture = make("squared", n=83, d=6, P=20, beta=0.01)
+    rng = np.random.default_rng(0)
+    net = GatedReLUNetwork(architecture.gates, rng.standard_normal((20, 6)), rng.standard_normal(20))
+    known = net.objective_on(problem, gate_patterns(problem.X, architecture.gates))
+    assert known == net.objective(problem)
+    nothing = GatedReLUNetwork(np.zeros((0, 6)), np.zeros((0, 6)), np.zeros(0))
+    assert nothing.objective_on(problem, gate_patterns(problem.X, architecture.gates).subset([])) == problem.loss_value(
+        np.zeros(83)
+    )
+
+
 def test_dual_norm_is_an_upper_bound_in_exact_arithmetic():
     from fractions import Fraction
 
@@ -299,13 +327,13 @@ def test_arguments_that_do_not_fit_are_refused():
 
 def test_slabs_of_samples_do_not_change_the_outputs(monkeypatch):
     from cvxnn import architectures
-    from cvxnn.programs import gated
+    from cvxnn.solvers import row_slabs
 
     rng = np.random.default_rng(0)
     X, gates = rng.integers(-1, 2, (300, 5)).astype(float), rng.integers(-1, 2, (7, 5)).astype(float)
     net = GatedReLUNetwork(gates, rng.standard_normal((7, 5)), rng.standard_normal(7))
     whole, masks = net(X), gate_masks(X, gates)
-    monkeypatch.setattr(gated, "_SLAB", 1)
+    monkeypatch.setattr(row_slabs, "_SLAB_ENTRIES", 1)
     monkeypatch.setattr(architectures, "_SLAB", 20)
     np.testing.assert_allclose(net(X), whole, rtol=1e-13, atol=1e-13)
     np.testing.assert_array_equal(gate_masks(X, gates), masks)

@@ -211,6 +211,15 @@ def test_bad_networks():
         PolynomialNetwork([[1.0]], [1.0], RELU_LIKE)([[1.0, 2.0]])
 
 
+def test_rows_that_are_a_little_long_do_not_beat_the_bound():
+    problem = make(beta=0.05)
+    s = solve(problem, architecture=Polynomial(*RELU_LIKE), tol=1e-10)
+    long = PolynomialNetwork((1.0 + 5e-7) * s.network.W, s.network.alpha, RELU_LIKE)
+    assert long.objective(problem) >= s.lower_bound
+    np.testing.assert_allclose(np.sum(long.W * long.W, axis=1), 1.0, rtol=1e-14)
+    assert np.array_equal(PolynomialNetwork(long.W, long.alpha, RELU_LIKE).W, long.W)
+
+
 @pytest.mark.parametrize("size", [1e2, 1e4])
 def test_huber_loss_with_residuals_far_beyond_its_width(size):
     problem = make(n=20, d=3, seed=8)

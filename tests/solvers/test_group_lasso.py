@@ -328,3 +328,14 @@ def test_matrices_far_from_positive_definite_end_with_an_error():
         _eta_newton._solve_positive(-1e9 * np.eye(2), np.ones(2))
     with pytest.raises(LinAlgError, match="positive definite"):
         _row_newton._factorise(np.diag(np.array([-1e30, 1.0], dtype=np.float32)))
+
+
+def test_gram_of_data_in_either_order_leaves_the_data_alone():
+    rng = np.random.default_rng(0)
+    X, masks, h = rng.standard_normal((40, 3)), (rng.random((40, 5)) > 0.5).astype(float), rng.random(40)
+    columns = (masks[:, :, None] * X[:, None, :]).reshape(40, -1)
+    for order in ("C", "F"):
+        data = np.array(X, order=order)
+        blocks = Blocks(data, masks, np.arange(5))
+        np.testing.assert_allclose(cross_gram(blocks, blocks, h), columns.T @ (h[:, None] * columns), atol=1e-12)
+        np.testing.assert_array_equal(data, X)

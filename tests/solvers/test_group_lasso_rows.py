@@ -51,6 +51,7 @@ def small_levels(monkeypatch):
     monkeypatch.setattr(_row_newton, "SAMPLE", 25)
     monkeypatch.setattr(_row_products, "_SLAB", 64)
     monkeypatch.setattr(_row_products, "_LEAST_ROWS", 8)
+    monkeypatch.setattr(_row_products, "_LEAST_RUN", 8)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -86,6 +87,7 @@ def test_gap_far_below_single_precision(loss):
 def test_products_are_those_of_the_columns(monkeypatch):
     monkeypatch.setattr(_row_products, "_SLAB", 64)
     monkeypatch.setattr(_row_products, "_LEAST_ROWS", 8)
+    monkeypatch.setattr(_row_products, "_LEAST_RUN", 8)
     problem, patterns = make(n=45, P=7)
     rng = np.random.default_rng(0)
     rows = Rows(problem.X, problem.y, problem.sample_weight, problem.loss, np.asarray(patterns.packed), 2, lambda: None)
@@ -384,3 +386,10 @@ def test_history_holds_objectives_in_double_precision(loss, small_levels):
     assert np.all(np.diff(result.history.objective) <= 0)
     assert result.objective == result.history.objective[-1]
     assert result.objective == pytest.approx(objective(problem, patterns, result), rel=1e-14)
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 35])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_column_sizes(n, order):
+    X = np.asarray(np.random.default_rng(n).standard_normal((n, 3)), order=order)
+    np.testing.assert_array_equal(_row_products._column_sizes(X), np.max(np.abs(X), axis=0))

@@ -320,3 +320,15 @@ def test_the_start_leaves_the_share_of_the_time_that_others_are_promised(monkeyp
     monkeypatch.setattr(module, "lbfgs_start", start)
     local_search(make(n=100), time_limit=1000.0, max_rounds=1, shares=(0.9, 0.3))
     assert limits[0] == pytest.approx(900.0, rel=1e-2)
+
+
+def test_the_start_is_as_wide_as_its_time_affords() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 5))
+    problem = Problem(X, np.abs(X[:, 0]) + rng.standard_normal(200), beta=1e-4)
+    widest = lbfgs_start(problem, width=300, max_iter=20)
+    ample = lbfgs_start(problem, width=300, max_iter=20, time_limit=1e4)
+    hurried = lbfgs_start(problem, width=300, max_iter=20, time_limit=1e-6)
+    assert np.array_equal(ample.vectors, widest.vectors)
+    assert len(hurried) <= 100 < len(widest)
+    assert len(lbfgs_start(problem, width=8, time_limit=1e-6)) <= 8

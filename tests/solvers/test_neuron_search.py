@@ -12,6 +12,7 @@ from cvxnn import Problem
 from cvxnn.patterns import enumerate_patterns
 from cvxnn.solvers._directions import STEPS, climb
 from cvxnn.solvers._pair_products import PairProducts
+from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.neuron_search import NeuronSearch
 from cvxnn.solvers.neurons import Neurons
 from tests.oracles.pricing import cone_maximum
@@ -116,3 +117,28 @@ def test_pair_products_by_slabs_equal_those_of_the_table(monkeypatch):
     monkeypatch.setattr(module, "_SLAB_ENTRIES", 1000)
     np.testing.assert_allclose(PairProducts(rows).sums(weights), whole, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(whole, np.einsum("qn,nd,ne->qde", weights, rows, rows), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pool_leads_to_the_maximum_of_a_nearby_dual_vector_without_random_starts(seed):
+    problem, nu = instance(14, 3, seed)
+    search, pool, none = NeuronSearch(problem), DirectionPool(), Neurons.empty(3)
+    options = {"threshold": 0.0, "pool": pool, "n_pooled": 60}
+    search.find(nu, none, n_starts=200, **options)
+    assert 0 < len(pool) <= 300
+    near = nu + 0.05 * np.random.default_rng(seed + 100).standard_normal(14)
+    found, values = search.find(near, none, n_starts=0, **options)
+    masks = enumerate_patterns(problem.X).masks
+    truth = max(cone_maximum(problem.X, sign * near, mask) for mask in masks for sign in (1.0, -1.0))
+    assert truth * (1 - 1e-4) <= values[0] * problem.beta <= truth * (1 + 1e-9)
+    np.testing.assert_allclose(values, values_of(problem, near, found), rtol=1e-10)
+
+
+def test_without_starts_and_with_an_empty_pool_nothing_is_found():
+    problem, nu = instance(20, 4, 0)
+    pool = DirectionPool()
+    found, values = NeuronSearch(problem).find(nu, Neurons.empty(4), n_starts=0, pool=pool, n_pooled=10)
+    assert len(found) == len(values) == len(pool) == 0
+    # What a search finds joins the pool, whether or not it exceeds the threshold.
+    NeuronSearch(problem).find(nu, Neurons.empty(4), n_starts=50, threshold=1e6, pool=pool, n_pooled=10)
+    assert 0 < len(pool) <= 50 and pool.points.shape == (len(pool), 4)

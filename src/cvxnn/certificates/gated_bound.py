@@ -8,10 +8,13 @@ vector feasible.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._powers import times_power
+from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.certificates._rounding import TINY, gamma, norm_up
 from cvxnn.certificates.certificate import Certificate, certify_confined
 from cvxnn.patterns import ActivationPatterns
@@ -22,7 +25,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["certify_gated", "gated_dual_norm", "largest_gated_block"]
 
 # Floats of a slab of expanded masks, which stays in the cache, and patterns of a piece.
-_SLAB = 1 << 18
+_SLAB = 1 << 17
 _PIECE = 4096
 
 
@@ -75,20 +78,11 @@ def largest_gated_block(X: FloatArray, patterns: ActivationPatterns, nu: FloatAr
     power_x = math.frexp(max(float(np.max(X)), -float(np.min(X))))[1]
     power_nu = math.frexp(max(float(np.max(nu)), -float(np.min(nu))))[1]
     weights = np.ldexp(nu, -power_nu)
-    magnitude, power, largest = np.zeros(d), 0, 0.0
+    power, largest = 0, 0.0
+    # A mask only drops terms, so |X|^T |nu| bounds the absolute terms of every block at once.
+    magnitude = _magnitude(X, weights * used, power_x)
     for first in range(0, len(patterns), _PIECE):
-        packed = patterns.packed[first : first + _PIECE]
-        blocks = np.zeros((len(packed), d))
-        step = max(64, _SLAB // len(packed) // 8 * 8)
-        for start in range(0, n, step):
-            rows = slice(start, min(n, start + step))
-            weighted = np.ldexp(X[rows], -power_x) * weights[rows, None]
-            if first == 0:
-                # A mask only drops terms, so |X|^T |nu| bounds the absolute terms of every block at once.
-                magnitude += used[rows].astype(np.float64) @ np.abs(weighted)
-            bits = packed[:, start // 8 : (rows.stop + 7) // 8]
-            masks = np.unpackbits(bits, axis=1, count=rows.stop - start, bitorder="little")
-            blocks += masks.astype(np.float64) @ weighted
+        blocks = _blocks(X, patterns.packed[first : first + _PIECE], weights, power_x)
         # Large entries of X may meet small ones of nu: the blocks, too, come to order one before they are squared.
         power = math.frexp(float(np.max(magnitude)))[1]
         blocks = np.ldexp(blocks, -power)
@@ -104,6 +98,35 @@ def largest_gated_block(X: FloatArray, patterns: ActivationPatterns, nu: FloatAr
         best = best / math.sqrt(largest)
     # The last scaling rounds where the bound is subnormal.
     return math.nextafter(_scaled(upper, shift), math.inf), _scaled(value, shift), best
+
+
+def _magnitude(X: FloatArray, weights: FloatArray, power: int) -> FloatArray:
+    """Computed ``|X|^T |weights|`` for the data divided by ``2**power``, ``(d,)``."""
+
+    def sweep(rows: slice) -> FloatArray:
+        return np.abs(weights[rows]) @ np.abs(times_power(X[rows], -power))
+
+    step = max(64, _SLAB // X.shape[1])
+    return np.sum(in_parallel(sweep, [slice(i, i + step) for i in range(0, len(X), step)]), axis=0)
+
+
+def _blocks(X: FloatArray, packed: npt.NDArray[np.uint8], weights: FloatArray, power: int) -> FloatArray:
+    """Computed ``X^T D_i weights`` for the data divided by ``2**power``, rows ``(k, d)``."""
+    n, d = X.shape
+    step = max(64, _SLAB // len(packed) // 8 * 8)
+
+    def sweep(slabs: Sequence[slice]) -> FloatArray:
+        total = np.zeros((len(packed), d))
+        store = np.empty((len(packed), min(step, n)))
+        for rows in slabs:
+            masks = store[:, : rows.stop - rows.start]
+            bits = packed[:, rows.start // 8 : (rows.stop + 7) // 8]
+            np.copyto(masks, np.unpackbits(bits, axis=1, count=masks.shape[1], bitorder="little"))
+            total += masks @ (times_power(X[rows], -power) * weights[rows, None])
+        return total
+
+    slabs = [slice(start, min(n, start + step)) for start in range(0, n, step)]
+    return np.sum(in_parallel(sweep, pieces_of(slabs)), axis=0)
 
 
 def _used_samples(patterns: ActivationPatterns) -> npt.NDArray[np.bool_]:

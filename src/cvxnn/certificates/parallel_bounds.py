@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.certificates._rounding import FloatArray, combination_norm_up, gamma, norm_up
+from cvxnn.certificates.norm_bound import norm_bound
 from cvxnn.certificates.parallel_multipliers import MultiplierProgram, Multipliers
 from cvxnn.certificates.pricing import pricing_bound
 from cvxnn.patterns import enumerate_patterns
@@ -27,7 +28,7 @@ from cvxnn.patterns.counting import count_patterns
 
 SignArray = npt.NDArray[np.int8]
 
-__all__ = ["ParallelPricing", "parallel_pricing", "part_bound", "subnetwork_values"]
+__all__ = ["ParallelPricing", "parallel_pricing", "part_bound", "positive_part_bound", "subnetwork_values"]
 
 _UP = 1.0 + 1e-14
 _LEAST_POWER = -1022
@@ -110,6 +111,21 @@ def part_bound(
     rest = (k @ lengths) * (1.0 + 2.0 * gamma(len(c) + 2))
     parts = (combination_norm_up(X, t) + rest) * _UP
     return float(np.max(parts)) if norm == "l21" else float(norm_up(parts))
+
+
+def positive_part_bound(X: FloatArray, nu: FloatArray, leaves: int, norm: str) -> float:
+    """Bound of the pricing function of sub-networks with ``leaves`` first-layer neurons, without branching.
+
+    A tree is at most the sum of the neurons that reach its root with positive signs, and at least zero.
+
+    Examples
+    --------
+    >>> 5.0 <= positive_part_bound(np.eye(2), np.array([3.0, 4.0]), 2, "l21") < 6.0
+    True
+    """
+    upper = max(norm_bound(X, np.maximum(sign * nu, 0.0))[0] for sign in (1.0, -1.0))
+    factor = 1.0 if norm == "l21" else float(np.sqrt(leaves)) * (1.0 + 1e-15)
+    return upper * factor * (1.0 + 1e-15)
 
 
 def subnetwork_values(X: FloatArray, nu: FloatArray, vectors: FloatArray, signs: FloatArray) -> FloatArray:

@@ -35,6 +35,23 @@ class LossName(StrEnum):
     SOFTMAX = "softmax"
 
 
+class ArchitectureName(StrEnum):
+    """Words of --architecture."""
+
+    RELU = "relu"
+    GATED = "gated"
+    BATCH_NORM = "batch-norm"
+    POLYNOMIAL = "polynomial"
+    PARALLEL = "parallel"
+
+
+class Penalty(StrEnum):
+    """Words of --penalty."""
+
+    PATH = "path"
+    L21 = "l21"
+
+
 class ForeignLoss(StrEnum):
     """Words of --loss for networks of other programs."""
 
@@ -91,6 +108,17 @@ def fit(
         typer.Option(metavar="COLUMN", help="Column to predict, repeatable for numbers; 'y' by default for .npz."),
     ] = None,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
+    architecture: Annotated[
+        ArchitectureName, typer.Option(help="Network to train; all but relu have one output.")
+    ] = ArchitectureName.RELU,
+    gates: Annotated[int | None, typer.Option(min=1, help="Gates to draw; 1000 (gated).")] = None,
+    coefficients: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="A B C", help="Activation A t^2 + B t + C; 0.09 0.5 0.47, near ReLU (polynomial)."),
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=2, help="Layers; 3 (parallel).")] = None,
+    sub_width: Annotated[int | None, typer.Option(min=1, help="Neurons below each neuron; 2 (parallel).")] = None,
+    penalty: Annotated[Penalty | None, typer.Option(help="Norm of a sub-network; path (parallel).")] = None,
     alpha: Annotated[float, typer.Option(help="Weight decay in the units of the mean loss, > 0.")] = 0.01,
     loss: Annotated[
         LossName, typer.Option(help="auto: squared for numbers, logistic for two classes, softmax for more.")
@@ -118,12 +146,17 @@ def fit(
     from cvxnn.cli._common import plain_errors
 
     with plain_errors("nothing was written"):
+        from cvxnn.cli._architectures import ArchitectureOptions
         from cvxnn.cli._fit import FitOptions, run
 
+        network = ArchitectureOptions(
+            architecture.value, gates, coefficients, depth, sub_width, penalty.value if penalty else None
+        )
         options = FitOptions(
             data=data,
             targets=tuple(target or ()),
             drop=tuple(drop or ()),
+            network=network,
             alpha=alpha,
             loss=loss.value,
             huber_delta=huber_delta,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cvxnn.architectures import ReLU
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.cli import _common as common
 from cvxnn.cli import _foreign
@@ -17,11 +18,14 @@ from cvxnn.interop.model_file import load_model
 from cvxnn.interop.network_files import is_foreign
 from cvxnn.interop.preprocessing import content_hash, split_rows
 from cvxnn.interop.tables import Table, read_table
-from cvxnn.landscape import NetworkCertificate
+from cvxnn.landscape import NetworkCertificate, RelativeCertificate
 from cvxnn.landscape import certify as certify_network
+from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.problem import Problem
 
-__all__ = ["Rows", "problems_of", "prove", "rows_of", "run"]
+Proof = NetworkCertificate | RelativeCertificate
+
+__all__ = ["Proof", "Rows", "problems_of", "prove", "rows_of", "run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,7 @@ def run(
     lower = sum(proof.lower_bound for proof in proofs)
     gap = relative_gap(objective, lower)
     certified = gap <= model.tol
+    scope = proofs[0].scope
     outputs = [_output_record(model, k, proof, rows.beta) for k, proof in enumerate(proofs)]
     if rows.warning:
         common.say(rows.warning)
@@ -76,13 +81,14 @@ def run(
         "objective": objective,
         "lower_bound": lower,
         "gap": gap,
-        "scope": "global",
-        "certified_global": certified,
+        "scope": scope,
+        "certified": certified,
+        "certified_global": certified and scope == "global",
         "stored_objective": model.certificate.objective if rows.trained_on else None,
         "best_objective": sum(proof.best_objective for proof in proofs),
         "dual_norm_attained_over_beta": max(output["dual_norm_attained_over_beta"] for output in outputs),
         "dual_norm_bound_over_beta": max(output["dual_norm_bound_over_beta"] for output in outputs),
-        "is_global": _is_global(certified, proofs),
+        "is_global": _is_global(certified and scope == "global", proofs),
         "escape": None if certified else next((output["escape"] for output in outputs if output["escape"]), None),
         "interrupted": any(proof.interrupted for proof in proofs),
         "seconds": seconds,
@@ -91,7 +97,7 @@ def run(
     if as_json:
         common.print_json(record)
     else:
-        common.print_report(_report(record))
+        common.print_report(_report(record, model))
     return 0 if certified else 1
 
 
@@ -126,16 +132,20 @@ def problems_of(model: Model, rows: Rows) -> list[Problem]:
         raise common.CommandError(str(error)) from error
 
 
-def prove(model: Model, rows: Rows, time_limit: float) -> list[NetworkCertificate]:
+def prove(model: Model, rows: Rows, time_limit: float) -> list[Proof]:
     """Judge the network of each problem; all share the seconds."""
     start = time.perf_counter()
-    proofs: list[NetworkCertificate] = []
+    proofs: list[Proof] = []
+    architecture = None if isinstance(model.architecture, ReLU) else model.architecture
     stopped = False
     problems = problems_of(model, rows)
     for problem, network in zip(problems, model.networks(), strict=True):
         left = max(time_limit - (time.perf_counter() - start), 1e-3) / (len(problems) - len(proofs))
+        seconds = 1e-3 if stopped else left
         try:
-            proof = certify_network(problem, network, tol=model.tol, time_limit=1e-3 if stopped else left)
+            proof: Proof = certify_network(
+                problem, network, architecture=architecture, tol=model.tol, time_limit=seconds
+            )
         except ValueError as error:
             # Data of scales that leave no digits to a bound.
             raise common.CommandError(str(error)) from error
@@ -144,13 +154,13 @@ def prove(model: Model, rows: Rows, time_limit: float) -> list[NetworkCertificat
     return proofs
 
 
-def _is_global(certified: bool, proofs: list[NetworkCertificate]) -> bool | None:
+def _is_global(certified: bool, proofs: list[Proof]) -> bool | None:
     if certified:
         return True
     return False if any(proof.is_global is False for proof in proofs) else None
 
 
-def _output_record(model: Model, output: int, proof: NetworkCertificate, beta: float) -> dict[str, Any]:
+def _output_record(model: Model, output: int, proof: Proof, beta: float) -> dict[str, Any]:
     dual = proof.certificate
     return {
         "class": model.target.classes[output] if model.target.kind == "multiclass" and not model.is_joint else None,
@@ -161,20 +171,28 @@ def _output_record(model: Model, output: int, proof: NetworkCertificate, beta: f
         "dual_norm_bound_over_beta": dual.dual_norm_bound / beta,
         "method": proof.method,
         "is_global": proof.is_global,
-        "escape": None
-        if proof.escape is None
-        else {"w": proof.escape[0].tolist(), "a": np.asarray(proof.escape[1]).tolist()},
+        "escape": _escape(proof),
     }
 
 
-def _report(record: dict[str, Any]) -> list[tuple[str, str]]:
+def _escape(proof: Proof) -> dict[str, Any] | None:
+    """Neuron or sub-network to add; the others come with the program, not one by one."""
+    escape = None if isinstance(proof, RelativeCertificate) else proof.escape
+    if escape is None:
+        return None
+    if isinstance(escape, ParallelReLUNetwork):
+        return {"W": escape.W.tolist(), "b": [layer.tolist() for layer in escape.b], "a": escape.a.tolist()}
+    return {"w": escape[0].tolist(), "a": np.asarray(escape[1]).tolist()}
+
+
+def _report(record: dict[str, Any], model: Model) -> list[tuple[str, str]]:
     where = "the training rows, reproduced" if record["training_data"] else "other data than in training"
     rows = [
         ("Data", f"{record['data']}: {record['n']} rows, {where}"),
         ("Objective", _objective(record)),
         ("Lower bound", f"{record['lower_bound']:.9g}"),
         ("Gap", f"{record['gap']:.1e} (tolerance {record['tol']:g})"),
-        ("Scope", common.SCOPES["global"]),
+        ("Scope", common.shown_scope(record["scope"], model.architecture)),
         ("Best met", f"{record['best_objective']:.9g}"),
     ]
     verdict = _foreign.verdict(record)

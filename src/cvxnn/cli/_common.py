@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from cvxnn.architectures import Architecture
     from cvxnn.certificates import Certificate
     from cvxnn.interop.model import StoredCertificate
 
@@ -31,6 +32,7 @@ __all__ = [
     "require_positive",
     "say",
     "shell_words",
+    "shown_scope",
     "shown_score",
     "uninterrupted",
 ]
@@ -148,6 +150,15 @@ def print_text(text: str) -> None:
 def shell_words(advice: str) -> str:
     """Advice with the options of the command where it names arguments of the Python functions."""
     return re.sub(rf"\b({'|'.join(_OPTIONS)})\b", lambda found: _OPTIONS[found[0]], advice)
+
+
+def shown_scope(scope: str, architecture: Architecture) -> str:
+    """What a scope means for an architecture."""
+    from cvxnn.architectures import GatedReLU
+
+    if isinstance(architecture, GatedReLU):
+        return f"patterns: the bound holds for every network, of every width, with these {len(architecture)} gates"
+    return SCOPES[scope]
 
 
 def shown_score(score: float | None) -> str:

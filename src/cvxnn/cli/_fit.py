@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cvxnn import __version__
+from cvxnn.architectures import GatedReLU, ParallelReLU, SampledGatedReLU
 from cvxnn.cli import _common as common
+from cvxnn.cli._architectures import ArchitectureOptions, architecture_words
 from cvxnn.cli._progress import watch
 from cvxnn.cli._training import Outcome, Prepared, prepare, solve_outputs, target_names
+from cvxnn.interop.architecture_records import record_of
 from cvxnn.interop.model import Model, StoredCertificate, array_hash
 from cvxnn.interop.model_file import save_model
 from cvxnn.interop.preprocessing import content_hash
@@ -28,6 +31,7 @@ class FitOptions:
     data: Path
     targets: tuple[str, ...]
     drop: tuple[str, ...]
+    network: ArchitectureOptions
     alpha: float
     loss: str
     huber_delta: float
@@ -57,9 +61,10 @@ def run(options: FitOptions) -> int:
         options.loss,
         test_size=options.test_size,
         seed=options.seed,
-        intercept=options.intercept,
+        intercept=options.intercept and options.network.name != "batch-norm",
         standardize=options.standardize,
     )
+    options.network.require_one_output(prepared.target.n_outputs)
     talk = not (options.quiet or options.as_json)
     if talk:
         common.print_report(_data_rows(options, prepared))
@@ -86,6 +91,8 @@ def _check(options: FitOptions) -> None:
         common.require_positive(value, option)
     if not (math.isfinite(options.test_size) and 0.0 <= options.test_size < 1.0):
         raise common.CommandError(f"--test-size must lie in [0, 1); got {options.test_size:g}.")
+    options.network.require_fit(intercept=options.intercept, max_width=options.max_width, certify=options.certify)
+    options.network.architecture()
     common.check_destination(options.out, [options.data])
 
 
@@ -109,6 +116,7 @@ def _draft(options: FitOptions, table: Table, prepared: Prepared) -> Model:
         table_hash=content_hash(table, prepared.preprocessing.features, *(table[k] for k in prepared.target.names)),
         training_hash=array_hash(X, y),
         version=__version__,
+        architecture=options.network.architecture(),
     )
 
 
@@ -125,6 +133,7 @@ def _solve(options: FitOptions, draft: Model, prepared: Prepared) -> Outcome:
         return solve_outputs(
             problems,
             labels,
+            architecture=draft.architecture,
             tol=options.tol,
             certify=options.certify,
             time_limit=options.time_limit,
@@ -136,7 +145,11 @@ def _solve(options: FitOptions, draft: Model, prepared: Prepared) -> Outcome:
 
 
 def _finished(draft: Model, outcome: Outcome) -> Model:
-    return replace(draft, network=outcome.network, certificate=outcome.certificate)
+    architecture = draft.architecture
+    if isinstance(architecture, SampledGatedReLU) and outcome.solutions[0] is not None:
+        # The gates that were drawn are part of the problem that was solved.
+        architecture = GatedReLU(outcome.solutions[0].patterns.gates)
+    return replace(draft, network=outcome.network, certificate=outcome.certificate, architecture=architecture)
 
 
 def _scores(model: Model, prepared: Prepared) -> tuple[float | None, float | None]:
@@ -162,12 +175,15 @@ def _data_rows(options: FitOptions, prepared: Prepared) -> list[tuple[str, str]]
     if target.kind == "multiclass":
         kind += ", one network for all" if prepared.loss == "softmax" else ", one network a class"
     ones = " and a column of ones" if preprocessing.intercept else ""
+    architecture = options.network.architecture()
     rows = [
         ("Data", f"{options.data}: {n_train} rows for training, {n_test} held out"),
         ("Target", f"{target.shown}, {kind}"),
         ("Inputs", f"{len(preprocessing.inputs)} from {len(preprocessing.features)} columns{ones}"),
         ("Loss", f"{prepared.loss}, alpha {options.alpha:g} (beta {options.alpha * n_train:g})"),
     ]
+    if options.network.name != "relu":
+        rows.insert(3, ("Network", architecture_words(architecture)))
     return _padded(rows + [("Note", note) for note in prepared.notes])
 
 
@@ -180,20 +196,29 @@ def _result_rows(
         met = f"met{' among these patterns' * (certificate.scope == 'patterns')}, but the search had not ended"
     test = f", {common.shown_score(scores[1])} on held-out rows" if model.n_train < model.n_rows else ""
     empty = "; the best network is zero, a smaller --alpha allows more" if status.converged else ""
+    gated = isinstance(model.architecture, GatedReLU)
+    unit = "sub-networks" if isinstance(model.architecture, ParallelReLU) else "neurons"
+    beyond = f"{certificate.global_gap:.1e} (lower bound {certificate.global_lower_bound:.9g})"
     return _padded(
         [
             ("Objective", f"{certificate.objective:.9g}"),
             ("Lower bound", f"{certificate.lower_bound:.9g}"),
             ("Gap", f"{certificate.gap:.1e} (tolerance {options.tol:g}: {met})"),
-            ("Scope", common.SCOPES[certificate.scope]),
-            ("Global gap", f"{certificate.global_gap:.1e} (lower bound {certificate.global_lower_bound:.9g})"),
-            ("Width", f"{model.network.width} neurons{empty if model.network.width == 0 else ''}"),
+            ("Scope", common.shown_scope(certificate.scope, model.architecture)),
+            *([] if gated else [("Global gap", beyond)]),
+            ("Width", f"{model.network.width} {unit}{empty if model.network.width == 0 else ''}"),
             ("Time", f"{outcome.seconds:.2f} s, {certificate.n_iter} iterations"),
             ("Score", f"{model.score_name} {common.shown_score(scores[0])} on training rows{test}"),
-            ("Status", f"{status.value}: {common.shell_words(status.advice)}"),
+            ("Status", f"{status.value}: {_advice(status, gated=gated)}"),
             ("Written", str(options.out)),
         ]
     )
+
+
+def _advice(status: Status, *, gated: bool) -> str:
+    if gated and status is Status.PATTERNS_OPTIMUM:
+        return "The duality gap is closed for networks with these gates; other gates may do better."
+    return common.shell_words(status.advice)
 
 
 def _padded(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -218,6 +243,7 @@ def _record(
             "classes": list(model.target.classes),
             "notes": list(prepared.notes),
         },
+        "architecture": record_of(model.network, model.architecture),
         "loss": model.loss,
         "alpha": model.alpha,
         "beta": model.beta,

@@ -166,9 +166,11 @@ def _record(
 ) -> dict[str, Any]:
     beta = judged.problem.beta
     bound, gap = judged.training_bound(proof.lower_bound), judged.gap(proof.lower_bound)
-    best = judged.objective if proof.better is None else judged.training_objective(proof.better)
+    better = proof.better if isinstance(proof.better, ReLUNetwork) else None
+    best = judged.objective if better is None else judged.training_objective(better)
     certified = gap <= tol
-    escape = None if certified or proof.escape is None else _escape(judged, *proof.escape)
+    neuron = proof.escape if isinstance(proof.escape, tuple) else None
+    escape = None if certified or neuron is None else _escape(judged, *neuron)
     # Beaten means beaten for their objective, which may differ from that of the problem where biases are free.
     beaten = best < judged.objective * (1.0 - max(1e-2 * tol, 1e-13))
     dual = proof.certificate
@@ -263,6 +265,8 @@ def verdict(record: dict[str, Any]) -> str:
     """One line on what was proved."""
     if record["certified_global"]:
         return "certified: no network of any width is better by more than the gap"
+    if record.get("certified"):
+        return "certified among these gates: no network with them is better by more than the gap"
     if record["escape"] is not None:
         return "not certified: adding a neuron lowers the objective"
     if record["is_global"] is False:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cvxnn.architectures import BatchNormReLU, ParallelReLU
 from cvxnn.cli import _common as common
+from cvxnn.cli._architectures import architecture_words
+from cvxnn.interop.architecture_records import record_of
 from cvxnn.interop.model import Model
 from cvxnn.interop.model_file import FORMAT, load_model
 from cvxnn.interop.tables import listing
@@ -29,7 +32,8 @@ def _record(path: Path, model: Model) -> dict[str, Any]:
         "format": FORMAT,
         "version": model.version,
         "width": model.network.width,
-        "n_outputs": model.network.n_outputs,
+        "architecture": record_of(model.network, model.architecture),
+        "n_outputs": model.target.n_outputs,
         "n_features": model.network.n_features,
         **model.preprocessing.to_dict(),
         "inputs": list(model.preprocessing.inputs),
@@ -56,13 +60,16 @@ def _record(path: Path, model: Model) -> dict[str, Any]:
 def _report(path: Path, model: Model) -> list[tuple[str, str]]:
     net, proof, target, preprocessing = model.network, model.certificate, model.target, model.preprocessing
     goal = "numbers" if target.kind == "regression" else f"classes {listing(target.classes)}"
+    unit = "sub-networks" if isinstance(model.architecture, ParallelReLU) else "neurons"
+    bias = "shift of batch norm" if isinstance(model.architecture, BatchNormReLU) else "no biases"
     settings = [
-        "column of ones" if preprocessing.intercept else "no biases",
+        "column of ones" if preprocessing.intercept else bias,
         "standardised" if preprocessing.standardized else "units of the table",
     ]
     return [
         ("File", f"{path} (format {FORMAT}, cvxnn {model.version})"),
-        ("Network", f"{net.width} neurons, {net.n_features} inputs, {net.n_outputs} outputs"),
+        ("Network", f"{net.width} {unit}, {net.n_features} inputs, {target.n_outputs} outputs"),
+        ("Kind", architecture_words(model.architecture)),
         ("Target", f"{target.shown}, {goal}"),
         ("Columns", listing(preprocessing.names)),
         ("Encoding", ", ".join(settings)),
@@ -70,7 +77,7 @@ def _report(path: Path, model: Model) -> list[tuple[str, str]]:
         ("Training", f"{model.n_train} of {model.n_rows} rows, seed {model.seed}, test size {model.test_size:g}"),
         ("Objective", f"{proof.objective:.9g}"),
         ("Lower bound", f"{proof.lower_bound:.9g} (gap {proof.gap:.1e}, tolerance {model.tol:g})"),
-        ("Scope", common.SCOPES[proof.scope]),
+        ("Scope", common.shown_scope(proof.scope, model.architecture)),
         ("Global gap", f"{proof.global_gap:.1e}"),
         ("Status", f"{proof.status}, {proof.n_iter} iterations"),
         ("Table", f"sha256 {model.table_hash}"),

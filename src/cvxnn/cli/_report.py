@@ -11,6 +11,8 @@ from cvxnn.interop.model import Model
 from cvxnn.interop.model_file import load_model, write_atomically
 from cvxnn.interop.network_files import is_foreign
 from cvxnn.interop.tables import read_table
+from cvxnn.landscape import NetworkCertificate
+from cvxnn.networks import ReLUNetwork
 from cvxnn.solution import Status
 
 __all__ = ["run"]
@@ -28,12 +30,18 @@ def run(
             "(cvxnn certify judges both)."
         )
     model = load_model(model_path)
+    if not isinstance(model.network, ReLUNetwork):
+        raise common.CommandError(
+            f"{model_path} was trained with another architecture than relu; cvxnn report takes ReLU networks "
+            "(cvxnn info and cvxnn certify take all)."
+        )
     rows = _certify.rows_of(model, read_table(data), targets)
     # Refuses targets that do not fit the loss in a plain sentence.
     _certify.problems_of(model, rows)
     if rows.warning:
         common.say(rows.warning)
-    proofs = () if certify is None else tuple(_certify.prove(model, rows, certify))
+    judged = [] if certify is None else _certify.prove(model, rows, certify)
+    proofs = tuple(proof for proof in judged if isinstance(proof, NetworkCertificate))
     with common.uninterrupted():
         facts = Facts(model, _parts(model, rows), rows.trained_on, rows.beta, proofs)
         page = report_page(facts, model_name=model_path.name, data_name=data.name, advice=_advice(model))

@@ -6,17 +6,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn import Problem, ReLUNetwork, Solution, Status, solve
+from cvxnn.architectures import Architecture
 from cvxnn.cli._common import CommandError
 from cvxnn.cli._progress import Watch
 from cvxnn.interop.model import StoredCertificate
 from cvxnn.interop.preprocessing import IntArray, Preprocessing, split_rows
 from cvxnn.interop.tables import Column, Table, TableError, listing
 from cvxnn.interop.targets import MAX_CATEGORIES, Target
+from cvxnn.programs.dispatch import Network
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,7 +50,7 @@ class Outcome:
     ``solutions`` has one entry a problem; None where an interrupt came before a network was found.
     """
 
-    network: ReLUNetwork
+    network: Network
     certificate: StoredCertificate
     status: Status
     solutions: tuple[Solution | None, ...]
@@ -174,6 +177,7 @@ def solve_outputs(
     problems: Sequence[Problem],
     labels: Sequence[str],
     *,
+    architecture: Architecture,
     tol: float,
     certify: bool,
     time_limit: float | None,
@@ -196,6 +200,7 @@ def solve_outputs(
         try:
             solution = solve(
                 problem,
+                architecture=architecture,
                 tol=tol,
                 certify=certify,
                 time_limit=limit,
@@ -208,6 +213,9 @@ def solve_outputs(
             if not solutions:
                 raise
             solution = None
+        except ValueError as error:
+            # What the theorem of the architecture does not cover: a loss, a size, a proof that is out of reach.
+            raise CommandError(str(error)) from error
         solutions.append(solution)
     seconds = time.perf_counter() - start
     return Outcome(
@@ -223,7 +231,7 @@ def _interrupted(solution: Solution | None) -> bool:
     return solution is None or solution.status is Status.INTERRUPTED
 
 
-def _joined(networks: Sequence[ReLUNetwork]) -> ReLUNetwork:
+def _joined(networks: Sequence[Any]) -> Network:
     """One network with an output for each: neurons of output k have a single non-zero weight, in column k."""
     if len(networks) == 1:
         return networks[0]

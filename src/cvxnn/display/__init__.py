@@ -9,5 +9,16 @@ from __future__ import annotations
 
 from cvxnn.display._style import COLOURS as COLOURS
 from cvxnn.display.gap import GapDisplay as GapDisplay
+from cvxnn.display.landscape import LandscapeDisplay as LandscapeDisplay
+from cvxnn.display.path import PathDisplay as PathDisplay
+from cvxnn.display.progress import ProgressDisplay as ProgressDisplay
+from cvxnn.display.two_neurons import TwoNeuronDisplay as TwoNeuronDisplay
 
-__all__ = ["COLOURS", "GapDisplay"]
+__all__ = [
+    "COLOURS",
+    "GapDisplay",
+    "LandscapeDisplay",
+    "PathDisplay",
+    "ProgressDisplay",
+    "TwoNeuronDisplay",
+]

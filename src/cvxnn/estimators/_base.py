@@ -13,13 +13,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cvxnn._validation import as_number
-from cvxnn.architectures import ReLU
+from cvxnn.architectures import Architecture, BatchNormReLU
+from cvxnn.estimators._architectures import checked_architecture, is_relu, require_columns, start_or_none
 from cvxnn.estimators._fitting import solve_all, warn_unless_converged
-from cvxnn.estimators._rows import TrainingRows, checked_weights, merged_rows, with_ones
+from cvxnn.estimators._rows import TrainingRows, checked_weights, merged_rows, sorted_rows, with_ones
 from cvxnn.losses import Loss, get_loss
-from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
+from cvxnn.programs.dispatch import Network
 from cvxnn.programs.one_vs_all import stacked_network, worst_status
 from cvxnn.progress import Progress
 from cvxnn.solution import Solution, Status
@@ -32,6 +33,7 @@ class BaseReLUEstimator(BaseEstimator):
 
     _LOSSES: tuple[str, ...] = ()
 
+    architecture: Architecture | None
     alpha: float
     loss: str | Loss
     fit_intercept: bool
@@ -45,7 +47,7 @@ class BaseReLUEstimator(BaseEstimator):
     random_state: int | np.random.RandomState | None
     verbose: bool | Callable[[Progress], None]
 
-    network_: ReLUNetwork
+    network_: Any
     problem_: Any
     solution_: Any
     certificate_: Any
@@ -65,9 +67,21 @@ class BaseReLUEstimator(BaseEstimator):
             raise ValueError(f"loss must be one of {accepted} or such a Loss object; got {self.loss!r}.")
         return get_loss(self.loss)
 
+    def _checked_architecture(self, X: FloatArray) -> Architecture:
+        """Architecture of the option, once it fits the features."""
+        architecture = checked_architecture(self.architecture, fit_intercept=self.fit_intercept)
+        require_columns(architecture, X.shape[1], fit_intercept=self.fit_intercept)
+        return architecture
+
     def _rows(self, X: FloatArray, y: FloatArray, sample_weight: Any) -> TrainingRows:
-        """Rows of the problem with the column of ones; equal rows are merged unless patterns fix the rows."""
+        """Rows of the problem with the column of ones; equal rows are merged unless patterns fix the rows.
+
+        Batch norm needs no column of ones, and all rows for its statistics.
+        """
         weight = checked_weights(sample_weight, len(X))
+        if isinstance(self.architecture, BatchNormReLU):
+            rows = TrainingRows(X, y, weight)
+            return rows if isinstance(self.patterns, ActivationPatterns) else sorted_rows(rows)
         data = with_ones(X) if self.fit_intercept else X
         if isinstance(self.patterns, ActivationPatterns):
             return TrainingRows(data, y, weight)
@@ -83,24 +97,26 @@ class BaseReLUEstimator(BaseEstimator):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _starts(self, problems: Sequence[Problem]) -> list[ReLUNetwork | None]:
-        """Networks of the previous fit if ``warm_start`` asks for them and the shapes agree, else None."""
-        cold: list[ReLUNetwork | None] = [None] * len(problems)
+    def _starts(self, problems: Sequence[Problem], architecture: Architecture) -> list[Network | None]:
+        """Networks of the previous fit if ``warm_start`` asks for them and they fit, else None."""
+        cold: list[Network | None] = [None] * len(problems)
         if not self.warm_start or not hasattr(self, "solution_"):
             return cold
         last = self.solution_ if isinstance(self.solution_, list) else [self.solution_]
-        same_shapes = len(last) == len(problems) and all(
-            (solution.network.n_features, solution.network.n_outputs) == (problem.n_features, problem.n_outputs)
+        if len(last) != len(problems):
+            return cold
+        starts = [
+            start_or_none(solution.network, architecture, problem)
             for solution, problem in zip(last, problems, strict=True)
-        )
-        return [solution.network for solution in last] if same_shapes else cold
+        ]
+        return cold if None in starts else starts
 
     def _solve(
         self,
         problems: list[Problem],
-        starts: Sequence[ReLUNetwork | None],
+        starts: Sequence[Network | None],
+        architecture: Architecture,
         n_jobs: int | None = None,
-        architecture: ReLU | None = None,
     ) -> list[Solution]:
         """Solve the problems with the options of the estimator."""
         limit = None if self.time_limit is None else as_number(self.time_limit, "time_limit", minimum=0.0)
@@ -127,7 +143,8 @@ class BaseReLUEstimator(BaseEstimator):
         else:
             self.problem_, self.solution_ = problems, solutions
             self.certificate_ = [solution.certificate for solution in solutions]
-            self.network_ = stacked_network([solution.network for solution in solutions])
+            networks = [solution.network for solution in solutions]
+            self.network_ = stacked_network(networks) if is_relu(self.architecture) else networks
         total = float(np.sum(problems[0].sample_weight))
         self.objective_ = sum(solution.objective for solution in solutions) / total
         self.lower_bound_ = sum(solution.lower_bound for solution in solutions) / total
@@ -137,9 +154,12 @@ class BaseReLUEstimator(BaseEstimator):
         warn_unless_converged(type(self).__name__, solutions, self.tol)
 
     def _outputs(self, X: Any) -> FloatArray:
-        """Compute the outputs of the network, ``(n,)`` or ``(n, c)``."""
+        """Compute the outputs of the network or networks, ``(n,)`` or ``(n, c)``."""
         check_is_fitted(self)
         data: Any = validate_data(self, X, dtype=np.float64, reset=False)
         # The fitted network decides, not the option: the option may have been changed since.
-        has_bias = self.network_.n_features > self.n_features_in_
-        return self.network_(with_ones(data) if has_bias else data)
+        networks = self.network_ if isinstance(self.network_, list) else [self.network_]
+        has_bias = networks[0].n_features > self.n_features_in_
+        rows = with_ones(data) if has_bias else data
+        outputs = [network(rows) for network in networks]
+        return np.column_stack(outputs) if len(outputs) > 1 else outputs[0]

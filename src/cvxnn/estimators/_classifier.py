@@ -13,6 +13,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from cvxnn.architectures import Architecture
+from cvxnn.estimators._architectures import is_relu
 from cvxnn.estimators._base import BaseReLUEstimator
 from cvxnn.losses import LogisticLoss, Loss
 from cvxnn.patterns import ActivationPatterns
@@ -51,6 +53,12 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
 
     Parameters
     ----------
+    architecture : ReLU, GatedReLU, SampledGatedReLU, BatchNormReLU, Polynomial or ParallelReLU, optional
+        Network to train, as in :func:`cvxnn.solve`; the ReLU network by default. The others have one
+        output, penalties of their own, and need ``multi_class="one_vs_all"`` from three classes on. Gates of
+        ``GatedReLU`` have a last column for the column of ones; ``SampledGatedReLU(n_gates)`` draws them for the
+        data. With ``BatchNormReLU`` the shift of batch norm takes the part of the biases, and weights of samples
+        do not enter the batch statistics.
     alpha : float, default 0.01
         Weight decay, > 0, in the units of the mean loss: ``beta = alpha * sum(sample_weight)``.
     loss : {"logistic", "squared_hinge", "squared"} or Loss, default "logistic"
@@ -94,10 +102,10 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
     ----------
     classes_ : ndarray (c,)
         Labels in sorted order.
-    network_ : ReLUNetwork
+    network_ : ReLUNetwork, a relative, or a list of relatives
         The network, ``W (m, d + 1)`` with the biases in the last column (``(m, d)`` without intercept); ``a
         (m,)`` with two classes, ``(m, c)`` with more; the networks of the classes side by side if they were
-        trained one against the rest.
+        trained one against the rest (a list of them with another architecture).
     certificate_ : Certificate or list of Certificate
         Objective, lower bound, gap and their scope, in the units of the summed loss; a list, one a class,
         with more than two classes and ``multi_class="one_vs_all"``. The same holds for ``solution_`` and
@@ -108,7 +116,8 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         What was solved: rows sorted, equal rows merged, those of weight zero dropped, the column of ones
         appended. The dual vector of the certificate belongs to these rows.
     objective_ : float
-        Mean loss plus ``alpha/2`` times the squared weights, at the network, summed over the problems.
+        Mean loss plus ``alpha`` times the penalty (half the squared weights of a ReLU network), summed over the
+        problems.
     lower_bound_ : float
         Proved lower bound of ``objective_`` within the scope of the certificates.
     dual_gap_ : float
@@ -158,6 +167,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
     def __init__(
         self,
         *,
+        architecture: Architecture | None = None,
         alpha: float = 0.01,
         loss: str | Loss = "logistic",
         multi_class: str = "softmax",
@@ -173,6 +183,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool | Callable[[Progress], None] = False,
     ) -> None:
+        self.architecture = architecture
         self.alpha = alpha
         self.loss = loss
         self.multi_class = multi_class
@@ -217,10 +228,11 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
+        architecture = self._checked_architecture(X)
         problems = self._problems(X, codes, classes, sample_weight)
         same_classes = hasattr(self, "classes_") and np.array_equal(self.classes_, classes)
-        starts = self._starts(problems) if same_classes else [None] * len(problems)
-        solutions = self._solve(problems, starts, n_jobs=self.n_jobs)
+        starts = self._starts(problems, architecture) if same_classes else [None] * len(problems)
+        solutions = self._solve(problems, starts, architecture, self.n_jobs)
         self.classes_ = classes
         self._store(problems, solutions)
         return self
@@ -241,6 +253,12 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
             )
         beta = self._beta(rows.weight)
         if len(classes) > 2 and self.multi_class == "softmax":
+            if not is_relu(self.architecture):
+                raise ValueError(
+                    "Only binary classification is supported. "
+                    f'With {len(classes)} classes {type(self.architecture).__name__} needs multi_class="one_vs_all", '
+                    "since it has one output."
+                )
             # A class whose samples have no weight keeps its column.
             own = rows.y[:, None] == np.arange(len(classes))
             if loss.name == "logistic":
@@ -253,6 +271,12 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
             Problem(rows.X, np.where(rows.y == code, 1.0, -1.0), beta, loss, sample_weight=rows.weight)
             for code in positive
         ]
+
+    def __sklearn_tags__(self) -> Any:
+        """Tags of scikit-learn: only the ReLU network has an output for each of more than two classes."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = is_relu(self.architecture) or self.multi_class == "one_vs_all"
+        return tags
 
     def decision_function(self, X: Any) -> FloatArray:
         """Compute the outputs of the network: ``(n,)``, or ``(n, c)`` with more than two classes.

@@ -10,8 +10,8 @@ from typing import Any, cast
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.exceptions import ConvergenceWarning
 
-from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
+from cvxnn.programs.dispatch import Network
 from cvxnn.programs.one_vs_all import worst_status
 from cvxnn.solution import Solution, Status
 from cvxnn.training import solve
@@ -19,7 +19,7 @@ from cvxnn.training import solve
 
 def solve_all(
     problems: Sequence[Problem],
-    starts: Sequence[ReLUNetwork | None],
+    starts: Sequence[Network | None],
     *,
     n_jobs: int | None,
     time_limit: float | None,
@@ -40,7 +40,7 @@ def solve_all(
 
 def _solve_in_turn(
     problems: Sequence[Problem],
-    starts: Sequence[ReLUNetwork | None],
+    starts: Sequence[Network | None],
     time_limit: float | None,
     options: dict[str, Any],
 ) -> list[Solution]:
@@ -68,9 +68,11 @@ def warn_unless_converged(name: str, solutions: Sequence[Solution], tol: float) 
     status = worst_status(missed)
     worst = max((solution.certificate for solution in missed), key=lambda certificate: certificate.global_gap)
     share = f" in {len(missed)} of its {len(solutions)} one-vs-rest problems" if len(solutions) > 1 else ""
+    # Gated networks have no bound over networks with other gates.
+    beyond = f" ({worst.global_gap:.1e} over all networks)" if worst.global_lower_bound > 0.0 else ""
     warnings.warn(
         f"{name} ended with status {status.value!r}{share}: relative duality gap {worst.gap:.1e} in scope "
-        f"{worst.scope!r} ({worst.global_gap:.1e} over all networks), tol={tol:g}. "
+        f"{worst.scope!r}{beyond}, tol={tol:g}. "
         f"{status.advice} (beta is alpha * sum(sample_weight); X or y that is not standardised slows it down.)",
         ConvergenceWarning,
         stacklevel=4,

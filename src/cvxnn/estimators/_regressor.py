@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import column_or_1d, validate_data
 
 from cvxnn._validation import as_float_array
-from cvxnn.architectures import ReLU
+from cvxnn.architectures import Architecture, ReLU
 from cvxnn.certificates.certificate import Certificate
+from cvxnn.estimators._architectures import is_relu
 from cvxnn.estimators._base import BaseReLUEstimator
 from cvxnn.losses import Loss
 from cvxnn.patterns import ActivationPatterns
@@ -43,6 +44,12 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
 
     Parameters
     ----------
+    architecture : ReLU, GatedReLU, SampledGatedReLU, BatchNormReLU, Polynomial or ParallelReLU, optional
+        Network to train, as in :func:`cvxnn.solve`; the ReLU network by default. The others have one target and
+        penalties of their own. Gates of
+        ``GatedReLU`` have a last column for the column of ones; ``SampledGatedReLU(n_gates)`` draws them for the
+        data. With ``BatchNormReLU`` the shift of batch norm takes the part of the biases, and weights of samples
+        do not enter the batch statistics.
     alpha : float, default 0.01
         Weight decay, > 0, in the units of the mean loss: ``beta = alpha * sum(sample_weight)``.
     loss : {"squared", "huber"} or Loss, default "squared"
@@ -77,9 +84,9 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
 
     Attributes
     ----------
-    network_ : ReLUNetwork
+    network_ : ReLUNetwork or a relative
         The network, ``W (m, d + 1)`` with the biases in the last column (``(m, d)`` without intercept), ``a
-        (m,)``, or ``(m, t)`` with several targets.
+        (m,)``, or ``(m, t)`` with several targets; of the class that belongs to ``architecture``.
     certificate_ : Certificate
         Objective, lower bound, gap and their scope, in the units of the summed loss.
     solution_ : Solution
@@ -88,7 +95,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         The problem that was solved: rows sorted, equal rows merged, those of weight zero dropped, the column
         of ones appended. The dual vector of the certificate belongs to these rows.
     objective_ : float
-        Mean loss plus ``alpha/2`` times the squared weights, at the network.
+        Mean loss plus ``alpha`` times the penalty, half the squared weights of a ReLU network.
     lower_bound_ : float
         Proved lower bound of ``objective_`` within the scope of the certificate.
     dual_gap_ : float
@@ -133,6 +140,12 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     >>> est.fit(X, np.column_stack([np.abs(X[:, 0]), X[:, 0]])).predict([[-0.5], [0.5]]).round(1)
     array([[ 0.5, -0.5],
            [ 0.5,  0.5]])
+
+    Another architecture:
+
+    >>> from cvxnn import Polynomial
+    >>> ReLURegressor(architecture=Polynomial(1, 0, 0), alpha=1e-4).fit(X, X[:, 0] ** 2).predict([[0.5]]).round(2)
+    array([0.25])
     """
 
     _LOSSES = ("squared", "huber")
@@ -144,6 +157,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
     def __init__(
         self,
         *,
+        architecture: Architecture | None = None,
         alpha: float = 0.01,
         loss: str | Loss = "squared",
         fit_intercept: bool = True,
@@ -158,6 +172,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool | Callable[[Progress], None] = False,
     ) -> None:
+        self.architecture = architecture
         self.alpha = alpha
         self.loss = loss
         self.fit_intercept = fit_intercept
@@ -200,18 +215,21 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, multi_output=True)
         y = as_float_array(y, "y", ndim=min(max(np.ndim(y), 1), 2))
-        loss = self._checked_loss()
+        loss, architecture = self._checked_loss(), self._checked_architecture(X)
+        if isinstance(architecture, ReLU):
+            architecture = ReLU(one_vs_all=self.one_vs_all or architecture.one_vs_all)
+        else:
+            y = _one_target(y, architecture)
         rows = self._rows(X, y, sample_weight)
         problem = Problem(rows.X, rows.y, self._beta(rows.weight), loss, sample_weight=rows.weight)
-        architecture = ReLU(one_vs_all=self.one_vs_all)
-        self._store([problem], self._solve([problem], self._starts([problem]), architecture=architecture))
+        self._store([problem], self._solve([problem], self._starts([problem], architecture), architecture))
         self._target_shape = y.shape[1:]
         return self
 
     def __sklearn_tags__(self) -> Any:
-        """Tags of scikit-learn: several targets are accepted."""
+        """Tags of scikit-learn: the ReLU network takes several targets."""
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
+        tags.target_tags.multi_output = is_relu(self.architecture)
         return tags
 
     def predict(self, X: Any) -> npt.NDArray[np.float64]:
@@ -229,3 +247,13 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         """
         outputs = self._outputs(X)
         return outputs.reshape(len(outputs), *self._target_shape)
+
+
+def _one_target(y: npt.NDArray[np.float64], architecture: Architecture) -> npt.NDArray[np.float64]:
+    """Targets ``(n,)`` of an architecture with one output."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise ValueError(
+            f"{type(architecture).__name__} takes one target; y has {y.shape[1]} columns "
+            "(sklearn.multioutput.MultiOutputRegressor trains one network for each)."
+        )
+    return column_or_1d(y, warn=True)

@@ -50,6 +50,13 @@ def merged_rows(X: FloatArray, y: FloatArray, weight: FloatArray) -> TrainingRow
     return TrainingRows(np.ascontiguousarray(unique[:, : X.shape[1]]), targets.reshape(-1, *y.shape[1:]).copy(), total)
 
 
+def sorted_rows(rows: TrainingRows) -> TrainingRows:
+    """Sort the rows ``(x, y)`` without merging any; rows of weight zero stay."""
+    keys = np.column_stack([rows.X, rows.y, rows.weight]) + 0.0
+    order = np.lexsort(keys.T[::-1])
+    return TrainingRows(rows.X[order], rows.y[order], rows.weight[order])
+
+
 def with_ones(X: FloatArray) -> FloatArray:
     """Append the column of ones that gives each neuron its bias."""
     return np.column_stack([X, np.ones(len(X))])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.architectures import Architecture, ReLU
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.interop.preprocessing import Preprocessing
 from cvxnn.interop.tables import Table, TableError
@@ -16,6 +17,7 @@ from cvxnn.interop.targets import Target, TextArray
 from cvxnn.losses import HuberLoss, Loss, get_loss
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
+from cvxnn.programs.dispatch import Network
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -61,9 +63,9 @@ class Model:
 
     Attributes
     ----------
-    network : ReLUNetwork
-        Weights; ``a`` is (m,), or (m, c) for c columns to predict and from three classes on. With a loss other than
-        softmax each neuron then serves one class.
+    network : ReLUNetwork or a relative
+        Weights; relatives have one output. The ``a`` of a ReLU network is (m,), or (m, c) for c columns to predict and
+        from three classes on. With a loss other than softmax each neuron then serves one class.
     preprocessing : Preprocessing
     target : Target
     loss : str
@@ -86,9 +88,11 @@ class Model:
         SHA-256 of X and y of the training rows.
     version : str
         Version of cvxnn that made the model.
+    architecture : Architecture
+        What was trained; that of a gated network lists all its gates.
     """
 
-    network: ReLUNetwork
+    network: Network
     preprocessing: Preprocessing
     target: Target
     loss: str
@@ -104,6 +108,7 @@ class Model:
     table_hash: str
     training_hash: str
     version: str
+    architecture: Architecture = field(default_factory=ReLU)
 
     def outputs(self, table: Table) -> FloatArray:
         """Return the outputs of the network, ``(n,)`` or ``(n, c)``."""
@@ -172,7 +177,7 @@ class Model:
         beta = self.beta if beta is None else beta
         return [Problem(X, self.target.joint_targets(encoded), beta, self.loss_object())]
 
-    def networks(self) -> list[ReLUNetwork]:
+    def networks(self) -> list[Network]:
         """Networks of the training problems."""
         return [self.network] if self.is_joint else [self.network_of(k) for k in range(self.target.n_outputs)]
 
@@ -181,9 +186,9 @@ class Model:
         beta = self.beta if beta is None else beta
         return Problem(X, self.target.targets(encoded, output), beta, self.loss_object())
 
-    def network_of(self, output: int) -> ReLUNetwork:
+    def network_of(self, output: int) -> Network:
         """Network of one output: the neurons that serve it."""
-        if self.network.a.ndim == 1:
+        if not isinstance(self.network, ReLUNetwork) or self.network.a.ndim == 1:
             return self.network
         serves = self.network.a[:, output] != 0
         return ReLUNetwork(self.network.W[serves], self.network.a[serves, output])

@@ -13,22 +13,28 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.interop.architecture_records import array_names, read_architecture, read_network, record_of, tensors_of
 from cvxnn.interop.model import FloatArray, Model, StoredCertificate
 from cvxnn.interop.preprocessing import Feature, Preprocessing
 from cvxnn.interop.targets import Target
 from cvxnn.losses import get_loss
 from cvxnn.networks import ReLUNetwork
+from cvxnn.programs.dispatch import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["FORMAT", "Model", "ModelFileError", "StoredCertificate", "load_model", "save_model", "write_atomically"]
 
-FORMAT = 2
-"""Version of the file format; files of a later one are refused. 2 has the softmax loss and several targets."""
+FORMAT = 3
+"""Version of the file format; files of a later one are refused.
+
+2 has the softmax loss and several targets, 3 the relatives of the ReLU network.
+"""
 
 _KEY = "cvxnn"
-_TENSORS = ("W", "a", "input_mean", "input_scale")
+_SCALING = ("input_mean", "input_scale")
+_PLAIN = {"kind": "relu"}
 
 
 class ModelFileError(ValueError):
@@ -50,12 +56,12 @@ def save_model(path: str | Path, model: Model) -> None:
         "version": model.version,
         "preprocessing": model.preprocessing.to_dict(),
         "target": model.target.to_dict(),
+        "architecture": record_of(model.network, model.architecture),
         **{name: getattr(model, name) for name in _FIELDS},
         "certificate": asdict(model.certificate),
     }
     tensors = {
-        "W": model.network.W,
-        "a": model.network.a,
+        **tensors_of(model.network, model.architecture),
         "input_mean": model.preprocessing.mean,
         "input_scale": model.preprocessing.scale,
     }
@@ -100,9 +106,9 @@ def load_model(path: str | Path) -> Model:
             if text is None:
                 raise ModelFileError(f"{path} is a safetensors file, but not one written by cvxnn.")
             record = _parse(text, str(path))
-            names = sorted(stream.keys())
-            if names != sorted(_TENSORS):
-                raise ModelFileError(f"{path} is damaged: it holds the arrays {names}, not {sorted(_TENSORS)}.")
+            names, expected = sorted(stream.keys()), _expected_arrays(record, str(path))
+            if names != expected:
+                raise ModelFileError(f"{path} is damaged: it holds the arrays {names}, not {expected}.")
             tensors = {name: stream.get_tensor(name) for name in names}
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise ModelFileError(
@@ -128,6 +134,13 @@ def _parse(text: str, path: str) -> dict[str, Any]:
             f"{path} has format version {version}; this cvxnn reads up to {FORMAT}: upgrade cvxnn to open it."
         )
     return record
+
+
+def _expected_arrays(record: dict[str, Any], path: str) -> list[str]:
+    try:
+        return sorted([*array_names(record.get("architecture", _PLAIN)), *_SCALING])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged: {_reason(error)}.") from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -198,7 +211,8 @@ def _assemble(record: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> M
             raise ValueError(f"{name} holds NaN or infinite values")
     preprocessing = _preprocessing(record["preprocessing"], tensors["input_mean"], tensors["input_scale"])
     target = _target(record["target"])
-    network = ReLUNetwork(tensors["W"], tensors["a"])
+    architecture = record.get("architecture", _PLAIN)
+    network = read_network(architecture, tensors)
     fields = {name: read(record[name], name) for name, read in _FIELDS.items()}
     _check_network(network, preprocessing, target, fields["loss"])
     if (fields["huber_delta"] is None) == (fields["loss"] == "huber"):
@@ -211,6 +225,7 @@ def _assemble(record: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> M
         target=target,
         certificate=_certificate(record["certificate"]),
         version=_text(record["version"], "version"),
+        architecture=read_architecture(architecture, tensors),
         **fields,
     )
 
@@ -251,12 +266,16 @@ def _target(record: dict[str, Any]) -> Target:
     return target
 
 
-def _check_network(network: ReLUNetwork, preprocessing: Preprocessing, target: Target, loss: str) -> None:
+def _check_network(network: Network, preprocessing: Preprocessing, target: Target, loss: str) -> None:
     softmax = loss == "softmax"
     if (target.kind != "multiclass") if softmax else (get_loss(loss).labels == (target.kind == "regression")):
         raise ValueError(f"the loss {loss!r} does not fit a target of kind {target.kind!r}")
     if network.n_features != preprocessing.n_features:
         raise ValueError(f"W takes {network.n_features} inputs, but the columns make {preprocessing.n_features}")
+    if not isinstance(network, ReLUNetwork):
+        if target.n_outputs > 1:
+            raise ValueError(f"a {type(network).__name__} has one output, but the target needs {target.n_outputs}")
+        return
     many = target.n_outputs > 1
     if network.a.ndim != (2 if many else 1) or network.n_outputs != target.n_outputs:
         raise ValueError(f"a has shape {network.a.shape}, but the target needs {target.n_outputs} outputs")

@@ -9,14 +9,14 @@ from cvxnn.interop.onnx_networks import read_onnx
 from cvxnn.interop.safetensors_networks import read_safetensors
 from cvxnn.interop.torch_networks import read_torch_file
 from cvxnn.interop.two_layer import TwoLayerWeights
-from cvxnn.networks import ReLUNetwork
+from cvxnn.programs.dispatch import Network
 
 __all__ = ["is_foreign", "load_network", "read_network_file"]
 
 _TORCH = (".pt", ".pth", ".ckpt")
 
 
-def load_network(path: str | Path) -> ReLUNetwork:
+def load_network(path: str | Path) -> Network:
     r"""Network of a file: a model of cvxnn, safetensors, an ONNX model, or a PyTorch checkpoint of tensors.
 
     The ending decides (.onnx, .pt, .pth, .ckpt, .safetensors); other endings are taken as models of cvxnn.
@@ -28,8 +28,9 @@ def load_network(path: str | Path) -> ReLUNetwork:
 
     Returns
     -------
-    ReLUNetwork
+    ReLUNetwork or a relative
         Of a model of cvxnn without its preprocessing: the network sees the encoded columns and a column of ones.
+        Other files hold ReLU networks.
         A hidden bias of other files is its last input weight.
 
     Raises
@@ -42,6 +43,7 @@ def load_network(path: str | Path) -> ReLUNetwork:
     Examples
     --------
     >>> import tempfile
+    >>> from cvxnn import ReLUNetwork
     >>> from cvxnn.interop.onnx_networks import to_onnx
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = to_onnx(ReLUNetwork([[1.0, 2.0]], [3.0]), f"{folder}/net.onnx")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.interop.model_file import write_atomically
-from cvxnn.interop.torch_networks import split_layers
+from cvxnn.interop.network_layers import Layer, branches, chain
 from cvxnn.interop.two_layer import (
     RELU,
     Affine,
@@ -22,6 +22,9 @@ from cvxnn.interop.two_layer import (
     assemble,
 )
 from cvxnn.networks import ReLUNetwork
+from cvxnn.programs.dispatch import Network
+from cvxnn.programs.gated import GatedReLUNetwork
+from cvxnn.programs.polynomial import PolynomialNetwork
 
 __all__ = ["from_onnx", "read_onnx", "to_onnx"]
 
@@ -74,13 +77,15 @@ def read_onnx(path_or_model: Any) -> TwoLayerWeights:
 
 
 def to_onnx(
-    network: ReLUNetwork, path: str | Path | None = None, *, bias: bool = False, dtype: npt.DTypeLike = np.float32
+    network: Network, path: str | Path | None = None, *, bias: bool = False, dtype: npt.DTypeLike = np.float32
 ) -> Any:
-    r"""ONNX model Gemm, Relu, Gemm that computes the same function.
+    r"""ONNX model that computes the same function: Gemm, Relu, Gemm for a ReLU network.
 
     Parameters
     ----------
-    network : ReLUNetwork
+    network : ReLUNetwork or a relative
+        As in :func:`cvxnn.interop.to_torch`; gates take a ``GreaterOrEqual`` and a ``Where``, polynomials ``Mul`` and
+        ``Add``.
     path : str or Path, optional
         File to write; complete or not at all.
     bias : bool, default False
@@ -96,7 +101,7 @@ def to_onnx(
     Raises
     ------
     ValueError
-        If ``dtype`` is another, or ``bias`` is asked for and the network has one input only.
+        If ``dtype`` is another, or ``bias`` is asked for and the network has one input only, or has batch norm.
     ImportError
         If the package onnx is not installed.
 
@@ -111,31 +116,75 @@ def to_onnx(
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype must be float32 or float64; got {kind}.")
     helper, number = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype(kind)
-    W, hidden, a, offset = split_layers(network, bias=bias)
-    arrays = {"W": W, "b": hidden, "a": a, "c": offset}
-    constants = [
-        onnx.numpy_helper.from_array(array.astype(kind), name) for name, array in arrays.items() if array is not None
-    ]
-    first = ["X", "W"] if hidden is None else ["X", "W", "b"]
-    second = ["h", "a"] if offset is None else ["h", "a", "c"]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Gemm", first, ["z"], transB=1),
-            helper.make_node("Relu", ["z"], ["h"]),
-            helper.make_node("Gemm", second, ["f"], transB=1),
-        ],
-        "two-layer ReLU network",
-        [helper.make_tensor_value_info("X", number, ["n", W.shape[1]])],
-        [helper.make_tensor_value_info("f", number, ["n", a.shape[0]])],
-        constants,
-    )
+    graph = _Graph(onnx, kind)
+    n_inputs, n_outputs = graph.write(network, bias=bias)
     model = helper.make_model(
-        graph, producer_name="cvxnn", ir_version=_IR, opset_imports=[helper.make_opsetid("", _OPSET)]
+        helper.make_graph(
+            graph.nodes,
+            f"cvxnn {type(network).__name__}",
+            [helper.make_tensor_value_info("X", number, ["n", n_inputs])],
+            [helper.make_tensor_value_info("f", number, ["n", n_outputs])],
+            graph.constants,
+        ),
+        producer_name="cvxnn",
+        ir_version=_IR,
+        opset_imports=[helper.make_opsetid("", _OPSET)],
     )
     onnx.checker.check_model(model)
     if path is not None:
         write_atomically(Path(path), model.SerializeToString(deterministic=True))
     return model
+
+
+class _Graph:
+    """Nodes and constants of a model, written one after the other."""
+
+    def __init__(self, onnx: Any, kind: np.dtype[Any]) -> None:
+        self.onnx, self.kind = onnx, kind
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def write(self, network: Network, *, bias: bool) -> tuple[int, int]:
+        """Write all of a network; numbers of its inputs and outputs."""
+        if isinstance(network, GatedReLUNetwork | PolynomialNetwork):
+            layers = branches(network, bias=bias)
+            hidden = self._gemm("first", "X", layers["first"])
+            if isinstance(network, GatedReLUNetwork):
+                opened = self._node(
+                    "GreaterOrEqual", self._gemm("gates", "X", layers["gates"]), self._number("zero", 0.0)
+                )
+                hidden = self._node("Where", opened, hidden, "zero")
+            else:
+                a, b, c = (self._number(name, value) for name, value in zip("abc", network.coefficients, strict=True))
+                inner = self._node("Add", self._node("Mul", hidden, a), b)
+                hidden = self._node("Add", self._node("Mul", inner, hidden), c)
+            self._gemm("second", hidden, layers["second"], output="f")
+            return layers["first"][0].shape[1], 1
+        *others, last = chain(network, bias=bias)
+        value = "X"
+        for level, layer in enumerate(others):
+            value = self._node("Relu", self._gemm(f"layer{level}", value, layer))
+        self._gemm("last", value, last, output="f")
+        return others[0][0].shape[1], last[0].shape[0]
+
+    def _gemm(self, name: str, value: str, layer: Layer, output: str | None = None) -> str:
+        arrays = {f"{name}.weight": layer[0], f"{name}.bias": layer[1]}
+        names = [key for key, array in arrays.items() if array is not None]
+        self.constants += [
+            self.onnx.numpy_helper.from_array(array.astype(self.kind), key)
+            for key, array in arrays.items()
+            if array is not None
+        ]
+        return self._node("Gemm", value, *names, output=output, transB=1)
+
+    def _number(self, name: str, value: float) -> str:
+        self.constants.append(self.onnx.numpy_helper.from_array(np.array(value, dtype=self.kind), name))
+        return name
+
+    def _node(self, operation: str, *inputs: str, output: str | None = None, **options: Any) -> str:
+        output = f"v{len(self.nodes)}" if output is None else output
+        self.nodes.append(self.onnx.helper.make_node(operation, list(inputs), [output], **options))
+        return output
 
 
 def _onnx(what: str) -> Any:

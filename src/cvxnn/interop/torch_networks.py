@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from cvxnn.interop.network_layers import Layer, branches, chain, gated_graph, polynomial_graph
 from cvxnn.interop.two_layer import (
     RELU,
     Affine,
-    FloatArray,
     MissingExtraError,
     NetworkFormatError,
     TwoLayerWeights,
@@ -22,6 +22,9 @@ from cvxnn.interop.two_layer import (
     weights_of_tensors,
 )
 from cvxnn.networks import ReLUNetwork
+from cvxnn.programs.dispatch import Network
+from cvxnn.programs.gated import GatedReLUNetwork
+from cvxnn.programs.polynomial import PolynomialNetwork
 
 __all__ = ["from_torch", "read_torch", "read_torch_file", "to_torch"]
 
@@ -116,12 +119,16 @@ def read_torch_file(path: str | Path) -> TwoLayerWeights:
     return weights_of_tensors(_arrays(torch, content), str(path))
 
 
-def to_torch(network: ReLUNetwork, *, bias: bool = False, dtype: Any = None) -> Any:
-    r"""PyTorch module ``Sequential(Linear, ReLU, Linear)`` that computes the same function.
+def to_torch(network: Network, *, bias: bool = False, dtype: Any = None) -> Any:
+    r"""PyTorch module that computes the same function: ``Sequential(Linear, ReLU, Linear)`` for a ReLU network.
 
     Parameters
     ----------
-    network : ReLUNetwork
+    network : ReLUNetwork or a relative
+        Batch norm with the stored statistics is folded into the first layer; a parallel network becomes
+        ``Linear, ReLU, Linear, ReLU, ...`` with zeros between neurons that are not joined. Gated networks and
+        polynomial activations become a ``torch.fx.GraphModule`` of linear layers; a sample that lies on the boundary
+        of a gate, to rounding, may fall on its other side.
     bias : bool, default False
         Turn the last input weight into the hidden bias: the module then takes the data without the column of ones.
     dtype : torch.dtype, optional
@@ -129,14 +136,14 @@ def to_torch(network: ReLUNetwork, *, bias: bool = False, dtype: Any = None) -> 
 
     Returns
     -------
-    torch.nn.Sequential
-        Outputs have shape ``(n, c)``. The output layer has a bias if ``bias`` is true or the network's output bias
-        is not zero.
+    torch.nn.Module
+        Outputs have shape ``(n, c)``. The output layer of a ReLU network has a bias if ``bias`` is true or the
+        network's output bias is not zero.
 
     Raises
     ------
     ValueError
-        If ``bias`` is asked for and the network has one input only.
+        If ``bias`` is asked for and the network has one input only, or has batch norm.
     ImportError
         If PyTorch is not installed.
 
@@ -150,36 +157,24 @@ def to_torch(network: ReLUNetwork, *, bias: bool = False, dtype: Any = None) -> 
     """
     torch = _torch("to_torch")
     dtype = torch.get_default_dtype() if dtype is None else dtype
-    W, hidden, a, offset = split_layers(network, bias=bias)
-    layers = []
-    for weight, vector in ((W, hidden), (a, offset)):
-        # No random start: it would draw from the global generator.
-        layer = torch.nn.utils.skip_init(
-            torch.nn.Linear, weight.shape[1], weight.shape[0], bias=vector is not None, dtype=dtype
-        )
-        with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(weight))
-            if vector is not None:
-                layer.bias.copy_(torch.from_numpy(vector))
-        layers.append(layer)
-    return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1])
+    if isinstance(network, GatedReLUNetwork | PolynomialNetwork):
+        modules = {name: _linear(torch, layer, dtype) for name, layer in branches(network, bias=bias).items()}
+        return gated_graph(modules) if "gates" in modules else polynomial_graph(network, modules)
+    first, *others = [_linear(torch, layer, dtype) for layer in chain(network, bias=bias)]
+    return torch.nn.Sequential(first, *(part for layer in others for part in (torch.nn.ReLU(), layer)))
 
 
-def split_layers(
-    network: ReLUNetwork, *, bias: bool
-) -> tuple[FloatArray, FloatArray | None, FloatArray, FloatArray | None]:
-    """Weight and bias of both layers, (out, in) and (out,), each a new array; at least one neuron, if only a zero."""
-    if bias and network.n_features < 2:
-        raise ValueError("bias=True needs a network with at least two inputs, the last for the bias; this one has 1.")
-    W, a = network.W.copy(), network.a.reshape(network.width, network.n_outputs).T.copy()
-    if network.width == 0:
-        # Frameworks warn of empty matrices or refuse them.
-        W, a = np.zeros((1, network.n_features)), np.zeros((network.n_outputs, 1))
-    hidden = None
-    if bias:
-        W, hidden = np.ascontiguousarray(W[:, :-1]), W[:, -1].copy()
-    needs_offset = bias or network.output_bias != 0.0
-    return W, hidden, a, np.full(network.n_outputs, network.output_bias) if needs_offset else None
+def _linear(torch: Any, layer: Layer, dtype: Any) -> Any:
+    weight, bias = layer
+    # No random start: it would draw from the global generator.
+    linear = torch.nn.utils.skip_init(
+        torch.nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None, dtype=dtype
+    )
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(weight))
+        if bias is not None:
+            linear.bias.copy_(torch.from_numpy(bias))
+    return linear
 
 
 def _torch(what: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cvxnn.landscape._certify_relatives import RelativeCertificate as RelativeCertificate
 from cvxnn.landscape.certify import NetworkCertificate as NetworkCertificate
 from cvxnn.landscape.certify import certify as certify
 from cvxnn.landscape.connect import connect as connect
@@ -14,6 +15,7 @@ from cvxnn.landscape.network_path import NetworkPath as NetworkPath
 from cvxnn.landscape.network_path import PathError as PathError
 from cvxnn.landscape.optimal_set import OptimalSet as OptimalSet
 from cvxnn.landscape.optimal_set import OptimalSetError as OptimalSetError
+from cvxnn.landscape.optimal_set import ParallelOptimalSet as ParallelOptimalSet
 from cvxnn.landscape.optimal_set import optimal_set as optimal_set
 from cvxnn.landscape.prune import prune as prune
 from cvxnn.landscape.regularization_path import BetaMax as BetaMax

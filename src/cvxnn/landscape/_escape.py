@@ -14,7 +14,7 @@ from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Escape", "best_escape", "best_outputs_escape", "with_neuron"]
+__all__ = ["Escape", "best_escape", "best_mass", "best_outputs_escape", "with_neuron"]
 
 _CANDIDATES = 10
 _DOUBLINGS = 100
@@ -59,7 +59,7 @@ def best_escape(
     for index in np.argsort(-gains, kind="stable")[:_CANDIDATES]:
         if gains[index] <= 0.0:
             break
-        mass = _best_mass(problem, fit, outputs[index])
+        mass = best_mass(problem, fit, outputs[index])
         w, a = math.sqrt(mass) * directions[index], math.copysign(math.sqrt(mass), signs[index])
         objective = with_neuron(network, w, a).objective(problem)
         # Differences within the rounding of two evaluations prove nothing.
@@ -84,7 +84,7 @@ def best_outputs_escape(problem: Problem, network: ReLUNetwork, directions: Floa
         if sizes[index] <= problem.beta:
             break
         row = pulls[index] / sizes[index]
-        mass = _best_mass(problem, fit, hidden[index][:, None] * row)
+        mass = best_mass(problem, fit, hidden[index][:, None] * row)
         w, a = math.sqrt(mass) * directions[index], math.sqrt(mass) * row
         objective = with_neuron(network, w, a).objective(problem)
         if objective < limit - 8.0 * _EPS * abs(limit):
@@ -92,7 +92,7 @@ def best_outputs_escape(problem: Problem, network: ReLUNetwork, directions: Floa
     return best
 
 
-def _best_mass(problem: Problem, fit: FloatArray, output: FloatArray) -> float:
+def best_mass(problem: Problem, fit: FloatArray, output: FloatArray) -> float:
     """Mass c >= 0 that minimises ``loss(fit + c * output) + beta * c``."""
 
     def slope(mass: float) -> float:

@@ -7,20 +7,29 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from cvxnn._threads import blas_threads
+from cvxnn._threads import solver_threads
 from cvxnn.architectures import GatedReLU
+from cvxnn.certificates.certificate import Certificate
 from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.landscape._path_points import PathPoint, problem_at
-from cvxnn.networks import row_norms
+from cvxnn.networks import row_norms, safe_ratio
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
-from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
+from cvxnn.programs.gated import GatedReLUNetwork
 from cvxnn.solution import Blocks, History, Solution, Status
-from cvxnn.solvers.group_lasso import ROWS
+from cvxnn.solvers.group_lasso import ROWS, solve_group_lasso
 from cvxnn.solvers.group_lasso.continuation import Continuation
 
+FloatArray = npt.NDArray[np.float64]
+
 __all__ = ["GatedPoints"]
+
+# Entries of a slab of masks.
+_SLAB = 1 << 20
+# Bounds of the factor by which an extrapolation changes the length of a block.
+_LEAST_GROWTH, _MOST_GROWTH = 0.1, 3.0
 
 
 class GatedPoints:
@@ -40,7 +49,7 @@ class GatedPoints:
         """Point at a weight decay."""
         deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
         here = problem_at(self.problem, beta)
-        with blas_threads(here, self.architecture):
+        with solver_threads(here, self.architecture, listed=True):
             solution = self._continued(here, deadline)
             if solution is None or not solution.status.converged:
                 solution = self._alone(here, solution, points, deadline)
@@ -58,47 +67,67 @@ class GatedPoints:
         if found is None:
             return None
         u, fit, nu = found
+        steps, seconds = self.course.n_steps, np.array([time.perf_counter() - begin])
         objective = problem.loss_value(fit) + problem.beta * float(np.sum(row_norms(u)))
         certificate = certify_gated(problem, objective, self.patterns, nu)
-        seconds = np.array([time.perf_counter() - begin])
-        steps = self.course.n_steps
         history = History(np.array([steps]), seconds, np.array([objective]), np.array([certificate.lower_bound]))
-        return Solution(
-            network=GatedReLUNetwork.from_vectors(self.architecture.gates, u),
-            certificate=certificate,
-            status=Status.PATTERNS_OPTIMUM if certificate.gap <= self.tol else Status.STALLED,
-            patterns=self.patterns,
-            blocks=Blocks(u, np.zeros_like(u)),
-            history=history,
-            n_iter=steps,
-        )
+        return self._solution(u, certificate, Status.STALLED, history, steps)
 
     def _alone(self, problem: Problem, near: Solution | None, points: Sequence[PathPoint], deadline: float) -> Solution:
         """Solution of the point by itself."""
-        start = near.network if near is not None else _extrapolated(points, problem.beta, self.architecture)
-        solution = solve_gated(
+        start = _extrapolated(points, problem.beta) if near is None else near.blocks.u
+        result = solve_group_lasso(
             problem,
-            self.architecture,
+            self.patterns,
             tol=self.tol,
             time_limit=None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter()),
-            warm_start=start if start is not None and start.width else None,
-            patterns=self.patterns,
+            warm_start=start if start is not None and np.any(start) else None,
         )
+        u = np.zeros(self.architecture.gates.shape)
+        u[result.index] = result.vectors
+        objective = problem.loss_value(self._fit(problem.X, u)) + problem.beta * float(np.sum(row_norms(u)))
+        certificate = certify_gated(problem, objective, self.patterns, result.dual)
+        status = Status.STALLED if result.status.converged else result.status
+        solution = self._solution(u, certificate, status, result.history, result.n_iter)
         if self.course is not None:
-            self.course.resume(problem.beta, solution.blocks.u, solution.dual)
+            self.course.resume(problem.beta, u, result.dual)
         return solution
 
+    def _fit(self, X: FloatArray, u: FloatArray) -> FloatArray:
+        """Fit of blocks ``(P, d)``."""
+        used = np.flatnonzero(row_norms(u))
+        fit = np.zeros(len(X))
+        for piece, masks in self.patterns.subset(used).chunks(max(1, _SLAB // len(X))):
+            fit += np.einsum("kn,kn->n", masks, u[used[piece]] @ X.T)
+        return fit
 
-def _extrapolated(points: Sequence[PathPoint], beta: float, architecture: GatedReLU) -> GatedReLUNetwork | None:
-    """Last network with its masses continued linearly in the logarithm of beta."""
+    def _solution(
+        self, u: FloatArray, certificate: Certificate, status: Status, history: History, n_iter: int
+    ) -> Solution:
+        """Solution with some blocks; ``status`` is the one where the certificate does not prove the tolerance."""
+        return Solution(
+            network=GatedReLUNetwork.from_vectors(self.architecture.gates, u),
+            certificate=certificate,
+            status=Status.PATTERNS_OPTIMUM if certificate.gap <= self.tol else status,
+            patterns=self.patterns,
+            blocks=Blocks(u, np.zeros_like(u)),
+            history=history,
+            n_iter=n_iter,
+        )
+
+
+def _extrapolated(points: Sequence[PathPoint], beta: float) -> FloatArray | None:
+    """Last blocks continued linearly in the logarithm of beta; those that would turn back are shortened."""
     if not points or points[-1].network.width == 0:
         return None
     u = points[-1].solution.blocks.u
+    if len(points) == 1:
+        return u
+    last, before = points[-1], points[-2]
+    step = math.log(beta / last.beta) / math.log(last.beta / before.beta)
     mass = row_norms(u)
-    if len(points) > 1:
-        last, before = points[-1], points[-2]
-        step = math.log(beta / last.beta) / math.log(last.beta / before.beta)
-        change = step * (mass - row_norms(before.solution.blocks.u))
-        factor = np.divide(change, mass, out=np.zeros_like(mass), where=mass > 0)
-        u = u * np.clip(1.0 + factor, 0.1, 3.0)[:, None]
-    return GatedReLUNetwork.from_vectors(architecture.gates, u)
+    there = np.where(mass[:, None] > 0, u + step * (u - before.solution.blocks.u), 0.0)
+    along = safe_ratio(np.sum(there * u, axis=1), mass * mass)
+    short = along < _LEAST_GROWTH
+    there[short] = _LEAST_GROWTH * u[short]
+    return there * np.minimum(1.0, _MOST_GROWTH * safe_ratio(mass, row_norms(there)))[:, None]

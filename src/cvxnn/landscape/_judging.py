@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from cvxnn.certificates.certificate import Certificate, relative_gap
 from cvxnn.landscape._escape import Escape, with_neuron
 from cvxnn.networks import ReLUNetwork
+from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.problem import Problem
 from cvxnn.solution import Solution, Status
 
@@ -25,15 +27,21 @@ class Judge(ABC):
     certificate: Certificate
 
     def __init__(
-        self, problem: Problem, network: ReLUNetwork, tol: float, start: float, limit: float | None, seed: int
+        self,
+        problem: Problem,
+        network: ReLUNetwork | ParallelReLUNetwork,
+        tol: float,
+        start: float,
+        limit: float | None,
+        seed: int,
     ) -> None:
-        self.problem, self.network, self.tol, self.start, self.seed = problem, network, tol, start, seed
-        self.limit = limit
+        self.problem, self.tol, self.start, self.limit, self.seed = problem, tol, start, limit, seed
+        self.network: Any = network
         self.fit = network(problem.X)
         self.objective = network.objective(problem)
         self.dual: FloatArray = problem.dual_vector(self.fit)
-        self.escape: Escape | None = None
-        self.better: ReLUNetwork | None = None
+        self.escape: Any = None
+        self.better: Any = None
         self.best = self.objective
         self.interrupted = False
 
@@ -45,9 +53,10 @@ class Judge(ABC):
         """Take an escape that lowers the objective further than the one at hand."""
         if escape is not None and (self.escape is None or escape.objective < self.escape.objective):
             self.escape = escape
-            self._offer(with_neuron(self.network, escape.w, escape.a))
+            self.offer(with_neuron(self.network, escape.w, escape.a))
 
-    def _offer(self, network: ReLUNetwork) -> None:
+    def offer(self, network: ReLUNetwork | ParallelReLUNetwork) -> None:
+        """Remember a network that is better than all before."""
         objective = network.objective(self.problem)
         if objective < self.best:
             self.better, self.best = network, objective
@@ -59,7 +68,7 @@ class Judge(ABC):
     def _take(self, solution: Solution) -> None:
         """Network of a solution, and its bound if that holds for every network."""
         self.interrupted = self.interrupted or solution.status is Status.INTERRUPTED
-        self._offer(solution.network)
+        self.offer(solution.network)
         if solution.scope == "global":
             self._keep(solution.certificate)
 

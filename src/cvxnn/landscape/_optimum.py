@@ -41,7 +41,7 @@ from cvxnn.training import solve
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["OptimalSetError", "Optimum", "find_optimum"]
+__all__ = ["OptimalSetError", "Optimum", "check_curvature", "find_optimum", "fit_noise"]
 
 _SOLVE_TOLS = (1e-9, 1e-12)
 _START_GAP = 1e-6
@@ -193,7 +193,7 @@ def _check_count(count: int, lines: int, rank: int, max_patterns: float) -> None
         )
 
 
-def _check_curvature(small: Problem, fit: FloatArray) -> None:
+def check_curvature(small: Problem, fit: FloatArray) -> None:
     """Refuse where the loss is not strictly convex around the optimal fit, so that the fit need not be unique."""
     if small.loss.strictly_convex:
         return
@@ -217,7 +217,7 @@ def _from_solution(
     """Atoms at the fit of a solution; None where they cannot be settled there."""
     small = reduction.problem
     neurons = restricted(reduction, solution.network)
-    _check_curvature(small, neurons.fit(small.X))
+    check_curvature(small, neurons.fit(small.X))
     try:
         if small.n_outputs > 1:
             # Which directions attain the level is told apart by the last digits of the dual vector.
@@ -278,7 +278,7 @@ def _attained(small: Problem, near: Atoms, tol: float, fit: FloatArray) -> Atoms
     return consistent or widest
 
 
-def _fit_noise(problem: Problem, columns: FloatArray, fit: FloatArray, error: float) -> float:
+def fit_noise(problem: Problem, columns: FloatArray, fit: FloatArray, error: float) -> float:
     """Relative error of the fit when the dual values of the columns are off by a relative ``error`` or rounding."""
     growth = amplification(problem, fit)
     if growth == 0.0 or columns.shape[1] == 0:
@@ -340,6 +340,6 @@ def _expand(problem: Problem, reduction: Reduction, solution: Solution, settled:
     used = np.any(neurons.masses > 0.0)
     away = np.abs(values - 1.0) if used else values - 1.0
     error = max(settled.error, float(np.max(away, initial=0.0)))
-    noise = _fit_noise(small, flattened(columns[samples]), settled.neurons.fit(small.X), error) if used else 0.0
+    noise = fit_noise(small, flattened(columns[samples]), settled.neurons.fit(small.X), error) if used else 0.0
     arrays = (directions, atoms.outputs, columns, fit, dual)
     return Optimum(solution, *arrays, gap, error, noise, margin, atoms.n_patterns)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from cvxnn._threads import solver_threads
+from cvxnn._validation import as_number, as_seed
+from cvxnn.architectures import ReLU
 from cvxnn.certificates.certificate import certify_norm, relative_gap
 from cvxnn.landscape._beta_max import BetaMax
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
+from cvxnn.programs.dispatch import SolveOptions
 from cvxnn.programs.gated import GatedReLUNetwork
+from cvxnn.programs.relu import solve_relu
+from cvxnn.progress import Recorder
 from cvxnn.solution import Blocks, History, Solution, Status
-from cvxnn.training import solve
+from cvxnn.solvers.direction_pool import DirectionPool
 
-__all__ = ["PathPoint", "problem_at", "relu_point"]
+__all__ = ["PathPoint", "ReLUPoints", "problem_at"]
 
 _SAME = 1e-9
 """Relative excess up to which the minimum-norm member counts as optimal as the solver's."""
@@ -100,25 +107,42 @@ def _zero_point(problem: Problem, beta: float, top: BetaMax, tol: float) -> Path
     return PathPoint(here, solution, network, objective, minimum_norm=True)
 
 
-def relu_point(
-    problem: Problem,
-    top: BetaMax,
-    tol: float,
-    random_state: int | None,
-    list_set: bool,
-    beta: float,
-    points: Sequence[PathPoint],
-    time_limit: float | None,
-) -> PathPoint:
-    """Point of ReLU networks, from the network before; ``list_set`` asks for the minimum-norm member."""
-    if beta >= top.upper:
-        return _zero_point(problem, beta, top, tol)
-    here = problem_at(problem, beta)
-    warm = points[-1].network if points and points[-1].network.width else None
-    solution = solve(here, tol=tol, time_limit=time_limit, warm_start=warm, random_state=random_state)
-    member = _minimum_norm_member(here, solution) if list_set and solution.scope == "global" else None
-    network = solution.network if member is None else member
-    return PathPoint(here, solution, network, network.objective(here), member is not None)
+class ReLUPoints:
+    """Makes the points of ReLU networks one after another, each from the network before.
+
+    The directions that the searches of all points so far have found serve the next; see :class:`DirectionPool`.
+
+    Parameters
+    ----------
+    problem : Problem
+    top : BetaMax
+    tol : float
+    random_state : int or None
+    list_set : bool
+        Ask for the minimum-norm member.
+    """
+
+    def __init__(self, problem: Problem, top: BetaMax, tol: float, random_state: int | None, *, list_set: bool) -> None:
+        self.problem, self.top, self.list_set = problem, top, list_set
+        self.tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
+        self.seed = as_seed(random_state, "random_state")
+        self.pool = DirectionPool()
+
+    def __call__(self, beta: float, points: Sequence[PathPoint], time_limit: float | None) -> PathPoint:
+        """Point at a weight decay."""
+        if beta >= self.top.upper:
+            return _zero_point(self.problem, beta, self.top, self.tol)
+        here = problem_at(self.problem, beta)
+        warm = points[-1].network if points and points[-1].network.width else None
+        solution = self._solution(here, time_limit, warm)
+        member = _minimum_norm_member(here, solution) if self.list_set and solution.scope == "global" else None
+        network = solution.network if member is None else member
+        return PathPoint(here, solution, network, network.objective(here), member is not None)
+
+    def _solution(self, problem: Problem, time_limit: float | None, warm: Any) -> Solution:
+        options = SolveOptions("auto", self.tol, False, time_limit, None, None, warm, self.seed)
+        with solver_threads(problem, ReLU(), listed=False):
+            return solve_relu(problem, replace(options.relu(None, warm), pool=self.pool), Recorder(verbose=False))
 
 
 def _minimum_norm_member(problem: Problem, solution: Solution) -> ReLUNetwork | None:

@@ -9,21 +9,31 @@ the verdict rests on a lower bound that holds for networks of every width, and o
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._html import card, figure
 from cvxnn._threads import blas_threads
 from cvxnn._validation import as_number
-from cvxnn.certificates.certificate import Certificate, certify_global, certify_relaxation, relative_gap
+from cvxnn.architectures import Architecture, ReLU
+from cvxnn.certificates.certificate import certify_global, certify_relaxation, relative_gap
 from cvxnn.landscape._certify_outputs import OutputsJudge, require_outputs_method
-from cvxnn.landscape._escape import best_escape
+from cvxnn.landscape._certify_parallel import (
+    ParallelJudge,
+    as_architecture,
+    parallel_residual,
+    require_parallel_method,
+)
+from cvxnn.landscape._certify_relatives import Relative, RelativeCertificate, certify_relative
+from cvxnn.landscape._escape import Escape, best_escape
 from cvxnn.landscape._judging import Judge
+from cvxnn.landscape._network_certificate import NetworkCertificate
 from cvxnn.networks import ReLUNetwork
+from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.patterns import search
-from cvxnn.problem import Problem, require_problem
+from cvxnn.problem import Problem, require_no_output_bias, require_problem
 from cvxnn.programs.relu import is_exact
 from cvxnn.training import solve
 
@@ -44,122 +54,42 @@ _SHARE_OF_TOL = 0.01
 """A network counts as beaten when another one is better by this fraction of the tolerance: more than rounding."""
 
 
-@dataclass(frozen=True, eq=False)
-class NetworkCertificate:
-    r"""What :func:`certify` found out about a network.
-
-    Attributes
-    ----------
-    problem : Problem
-    network : ReLUNetwork
-        The network judged, as it was given.
-    objective : float
-        Its objective, recomputed from the weights.
-    lower_bound : float
-        No network of any width has a lower objective; rounding is subtracted.
-    is_global : bool or None
-        True: ``gap <= tol``. False: a better network is at hand (:attr:`better`), by more than ``tol / 100``. None: not
-        decided within the limits; the bounds hold all the same.
-    escape : (w, a) or None
-        A neuron whose addition lowers the objective: ``w (d,)`` and ``a`` (``(c,)`` for c outputs), balanced, with the
-        best mass. Scaled down it lowers it, too. None where none was found: certainly so where the network is optimal.
-    better : ReLUNetwork or None
-        Best network met on the way, where its objective is lower.
-    dual : ndarray (n,)
-        Dual vector of the network, minus the gradient of the loss at its fit.
-    certificate : Certificate
-        Proof of the lower bound, with the dual vector that gives it.
-    balance_residual : float
-        Largest :math:`|\,\|w_i\| - |a_i|\,| / \max(\|w_i\|, |a_i|)` over the neurons; 0 at an optimum.
-    stationarity_residual : float
-        Largest :math:`|s_i \nu^T (X u_i)_+ / \beta - 1|` over the nonzero neurons (with several outputs
-        :math:`\|N^T (X u_i)_+ / \beta - a_i / \|a_i\|\|`); 0 at an optimum.
-    tol : float
-        Relative gap at which the network counts as globally optimal.
-    seconds : float
-    interrupted : bool
-        Whether a keyboard interrupt cut the work short.
-    """
-
-    problem: Problem
-    network: ReLUNetwork
-    objective: float
-    lower_bound: float
-    is_global: bool | None
-    escape: tuple[FloatArray, float | FloatArray] | None
-    better: ReLUNetwork | None
-    dual: FloatArray
-    certificate: Certificate
-    balance_residual: float
-    stationarity_residual: float
-    tol: float
-    seconds: float
-    interrupted: bool
-
-    @property
-    def gap(self) -> float:
-        """Relative gap ``(objective - lower_bound) / max(|objective|, tiny)``: no network is better by more."""
-        return relative_gap(self.objective, self.lower_bound)
-
-    @property
-    def scope(self) -> str:
-        """Always "global": the lower bound holds for networks of every width."""
-        return "global"
-
-    @property
-    def method(self) -> str:
-        """How the lower bound was had: cone or sign branch and bound, a relaxation, or a bound without search."""
-        return self.certificate.method
-
-    @property
-    def best_objective(self) -> float:
-        """Lowest objective met: that of :attr:`better`, or of the network itself."""
-        return self.objective if self.better is None else self.better.objective(self.problem)
-
-    @property
-    def verdict(self) -> str:
-        """One sentence for the user."""
-        if self.is_global:
-            return f"Globally optimal: no network of any width is better by more than a relative {self.gap:.1e}."
-        if self.is_global is False:
-            gain = relative_gap(self.objective, self.best_objective)
-            how = "adding one neuron lowers the objective" if self.escape else "a better network was found"
-            return (
-                f"Not optimal: {how}. The best network met is lower by a relative {gain:.1e}, "
-                f"and none is lower by more than {self.gap:.1e}."
-            )
-        return f"Not decided: no better network was found, and none is better by more than a relative {self.gap:.1e}."
-
-    def __repr__(self) -> str:
-        """Key figures on one line."""
-        return (
-            f"NetworkCertificate(is_global={self.is_global}, objective={self.objective:.9g}, "
-            f"lower_bound={self.lower_bound:.9g}, gap={self.gap:.1e}, method={self.method!r})"
-        )
-
-    def _repr_html_(self) -> str:
-        """Table for notebooks, with the verdict in words."""
-        rows = [
-            ("globally optimal", {True: "yes", False: "no", None: "not decided"}[self.is_global]),
-            ("objective", figure(self.objective)),
-            ("best objective met", figure(self.best_objective)),
-            ("lower bound for every network", figure(self.lower_bound)),
-            ("relative gap", f"{self.gap:.1e}"),
-            ("method", self.method),
-            ("seconds", f"{self.seconds:.3g}"),
-        ]
-        return card("Network certificate", rows, note=self.verdict)
-
-
+@overload
 def certify(
     problem: Problem,
-    network: ReLUNetwork,
+    network: ReLUNetwork | ParallelReLUNetwork,
     *,
+    architecture: Architecture | None = None,
     method: str = "auto",
     tol: float = 1e-9,
     time_limit: float | None = None,
     random_state: int = 0,
-) -> NetworkCertificate:
+) -> NetworkCertificate: ...
+
+
+@overload
+def certify(
+    problem: Problem,
+    network: Relative,
+    *,
+    architecture: Architecture | None = None,
+    method: str = "auto",
+    tol: float = 1e-9,
+    time_limit: float | None = None,
+    random_state: int = 0,
+) -> RelativeCertificate: ...
+
+
+def certify(
+    problem: Problem,
+    network: ReLUNetwork | ParallelReLUNetwork | Relative,
+    *,
+    architecture: Architecture | None = None,
+    method: str = "auto",
+    tol: float = 1e-9,
+    time_limit: float | None = None,
+    random_state: int = 0,
+) -> NetworkCertificate | RelativeCertificate:
     r"""Judge a network against all networks of all widths.
 
     The lower bound comes from a dual vector that is scaled by a proved bound of its norm,
@@ -173,14 +103,20 @@ def certify(
     ----------
     problem : Problem
         Data, loss and weight decay ``beta > 0``; with ``output_bias_decay`` for networks with an output bias.
-    network : ReLUNetwork
-        Any network with the outputs of the problem, trained by whatever means.
+    network : ReLUNetwork or a relative
+        Any network with the outputs of the problem, trained by whatever means. Gated, batch-norm and polynomial
+        networks are judged by their own programs.
+    architecture : Architecture, optional
+        Networks to judge against. A parallel network is judged against those of its depth, neurons in each layer and
+        norm; ``ParallelReLU(depth, width, penalty)`` with another penalty overrides the norm.
+        A gated network is judged against those with the gates of ``GatedReLU(gates)``, by default its own.
     method : {"auto", "enumeration", "relaxation", "dual"}
         How the bound is had. "enumeration" searches all activation patterns by branch and bound, which ends for data of
         rank up to 5 or some tens of samples; "relaxation" bounds the optimum by a semidefinite program without any
         patterns; "dual" bounds the norm of the network's own dual vector only, in a moment. "auto" enumerates where
         that ends and relaxes elsewhere. With several outputs "enumeration" searches the arrangement of data of rank up
-        to 3, there is no relaxation, and "auto" has a loose bound beyond rank 3.
+        to 3, there is no relaxation, and "auto" has a loose bound beyond rank 3. For parallel networks of three layers
+        "enumeration" is a branch and bound over the signs of both layers; beyond three layers the bound is loose.
     tol : float, default 1e-9
         Relative gap up to which the network counts as globally optimal. A network that was trained to a tolerance, such
         as the 1e-6 of :func:`cvxnn.solve`, is to be judged with that one.
@@ -192,7 +128,8 @@ def certify(
     Returns
     -------
     NetworkCertificate
-        An interrupt (Ctrl-C) is not raised: the result so far is returned, with ``interrupted`` set.
+        A :class:`RelativeCertificate` for gated, batch-norm and polynomial networks. An interrupt (Ctrl-C) is not
+        raised: the result so far is returned, with ``interrupted`` set.
 
     Raises
     ------
@@ -213,33 +150,90 @@ def certify(
     >>> certify(problem, judged.better).is_global
     True
     """
+    if isinstance(network, Relative):
+        return certify_relative(
+            problem,
+            network,
+            architecture,
+            method=method,
+            tol=tol,
+            time_limit=time_limit,
+            random_state=random_state,
+            relu=certify,
+        )
     start = time.perf_counter()
-    _validate(problem, network, method)
+    _validate(problem, network, architecture, method)
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
     limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
     with blas_threads(problem):
+        if isinstance(network, ParallelReLUNetwork):
+            return _certify_parallel(problem, network, architecture, method, tol, start, limit, random_state)
         kind = _Judge if problem.n_outputs == 1 else OutputsJudge
         judge = kind(problem, network, tol, start, limit, random_state)
         judge.run(method)
-    return _report(judge)
+    return _report(judge, *_residuals(judge.problem, judge.network, judge.dual))
 
 
-def _validate(problem: Problem, network: ReLUNetwork, method: str) -> None:
+def _certify_parallel(
+    problem: Problem,
+    network: ParallelReLUNetwork,
+    architecture: Architecture | None,
+    method: str,
+    tol: float,
+    start: float,
+    limit: float | None,
+    seed: int,
+) -> NetworkCertificate:
+    """Judge a parallel network; chains of single neurons as the two-layer networks that they are."""
+    against = as_architecture(network, architecture)
+    if network.branching > 1:
+        require_parallel_method(problem, against, method)
+        judge = ParallelJudge(problem, network, against, tol, start, limit, seed)
+        judge.run(method)
+        return _report(judge, 0.0, parallel_residual(problem, judge.network, judge.dual))
+    two = network.to_two_layers()
+    judge = _Judge(problem, two, tol, start, limit, seed)
+    # Chains that are constantly zero cost something, so that the network without them may be better.
+    judge.objective = judge.best = replace(network, norm=against.penalty).objective(problem)
+    judge.offer(two)
+    judge.run(method)
+    found = _report(judge, *_residuals(problem, two, judge.dual))
+
+    def chain(net: ReLUNetwork) -> ParallelReLUNetwork:
+        return ParallelReLUNetwork.from_two_layers(net, network.depth, against.penalty)
+
+    escape = None if judge.escape is None else ReLUNetwork(judge.escape.w[None], np.atleast_1d(judge.escape.a))
+    return replace(
+        found,
+        network=network,
+        escape=None if found.escape is None or escape is None else chain(escape),
+        better=chain(found.better) if isinstance(found.better, ReLUNetwork) else None,
+    )
+
+
+def _validate(
+    problem: Problem, network: ReLUNetwork | ParallelReLUNetwork, architecture: Architecture | None, method: str
+) -> None:
     require_problem(problem)
-    if not isinstance(network, ReLUNetwork):
+    if not isinstance(network, (ReLUNetwork, ParallelReLUNetwork)):
         raise ValueError(
-            f"network must be a cvxnn.ReLUNetwork; got {type(network).__name__} "
+            f"network must be a cvxnn.ReLUNetwork or a relative of it; got {type(network).__name__} "
             "(cvxnn.interop reads PyTorch, scikit-learn and ONNX networks)."
         )
     if network.n_features != problem.n_features:
         hint = "; a hidden bias needs a column of ones in X" if network.n_features == problem.n_features + 1 else ""
         raise ValueError(f"network takes {network.n_features} features but the problem has {problem.n_features}{hint}.")
-    if network.n_outputs != problem.n_outputs:
-        raise ValueError(f"network has {network.n_outputs} outputs but the problem has {problem.n_outputs}.")
+    outputs = 1 if isinstance(network, ParallelReLUNetwork) else network.n_outputs
+    if outputs != problem.n_outputs:
+        raise ValueError(f"network has {outputs} outputs but the problem has {problem.n_outputs}.")
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}.")
     if problem.beta == 0.0:
         raise ValueError("beta is 0; without weight decay there is no certificate, certify needs beta > 0.")
+    if isinstance(network, ParallelReLUNetwork):
+        require_no_output_bias(problem, "certify of a ParallelReLUNetwork")
+    elif not (architecture is None or architecture == ReLU()):
+        raise ValueError(f"architecture must be ReLU() for a ReLUNetwork; got {architecture!r}.")
     if problem.n_outputs > 1:
         require_outputs_method(problem, method)
 
@@ -341,21 +335,20 @@ class _Judge(Judge):
         self.interrupted = relaxed.interrupted
 
 
-def _report(judge: Judge) -> NetworkCertificate:
+def _report(judge: Judge, balance: float, own: float) -> NetworkCertificate:
     """Verdict from what was collected."""
     gap = relative_gap(judge.objective, judge.certificate.lower_bound)
     optimal = gap <= judge.tol
     beaten = judge.best < judge.objective - max(_SHARE_OF_TOL * judge.tol, 1e-13) * abs(judge.objective)
     verdict = True if optimal else (False if beaten else None)
-    balance, own = _residuals(judge.problem, judge.network, judge.dual)
-    escape = None if optimal or judge.escape is None else (judge.escape.w, judge.escape.a)
+    escape = None if optimal else judge.escape
     return NetworkCertificate(
         problem=judge.problem,
         network=judge.network,
         objective=judge.objective,
         lower_bound=judge.certificate.lower_bound,
         is_global=verdict,
-        escape=escape,
+        escape=(escape.w, escape.a) if isinstance(escape, Escape) else escape,
         better=judge.better if beaten and not optimal else None,
         dual=judge.dual,
         certificate=judge.certificate,

@@ -32,7 +32,7 @@ from cvxnn.solution import Solution
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["OptimalSet", "UncertainVerticesError"]
+__all__ = ["OptimalSet", "UncertainVerticesError", "as_generator"]
 
 _MAX_VERTICES = 50_000
 _CLEAR = 1e3
@@ -137,7 +137,7 @@ class OptimalSet:
         """Table for notebooks; critical widths are left out, since they may take long."""
         rows = [
             ("objective", figure(self.objective)),
-            ("optimal directions", len(self.signs)),
+            ("optimal directions", len(self.directions)),
             ("dimension of the masses", self.dimension),
             ("unique up to splits and order", "yes" if self.is_unique else "no"),
             ("relative gap left by rounding", f"{self.gap:.1e}"),
@@ -364,7 +364,7 @@ class OptimalSet:
         width : int, optional
             Number of neurons, at least :attr:`min_width`; by default the positive masses and up to two more.
         """
-        rng = _generator(random_state)
+        rng = as_generator(random_state)
         if self.polytope.is_trivial:
             return self.network(np.zeros(len(self.directions)), _width(width, 0))
         points = self._starting_points(rng)
@@ -418,7 +418,8 @@ class OptimalSet:
         return move_to_boundary(values, move, share)
 
 
-def _generator(random_state: int | np.random.Generator | None) -> np.random.Generator:
+def as_generator(random_state: int | np.random.Generator | None) -> np.random.Generator:
+    """Return the generator itself, or one of a seed."""
     if isinstance(random_state, np.random.Generator):
         return random_state
     seed = 0 if random_state is None else random_state

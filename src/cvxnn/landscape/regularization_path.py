@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -17,7 +16,7 @@ from cvxnn._validation import as_count, as_float_array, as_number
 from cvxnn.architectures import GatedReLU, ReLU, gate_patterns
 from cvxnn.landscape._beta_max import BetaMax, beta_max, gated_beta_max, unknown_beta_max
 from cvxnn.landscape._gated_points import GatedPoints
-from cvxnn.landscape._path_points import PathPoint, relu_point
+from cvxnn.landscape._path_points import PathPoint, ReLUPoints
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import count_patterns, reduce_rank
 from cvxnn.problem import Problem, require_no_output_bias, require_one_output
@@ -185,8 +184,11 @@ def regularization_path(
     Notes
     -----
     The optimal value is a concave, non-decreasing function of beta; the loss of an optimal network never rises and its
-    penalty never falls as beta falls. Each solve starts from the network before. A keyboard interrupt returns the
-    points so far.
+    penalty never falls as beta falls. Each solve starts from the network before and looks for new neurons first among
+    the directions that the solves before it have met, since those of one beta lie near those of the next. Where the
+    data have too many patterns for a proof (scope "patterns"), "patterns optimum" therefore rests on these directions
+    and one confirming search with random starts, where a single :func:`cvxnn.solve` makes four. A keyboard interrupt
+    returns the points so far.
 
     Examples
     --------
@@ -212,7 +214,7 @@ def regularization_path(
         else:
             top = beta_max(problem, time_limit=None if time_limit is None else _BETA_MAX_SHARE * limit)
             list_set = _few_patterns(problem) if minimum_norm is None else minimum_norm
-            make = partial(relu_point, problem, top, tol, random_state, list_set)
+            make = ReLUPoints(problem, top, tol, random_state, list_set=list_set)
         if top.interrupted:
             raise KeyboardInterrupt
         if grid is None:

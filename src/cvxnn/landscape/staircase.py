@@ -10,8 +10,9 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.architectures import Architecture
 from cvxnn.landscape._vertex_graph import vertex_components
-from cvxnn.landscape.optimal_set import OptimalSet, optimal_set
+from cvxnn.landscape.optimal_set import OptimalSet, ParallelOptimalSet, optimal_set
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
@@ -126,7 +127,11 @@ class Staircase(Sequence[StaircaseRow]):
 
 
 def staircase(
-    problem: Problem | OptimalSet, widths: Iterable[int] | None = None, *, time_limit: float | None = None
+    problem: Problem | OptimalSet,
+    widths: Iterable[int] | None = None,
+    *,
+    architecture: Architecture | None = None,
+    time_limit: float | None = None,
 ) -> Staircase:
     r"""Count the connected components of the optimal networks of each width.
 
@@ -142,6 +147,9 @@ def staircase(
         A problem is first handed to :func:`optimal_set`.
     widths : iterable of int, optional
         Widths of the rows; by default 1 (or 0 where the zero network is optimal) up to ``m* + M* + 1``.
+    architecture : ReLU or ParallelReLU, optional
+        Where a problem is given. For ``ParallelReLU`` width counts sub-networks, and the orders of the neurons within
+        each of them are labels, too.
     time_limit : float, optional
         Seconds for :func:`optimal_set`, where a problem is given.
 
@@ -172,15 +180,20 @@ def staircase(
     >>> steps.connected_from
     3
     """
-    o = problem if isinstance(problem, OptimalSet) else optimal_set(problem, time_limit=time_limit)
+    o = (
+        problem
+        if isinstance(problem, OptimalSet)
+        else optimal_set(problem, architecture=architecture, time_limit=time_limit)
+    )
     vertices = o.vertices()
     sizes = np.sum(vertices > 0.0, axis=1)
     smallest, largest = int(np.min(sizes)), int(np.max(sizes))
-    connected_from = _connected_from(vertices, smallest, o.connected_width)
+    connected_from = _connected_from(vertices, smallest, o.connected_width, _orders(o, vertices))
     # m* + M* comes into view, too, which the theorem is often quoted with, and one more.
     last = max(o.connected_width, smallest + largest) + 1
     chosen = range(min(smallest, 1), last + 1) if widths is None else _checked_widths(widths)
-    rows = tuple(_row(vertices, sizes, width) for width in chosen)
+    orders = _orders(o, vertices)
+    rows = tuple(_row(vertices, sizes, orders, width) for width in chosen)
     return Staircase(rows, _transitions(o, smallest, largest, connected_from), connected_from)
 
 
@@ -194,7 +207,15 @@ def _checked_widths(widths: Iterable[int]) -> list[int]:
     return sorted({int(width) for width in chosen})
 
 
-def _row(vertices: FloatArray, sizes: npt.NDArray[np.int64], width: int) -> StaircaseRow:
+def _orders(o: OptimalSet, vertices: FloatArray) -> list[int]:
+    """Orders of the neurons within the sub-networks of each vertex; neurons by themselves have one."""
+    if not isinstance(o, ParallelOptimalSet):
+        return [1] * len(vertices)
+    counts = o.arrangements
+    return [math.prod(counts[int(i)] for i in np.flatnonzero(vertex > 0.0)) for vertex in vertices]
+
+
+def _row(vertices: FloatArray, sizes: npt.NDArray[np.int64], orders: list[int], width: int) -> StaircaseRow:
     labels = vertex_components(vertices, width)
     count = int(np.max(labels, initial=-1)) + 1
     smallest = int(np.min(sizes))
@@ -202,9 +223,9 @@ def _row(vertices: FloatArray, sizes: npt.NDArray[np.int64], width: int) -> Stai
         # The zero network is alone: it has no mass to split, so it is isolated at every width.
         return StaircaseRow(width, 1, 1, True, False, "one network")
     population = np.bincount(labels[labels >= 0], minlength=count)
-    full = labels[(labels >= 0) & (sizes == width)]
-    isolated = int(np.sum(population[full] == 1))
-    labelled = isolated * math.factorial(width) + (count - isolated)
+    full = [int(i) for i in np.flatnonzero((labels >= 0) & (sizes == width)) if population[labels[i]] == 1]
+    isolated = len(full)
+    labelled = sum(orders[i] for i in full) * math.factorial(width) + (count - isolated)
     phase = _phase(count, labelled, isolated)
     return StaircaseRow(width, count, labelled, isolated > 0, isolated < count, phase)
 
@@ -219,11 +240,11 @@ def _phase(count: int, labelled: int, isolated: int) -> str:
     return "connected" if labelled == 1 else "continua, not connected"
 
 
-def _connected_from(vertices: FloatArray, smallest: int, enough: int) -> int:
+def _connected_from(vertices: FloatArray, smallest: int, enough: int, orders: list[int]) -> int:
     """Smallest width from which on there is one component also among labelled networks."""
     width = max(enough, smallest)
     sizes = np.sum(vertices > 0.0, axis=1)
-    while width > smallest and _row(vertices, sizes, width - 1).labelled_components == 1:
+    while width > smallest and _row(vertices, sizes, orders, width - 1).labelled_components == 1:
         width -= 1
     return width
 
@@ -240,12 +261,11 @@ def _transitions(o: OptimalSet, smallest: int, largest: int, connected_from: int
         Transition(
             "min(m* + M*, rank + 1)", o.connected_width, "width at which the theorem promises that they are connected"
         ),
-        Transition(
-            "r_eff + 1" if o.problem.n_outputs == 1 else "c r_eff + 1",
-            o.spurious_free_width,
-            "from here on every network has a path to an optimum along which the objective never rises",
-        ),
     ]
+    if not isinstance(o, ParallelOptimalSet):
+        meaning = "from here on every network has a path to an optimum along which the objective never rises"
+        name = "r_eff + 1" if o.problem.n_outputs == 1 else "c r_eff + 1"
+        found.append(Transition(name, o.spurious_free_width, meaning))
     return tuple(sorted(found, key=lambda t: t.width))
 
 

@@ -140,6 +140,18 @@ class BatchNormReLUNetwork:
         """Network with the same weights and the statistics of ``X``, as it is evaluated during training."""
         return BatchNormReLUNetwork.from_data(X, self.W, self.gamma, self.alpha, self.a)
 
+    def folded(self) -> ReLUNetwork:
+        """ReLU network with the same outputs on data with a column of ones at the end, statistics included.
+
+        Examples
+        --------
+        >>> net = BatchNormReLUNetwork.from_data([[1.0], [3.0]], [[2.0]], [1.0], [0.5], [4.0])
+        >>> bool(np.allclose(net.folded()([[3.0, 1.0], [5.0, 1.0]]), net([[3.0], [5.0]])))
+        True
+        """
+        W = self.W * (self.gamma * safe_ratio(np.ones(self.width), self.scale))[:, None]
+        return ReLUNetwork(np.column_stack([W, self.alpha / np.sqrt(self.n_samples) - W @ self.mean]), self.a)
+
     def penalty(self) -> float:
         r"""Weight decay term :math:`\tfrac12(\|\gamma\|^2 + \|\alpha\|^2 + \|a\|^2)`, without beta; W is free."""
         return 0.5 * float(sum(np.sum(part * part) for part in (self.gamma, self.alpha, self.a)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.programs.reduction import Reduction
 from cvxnn.solution import Blocks
@@ -14,7 +15,7 @@ from cvxnn.solvers.row_slabs import row_slabs
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["cone_blocks", "used_patterns"]
+__all__ = ["attained_norm", "cone_blocks", "used_patterns"]
 
 _SLAB_ENTRIES, _MASK_ENTRIES = 1 << 20, 1 << 22
 """Entries of the work arrays of a slab of rows, and of the gates of a part of the neurons."""
@@ -59,3 +60,13 @@ def cone_blocks(X: FloatArray, neurons: Neurons, patterns: ActivationPatterns) -
         of_sign = neurons.signs == sign
         np.add.at(block, home[of_sign], neurons.vectors[of_sign])
     return Blocks(u, v)
+
+
+def attained_norm(X: FloatArray, nu: FloatArray, network: ReLUNetwork) -> float:
+    """Largest ``|nu^T (X u)_+|`` over the directions u of the neurons."""
+    sizes = np.linalg.norm(network.W, axis=1)
+    units = network.W[sizes > 0] / sizes[sizes > 0, None]
+    total = np.zeros(len(units))
+    for rows in row_slabs(len(X), len(units), entries=1 << 20):
+        total += nu[rows] @ np.maximum(X[rows] @ units.T, 0.0)
+    return float(np.max(np.abs(total), initial=0.0))

@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_count
-from cvxnn.architectures import Architecture, BatchNormReLU, GatedReLU, ParallelReLU, Polynomial, ReLU
+from cvxnn.architectures import (
+    Architecture,
+    BatchNormReLU,
+    GatedReLU,
+    ParallelReLU,
+    Polynomial,
+    ReLU,
+    SampledGatedReLU,
+)
 from cvxnn.networks import ReLUNetwork
 from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.patterns import ActivationPatterns, sample_patterns
@@ -28,7 +36,7 @@ from cvxnn.solution import Solution
 FloatArray = npt.NDArray[np.float64]
 Network = ReLUNetwork | GatedReLUNetwork | BatchNormReLUNetwork | PolynomialNetwork | ParallelReLUNetwork
 
-__all__ = ["Network", "SolveOptions", "solve_architecture"]
+__all__ = ["Network", "SolveOptions", "solve_architecture", "with_gates"]
 
 _MAX_ITER = 200
 
@@ -58,6 +66,18 @@ class SolveOptions:
         )
 
 
+def with_gates(problem: Problem, architecture: Architecture, options: SolveOptions) -> Architecture:
+    """Draw the gates that are given by number; those of the network to start from stay among them."""
+    if not isinstance(architecture, SampledGatedReLU):
+        return architecture
+    drawn = architecture.drawn(problem.X, random_state=options.seed)
+    start = options.warm_start
+    if not isinstance(start, GatedReLUNetwork) or start.n_features != problem.n_features:
+        return drawn
+    missing = [gate for gate in np.unique(start.gates, axis=0) if not np.any(np.all(drawn.gates == gate, axis=1))]
+    return GatedReLU(np.vstack([drawn.gates, *missing]))
+
+
 def solve_architecture(
     problem: Problem, architecture: Architecture, options: SolveOptions, recorder: Recorder
 ) -> Solution:
@@ -76,7 +96,8 @@ def solve_architecture(
             require_no_output_bias(problem, f"solve with {kind.__name__}")
             return run(problem, architecture, options, recorder)
     raise ValueError(
-        "architecture must be ReLU(), GatedReLU(gates), BatchNormReLU(), Polynomial(a, b, c) or ParallelReLU(); "
+        "architecture must be ReLU(), GatedReLU(gates), SampledGatedReLU(), BatchNormReLU(), Polynomial(a, b, c) or "
+        "ParallelReLU(); "
         f"got {architecture!r}."
     )
 
@@ -91,6 +112,8 @@ def _relu(problem: Problem, architecture: ReLU, options: SolveOptions, recorder:
 
 
 def _gated(problem: Problem, architecture: GatedReLU, options: SolveOptions, recorder: Recorder) -> Solution:
+    if not isinstance(options.patterns, str):
+        raise ValueError("patterns belong to ReLU networks; the patterns of a gated network are those of its gates.")
     return solve_gated(
         problem,
         architecture,

@@ -12,27 +12,29 @@ weight decay is equivalent to
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_features, as_float_array, as_number, frozen_weights
+from cvxnn._workers import in_parallel
 from cvxnn.architectures import GatedReLU, gate_masks, gate_patterns
 from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.networks import row_norms, safe_ratio
 from cvxnn.patterns import ActivationPatterns
+from cvxnn.patterns._bits import unpack
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Blocks, Solution, Status
 from cvxnn.solvers.group_lasso import solve_group_lasso
+from cvxnn.solvers.row_slabs import row_pieces
 
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["GatedReLUNetwork", "solve_gated"]
-
-_SLAB = 1 << 18
-"""Entries of a slab of the hidden layer, which stays in the cache."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,11 +111,20 @@ class GatedReLUNetwork:
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
         """Evaluate the network on data (n, d): outputs ``(n,)``."""
         data = as_features(X, self.n_features)
+        return self._outputs(data, lambda rows: gate_masks(data[rows], self.gates))
+
+    def _outputs(self, data: FloatArray, masks: Callable[[slice], BoolArray]) -> FloatArray:
+        """Outputs on samples, given the masks ``(m, s)`` of each slab of them."""
         output = np.zeros(len(data))
-        step = max(64, _SLAB // max(self.width, 1))
-        for start in range(0, len(data) if self.width else 0, step):
-            rows = data[start : start + step]
-            output[start : start + step] = np.where(gate_masks(rows, self.gates).T, rows @ self.W.T, 0.0) @ self.a
+
+        def sweep(slabs: Sequence[slice]) -> None:
+            for rows in slabs:
+                hidden = self.W @ data[rows].T
+                hidden *= masks(rows)
+                output[rows] = self.a @ hidden
+
+        if self.width:
+            in_parallel(sweep, row_pieces(len(data), self.width))
         return output
 
     def __repr__(self) -> str:
@@ -133,6 +144,21 @@ class GatedReLUNetwork:
         1.0
         """
         return problem.loss_value(self(problem.X)) + problem.beta * self.penalty()
+
+    def objective_on(self, problem: Problem, patterns: ActivationPatterns) -> float:
+        """:meth:`objective`, given the patterns of the gates on the data, one for each neuron.
+
+        Examples
+        --------
+        >>> net = GatedReLUNetwork([[1.0]], [[1.0]], [1.0])
+        >>> net.objective_on(Problem([[1.0]], [2.0], beta=0.5), ActivationPatterns.from_masks([[True]], [[1.0]]))
+        1.0
+        """
+
+        def masks(rows: slice) -> BoolArray:
+            return unpack(patterns.packed[:, rows.start // 8 : (rows.stop + 7) // 8], rows.stop - rows.start)
+
+        return problem.loss_value(self._outputs(problem.X, masks)) + problem.beta * self.penalty()
 
     def balanced(self) -> GatedReLUNetwork:
         r"""Rescale each neuron to :math:`\|w\| = |a|`; the function is unchanged and the penalty never rises.
@@ -251,7 +277,8 @@ def solve_gated(
         problem, patterns, tol=tol, time_limit=left, max_iter=max_iter, warm_start=start, recorder=recorder
     )
     network = GatedReLUNetwork.from_vectors(gates[result.index], result.vectors)
-    certificate = certify_gated(problem, network.objective(problem), patterns, result.dual)
+    objective = network.objective_on(problem, patterns.subset(result.index))
+    certificate = certify_gated(problem, objective, patterns, result.dual)
     status = result.status
     if certificate.gap <= tol:
         status = Status.PATTERNS_OPTIMUM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers.conic_groups import LinearGroup, solve_groups
+from cvxnn.solvers.group_newton import polish_groups
 from cvxnn.solvers.trees import Trees, tree_norms
 
 FloatArray = npt.NDArray[np.float64]
@@ -91,9 +93,12 @@ class GroupSet:
         """Optimal trees among the groups; None where the solver fails."""
         if not self.groups:
             return None
+        start = time.perf_counter()
         vectors = solve_groups(self.problem, self.groups, self.parts, time_limit=time_limit)
         if vectors is None:
             return None
+        left = None if time_limit is None else max(time_limit - (time.perf_counter() - start), 0.0)
+        vectors = polish_groups(self.problem, self.groups, vectors, self.parts, time_limit=left)
         stacked = vectors.reshape(len(vectors), *self.shape)
         signs = tuple(np.array([mine[i] for mine in self.signs]) for i in range(len(self.signs[0])))
         trees = Trees(stacked, signs, np.array(self.outputs))

@@ -23,8 +23,7 @@ from cvxnn.architectures import ParallelReLU
 from cvxnn.certificates.certificate import Certificate, certify_confined, certify_norm, relative_gap
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.group_bounds import group_bound
-from cvxnn.certificates.norm_bound import norm_bound
-from cvxnn.certificates.parallel_bounds import ParallelPricing, parallel_pricing
+from cvxnn.certificates.parallel_bounds import ParallelPricing, parallel_pricing, positive_part_bound
 from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns.counting import count_patterns
@@ -39,13 +38,15 @@ from cvxnn.solvers.trees import Trees, ascend, descend_jointly, random_trees, re
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["ParallelOptions", "solve_parallel"]
+__all__ = ["ParallelOptions", "combination_count", "is_exact_parallel", "solve_parallel"]
 
 _EXACT, _CERTIFY = 2_500, 30_000
 """Combinations of first-layer patterns up to which the branch and bound runs, unasked and with ``certify``."""
 
 _NODES, _SECONDS = 20_000, 60.0
 _CONIC_ENTRIES = 3_000_000
+_OVERTIME = 0.25
+"""Share of the time limit that the bound among the patterns may take after it."""
 _STARTS, _START_ENTRIES = 96, 4_000_000
 _NEW = 6
 """Sub-networks that a round adds at most, for each output sign."""
@@ -119,7 +120,7 @@ def _check_certify(problem: Problem, architecture: ParallelReLU) -> None:
             f"certify=True has a method for depth 2 and 3 only; got depth={architecture.depth}. "
             'Leave it False: the bound is then one of scope "patterns".'
         )
-    count = _combinations(problem, architecture)
+    count = combination_count(problem, architecture)
     if count > _CERTIFY:
         raise ValueError(
             f"certify=True covers up to {format_count(_CERTIFY)} combinations of first-layer patterns; X with width="
@@ -128,7 +129,12 @@ def _check_certify(problem: Problem, architecture: ParallelReLU) -> None:
         )
 
 
-def _combinations(problem: Problem, architecture: ParallelReLU) -> int:
+def is_exact_parallel(problem: Problem, architecture: ParallelReLU) -> bool:
+    """Whether ``certify`` has a branch and bound for this problem: three layers and few enough combinations."""
+    return architecture.depth == 3 and combination_count(problem, architecture) <= _CERTIFY
+
+
+def combination_count(problem: Problem, architecture: ParallelReLU) -> int:
     """Tuples of patterns of the first layer of a sub-network, at most."""
     n = problem.n_samples
     return count_patterns(n, min(n, problem.n_features)) ** architecture.width
@@ -138,15 +144,19 @@ def _as_two_layers(
     problem: Problem, architecture: ParallelReLU, options: ParallelOptions, recorder: Recorder
 ) -> Solution:
     """Sub-networks with one neuron in each layer are neurons: a chain of them adds nothing."""
+    start = options.warm_start
     two = ReLUOptions(
-        None, options.tol, options.certify, options.time_limit, options.max_iter, None, options.seed, None
+        None,
+        options.tol,
+        options.certify,
+        options.time_limit,
+        options.max_iter,
+        start.to_two_layers() if isinstance(start, ParallelReLUNetwork) else None,
+        options.seed,
+        None,
     )
     solution = solve_relu(problem, two, recorder)
-    net = solution.network
-    lead = (net.width,) + (1,) * (architecture.depth - 2)
-    vectors = (np.abs(net.a)[:, None] * net.W).reshape(*lead, net.n_features)
-    signs = [np.ones(lead[: 1 + axes]) for axes in range(architecture.depth - 2, 0, -1)]
-    network = ParallelReLUNetwork.from_vectors(vectors, signs, np.sign(net.a), architecture.penalty)
+    network = ParallelReLUNetwork.from_two_layers(solution.network, architecture.depth, architecture.penalty)
     certificate = replace(solution.certificate, objective=network.objective(problem))
     return replace(solution, network=network, certificate=certificate)
 
@@ -166,6 +176,7 @@ class _Run:
         self.rng = np.random.default_rng(options.seed)
         limit = options.time_limit
         self.deadline = math.inf if limit is None else time.perf_counter() + limit
+        self.latest = math.inf if limit is None else self.deadline + _OVERTIME * limit
         self.trees = self._start()
         self.groups = GroupSet(self.small, self.norm, self.shape)
         self.iteration = 0
@@ -302,7 +313,7 @@ class _Run:
     def _wants_proof(self) -> bool:
         if self.architecture.depth != 3 or self.outcome != "search":
             return False
-        return self.options.certify or _combinations(self.small, self.architecture) <= _EXACT
+        return self.options.certify or combination_count(self.small, self.architecture) <= _EXACT
 
     def _prove(self) -> None:
         """Branch and bound over the signs; what it finds above beta goes to the groups, and the solve goes on."""
@@ -384,7 +395,7 @@ class _Run:
         problem = self.problem
         objective, nu = network.objective(problem), problem.dual_vector(network(problem.X))
         nu = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
-        upper, method = self._quick_norm(nu), "positive part"
+        upper, method = positive_part_bound(problem.X, nu, self.leaves, self.norm), "positive part"
         best = certify_norm(problem, objective, nu, upper, 0.0, method=method)
         if self.pricing is not None and self.pricing_dual is not None:
             pricing, method = self.pricing, "sign branch and bound"
@@ -403,6 +414,8 @@ class _Run:
         goal = math.inf if interrupted else self.problem.beta * (1.0 + 1e-3 * self.options.tol)
         kept, tau = self.reduction.samples, 0.0
         for group in groups.on(self.problem.X[kept]):
+            # Without multipliers the bound is loose, and costs next to nothing.
+            goal = math.inf if time.perf_counter() > self.latest else goal
             tau = max(tau, group_bound(group.fit, group.cone, nu[kept], groups.parts, target=goal))
         return certify_confined(
             self.problem,
@@ -414,9 +427,3 @@ class _Run:
             method="group bounds",
             global_lower_bound=best.global_lower_bound,
         )
-
-    def _quick_norm(self, nu: FloatArray) -> float:
-        """Bound without branching: a tree is at most the sum of the neurons that reach its root with positive signs."""
-        upper = max(norm_bound(self.problem.X, np.maximum(sign * nu, 0.0))[0] for sign in (1.0, -1.0))
-        factor = 1.0 if self.norm == "l21" else math.sqrt(self.leaves) * (1.0 + 1e-15)
-        return upper * factor * (1.0 + 1e-15)

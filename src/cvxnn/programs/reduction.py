@@ -16,6 +16,7 @@ from cvxnn.losses import HuberLoss, Loss, SquaredLoss
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns._rank import reduce_rank
 from cvxnn.problem import Problem
+from cvxnn.solvers.axis_scales import kink_axes
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -90,7 +91,10 @@ def reduce_problem(problem: Problem, *, keep_samples: bool = False) -> Reduction
     sigma = _row_scale(Z)
     tau, loss = _target_scale(problem.loss, y)
     kappa = float(np.mean(weight))
-    if Z.shape[1] == 0:
+    if Z.shape[1]:
+        axes = kink_axes(Z / max(float(np.max(np.abs(Z))), np.finfo(float).tiny))
+        Z, basis = Z @ axes, basis @ axes
+    else:
         Z, basis = np.zeros((len(samples), 1)), np.eye(problem.n_features, 1)
     beta = problem.beta / sigma / tau / kappa
     if problem.beta > 0 and beta < _LEAST_BETA:

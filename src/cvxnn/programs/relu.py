@@ -32,43 +32,40 @@ from cvxnn.certificates.norm_bound import norm_bound
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, count_patterns
 from cvxnn.problem import Problem
-from cvxnn.programs.blocks import cone_blocks, used_patterns
+from cvxnn.programs.blocks import attained_norm, cone_blocks, used_patterns
 from cvxnn.programs.reduction import Reduction, reduce_problem
 from cvxnn.programs.zero_network import zero_is_optimal
 from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
 from cvxnn.solvers.column_generation import generate_columns
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
+from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.kink_newton import KinkNewton
 from cvxnn.solvers.local_search import default_width, local_search
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.narrowing import narrow
 from cvxnn.solvers.neurons import Neurons
-from cvxnn.solvers.row_slabs import row_slabs
 from cvxnn.solvers.working_set import solve_listed
 
 FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["ReLUOptions", "is_exact", "solve_relu"]
 
-_EXACT_RANK = 4
-_EXACT_PATTERNS = 50_000_000
+_EXACT_RANK, _EXACT_PATTERNS = 4, 50_000_000
 """Up to this rank, or this number of patterns, branch and bound closes the pricing problem within seconds."""
 
-_CERTIFY_RANK = 5
-_CERTIFY_SAMPLES = 50
+_CERTIFY_RANK, _CERTIFY_SAMPLES = 5, 50
 """Up to this rank, or this number of samples, it is worth trying when a global certificate is asked for."""
 
 _CERTIFY_SECONDS = 60.0
-"""Time for a global certificate asked for without a time limit; beyond rank 5 it may never close."""
+"""Time for a global certificate asked for without a limit; beyond rank 5 it may never close."""
 
 _PATIENCE, _PATIENCE_SHARE = 0.5, 0.05
-"""Seconds for the bound among the patterns, at least, once the user has stopped the solve; where the clock has, no
-more than this share of the time limit."""
+"""Least seconds for the bound among the patterns where the user stops the solve; share of the limit where it does."""
 
-_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH, _CERTIFY_PASSES = 0.1, 1.0, 5e-6, 5.0
+_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH, _CERTIFY_PASSES, _CERTIFY_UNIT = 0.1, 1.0, 5e-6, 2.0, 1.5e-7
 """Share of a time limit that is kept for the bound among the patterns, less where it takes fewer seconds than that;
-and how many times what the decomposition of the data took comes on top, for the parts that have no time limit."""
+and what comes on top for parts without a limit: multiples of the time of the decomposition, seconds for each pair."""
 
 _MOST_BOUNDING = 0.4
 """Largest share of a time limit that is kept for all bounds."""
@@ -96,7 +93,7 @@ _START_SAMPLES = 40
 
 @dataclass(frozen=True)
 class ReLUOptions:
-    """Settings of :func:`solve_relu`; see :func:`cvxnn.solve` for their meaning."""
+    """Settings of :func:`solve_relu`: those of :func:`cvxnn.solve`, and a ``pool`` for the searches of neurons."""
 
     listed: ActivationPatterns | None
     tol: float
@@ -106,6 +103,7 @@ class ReLUOptions:
     warm_start: ReLUNetwork | None
     seed: int
     max_width: int | None = None
+    pool: DirectionPool | None = None
 
 
 def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
@@ -129,7 +127,8 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
     state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
     # The bound comes after the columns, and a narrowing: they need their share of the time.
     narrowing, bounding = _reserves(small, options, decomposing, exact=exact)
-    columns = ColumnOptions(options.tol, exact, options.max_iter, deadline - narrowing - bounding, options.seed)
+    last = deadline - narrowing - bounding
+    columns = ColumnOptions(options.tol, exact, options.max_iter, last, options.seed, options.pool)
 
     def report(current: ColumnState) -> None:
         _record(reduction, current, recorder)
@@ -174,7 +173,10 @@ def _reserves(problem: Problem, options: ReLUOptions, decomposing: float, *, exa
     if exact:
         return narrowing, 0.0
     bounding = min(_CERTIFY_SHARE * options.time_limit, _CERTIFY_FIRST + _CERTIFY_EACH * problem.X.size)
-    return narrowing, min(bounding + _CERTIFY_PASSES * decomposing, _MOST_BOUNDING * options.time_limit)
+    # Cones have rows, and factors whose passes cost less for each entry.
+    pairs = default_width(problem.n_samples) * (problem.n_samples + problem.n_features**2 / 16)
+    bounding += _CERTIFY_PASSES * decomposing + _CERTIFY_UNIT * pairs
+    return narrowing, min(bounding, _MOST_BOUNDING * options.time_limit)
 
 
 def _prove(
@@ -423,18 +425,8 @@ def _quick_bound(
     nu = problem.dual_vector(fit)
     upper, method = norm_bound(problem.X, nu)
     # The value met is rounded, the bound is not below the exact one.
-    attained = min(_attained(problem.X, nu, network), upper)
+    attained = min(attained_norm(problem.X, nu, network), upper)
     return certify_norm(problem, objective, nu, upper, attained, method=method, n_patterns=n_patterns)
-
-
-def _attained(X: FloatArray, nu: FloatArray, network: ReLUNetwork) -> float:
-    """Largest ``|nu^T (X u)_+|`` over the directions u of the neurons."""
-    sizes = np.linalg.norm(network.W, axis=1)
-    units = network.W[sizes > 0] / sizes[sizes > 0, None]
-    total = np.zeros(len(units))
-    for rows in row_slabs(len(X), len(units), entries=1 << 20):
-        total += nu[rows] @ np.maximum(X[rows] @ units.T, 0.0)
-    return float(np.max(np.abs(total), initial=0.0))
 
 
 def _status(certificate: Certificate, state: ColumnState, tol: float, *, interrupted: bool, listed: bool) -> Status:

@@ -33,6 +33,7 @@ def ascend(
     n_starts: int,
     rng: np.random.Generator,
     deadline: float = math.inf,
+    scales: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     r"""Find unit directions u and signs s with :math:`s\,\nu^\top (X u)_+` above a threshold, best first.
 
@@ -56,6 +57,8 @@ def ascend(
         Source of the starts.
     deadline : float
         On the clock of ``time.perf_counter``; a search that it cuts short returns nothing.
+    scales : ndarray (d,), optional
+        Those of :func:`axis_scales`: steps are made in the variables ``u / scales``.
 
     Returns
     -------
@@ -65,25 +68,30 @@ def ascend(
         Signs s.
     """
     X = problem.X
-    points, signs, groups = _starts(X, given, n_starts, rng)
+    even = scales is None or bool(np.all(scales == 1.0))
+    scales = np.ones(X.shape[1]) if scales is None else scales
+    costs = None if even else (scales**2).astype(np.float32)
+    scaled = X if even else X * scales
+    points, signs, groups = _starts(scaled, Neurons(given.vectors / scales, given.signs), given.masses, n_starts, rng)
     sample = np.sort(rng.choice(len(X), _MOST_ROWS, replace=False)) if len(X) > _MOST_ROWS else slice(None)
-    single, dual = X[sample].astype(np.float32), nu[sample].astype(np.float32)
+    single, dual = scaled[sample].astype(np.float32), nu[sample].astype(np.float32)
     low = 0
     for high in (*_HALVINGS, len(STEPS)):
-        values = climb(single, dual, points, signs, STEPS[low:high], deadline)
+        values = climb(single, dual, points, signs, STEPS[low:high], deadline, costs)
         if high < len(STEPS):
             kept = _better_half(values, groups)
             points, signs, groups = points[kept], signs[kept], groups[kept]
         low = high
     if time.perf_counter() >= deadline:
         return np.zeros((0, X.shape[1])), np.zeros(0)
-    directions = unit_rows(points.astype(np.float64))
+    directions = unit_rows(points * scales)
     values = np.zeros(len(points))
     for rows in row_slabs(len(X), len(points)):
         values += nu[rows] @ np.maximum(X[rows] @ directions.T, 0.0)
     values *= signs
     order = np.argsort(-values, kind="stable")
-    chosen = distinct(directions, signs.astype(np.float64), order[values[order] > threshold])
+    shapes = directions if even else unit_rows(directions / scales)
+    chosen = distinct(shapes, signs.astype(np.float64), order[values[order] > threshold])
     return directions[chosen], signs[chosen].astype(np.float64)
 
 
@@ -97,11 +105,11 @@ def _better_half(values: SingleArray, groups: npt.NDArray[np.intp]) -> npt.NDArr
 
 
 def _starts(
-    X: FloatArray, given: Neurons, count: int, rng: np.random.Generator
+    X: FloatArray, given: Neurons, masses: FloatArray, count: int, rng: np.random.Generator
 ) -> tuple[SingleArray, SingleArray, npt.NDArray[np.intp]]:
     """Directions, signs and group (given, perturbed, generated of either sign) of the starts."""
     n, d = X.shape
-    heaviest = np.argsort(-given.masses, kind="stable")[:_MOST_GIVEN]
+    heaviest = np.argsort(-masses, kind="stable")[:_MOST_GIVEN]
     known, known_signs = unit_rows(given.vectors[heaviest]), given.signs[heaviest]
     random = unit_rows(rng.standard_normal((count, d)))
     half = count // 2

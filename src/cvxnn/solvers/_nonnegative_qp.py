@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, get_lapack_funcs
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
-__all__ = ["minimize_nonnegative_quadratic"]
+__all__ = ["minimize_nonnegative_quadratic", "pivot_nonnegative_quadratic"]
 
+# The wrappers of this take longer than the routine on small matrices.
+_POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
 _MAX_PIVOTS = 20
 _MAX_EXCHANGES = 3
 _MAX_INTERIOR = 60
@@ -51,18 +57,10 @@ def minimize_nonnegative_quadratic(gram: FloatArray, linear: FloatArray, *, gap:
     array([2., 0.])
     """
     out = np.zeros(len(linear))
-    diagonal = np.diagonal(gram)
-    used = np.flatnonzero(diagonal > 0)
-    if used.size == 0:
+    used, scale, unit, rhs, size = _normalised(gram, linear)
+    if np.max(rhs, initial=0.0) <= 0.0:
         return out
-    scale = 1.0 / np.sqrt(diagonal[used])
-    unit = gram[np.ix_(used, used)] * scale[:, None] * scale
-    rhs = linear[used] * scale
-    size = float(np.max(np.abs(rhs)))
-    if np.max(rhs) <= 0.0 or size == 0.0:
-        return out
-    rhs = rhs / size
-    solved = _pivot(unit, rhs)
+    solved = _pivot(unit, rhs, np.ones(len(rhs), dtype=bool))
     if solved is None:
         point, slack = _interior_point(unit, rhs, gap / size**2)
         solved = _finish(unit, rhs, point, slack)
@@ -70,19 +68,50 @@ def minimize_nonnegative_quadratic(gram: FloatArray, linear: FloatArray, *, gap:
     return out
 
 
-def _pivot(gram: FloatArray, rhs: FloatArray) -> FloatArray | None:
-    """Block principal pivoting from full support; None where it does not end at a point that meets the conditions."""
+def pivot_nonnegative_quadratic(gram: FloatArray, linear: FloatArray, support: BoolArray) -> FloatArray | None:
+    """Like :func:`minimize_nonnegative_quadratic`, by block pivoting from a support ``(k,)`` only.
+
+    None where that does not settle; near the right support it does within a few factorisations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pivot_nonnegative_quadratic(np.eye(2), np.array([2.0, -1.0]), np.array([False, True]))
+    array([2., 0.])
+    """
+    out = np.zeros(len(linear))
+    used, scale, unit, rhs, size = _normalised(gram, linear)
+    if np.max(rhs, initial=0.0) <= 0.0:
+        return out
+    solved = _pivot(unit, rhs, support[used])
+    if solved is None:
+        return None
+    out[used] = solved * scale * size
+    return out
+
+
+def _normalised(gram: FloatArray, linear: FloatArray) -> tuple[IntArray, FloatArray, FloatArray, FloatArray, float]:
+    """Coordinates with curvature, their scales, and the problem in them: unit diagonal, right-hand side of size one."""
+    diagonal = np.diagonal(gram)
+    used = np.flatnonzero(diagonal > 0)
+    scale = 1.0 / np.sqrt(diagonal[used])
+    unit = gram[np.ix_(used, used)] * scale[:, None] * scale
+    rhs = linear[used] * scale
+    size = float(np.max(np.abs(rhs), initial=0.0))
+    return used, scale, unit, rhs / size if size > 0.0 else rhs, size
+
+
+def _pivot(gram: FloatArray, rhs: FloatArray, support: BoolArray) -> FloatArray | None:
+    """Block principal pivoting from a support; None where it does not end at a point that meets the conditions."""
     k = len(rhs)
-    support = np.ones(k, dtype=bool)
     fewest, exchanges = k + 1, _MAX_EXCHANGES
     for _ in range(_MAX_PIVOTS):
         index = np.flatnonzero(support)
         point = np.zeros(k)
-        try:
-            factor = cho_factor(gram[np.ix_(index, index)], lower=True, overwrite_a=True, check_finite=False)
-        except LinAlgError:
-            return None
-        point[index] = cho_solve(factor, rhs[index], check_finite=False)
+        if index.size:
+            _, point[index], info = _POSV(gram[np.ix_(index, index)], rhs[index], lower=1, overwrite_a=1)
+            if info != 0:
+                return None
         gradient = gram @ point - rhs
         if not np.max(np.abs(gradient[index]), initial=0.0) <= 1e-10:
             return None
@@ -97,7 +126,7 @@ def _pivot(gram: FloatArray, rhs: FloatArray) -> FloatArray | None:
             return None
         else:
             exchanges -= 1
-        support ^= wrong
+        support = support ^ wrong
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,17 +29,25 @@ _LARGEST_SEARCH = 1.2e11
 _CONFIRMING = 4
 """Independent searches with twice the starts that must all find nothing before none is reported."""
 
+_POOL_CONFIRMING, _POOL_SHARE, _POOL_CLIMBED = 1, 0.25, 0.5
+"""With a pool of directions: the number of these searches, the share of the starts in the others, and the number of
+pooled directions that an ascent begins from, relative to that of the starts."""
+
 _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 """Up to this n d^2 the search with exact concave steps has a say, too."""
 
 _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
     ((1e-1, 2), (3e-2, 2), (1e-2, 2), (3e-3, 2), (1e-3, 1), (3e-4, 1), (1e-4, 1)),
+    ((1e-2, 4), (3e-3, 4), (1e-3, 3), (3e-4, 2), (1e-4, 2), (1e-5, 2)),
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
     ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
 )
 _FINISH = ((1e-5, 6), (1e-6, 6), (1e-7, 8), (1e-8, 8))
-_LEVEL_GAINS = (1e-5, 1e-7)
+_LEVEL_GAINS = (3e-4, 1e-5, 1e-7)
 """Relative gains of a round below which the next schedule takes over."""
+
+_SHORT_LEVEL = 2
+"""Schedule where less time is left than the moves of the last round took."""
 
 _LEAST_GAIN = 1e-6
 """Relative gain that counts as progress however loose the tolerance is: a violation beyond it remains to be removed."""
@@ -71,9 +79,13 @@ class ColumnRounds:
         left = options.deadline - time.perf_counter()
         self.last_round = options.deadline if math.isinf(left) else options.deadline - _FINISH_SHARE * max(left, 0.0)
         n, d = problem.X.shape
-        # The ascent takes 40 steps of two products for either sign; the refinement about as much again.
-        self.most_starts = int(np.clip(_LARGEST_SEARCH / (320.0 * n * d), _STARTS // 8, _STARTS))
-        self.starts = self.most_starts
+        # The ascent takes 60 steps of two products for either sign; the refinement about two thirds of that.
+        self.most_starts = int(np.clip(_LARGEST_SEARCH / (400.0 * n * d), _STARTS // 8, _STARTS))
+        self.pooled = int(_POOL_CLIMBED * self.most_starts)
+        self.usual_starts = self.most_starts if options.pool is None else int(_POOL_SHARE * self.most_starts)
+        self.starts = self.usual_starts
+        self.may_be_thorough = True
+        self.seconds = 0.0
 
     def run(self, state: ColumnState, report: Callable[[ColumnState], None]) -> None:
         """Improve ``state`` until no violating neuron is found, a limit is met, or progress ends."""
@@ -88,7 +100,7 @@ class ColumnRounds:
             found = self._find(state, effort)
             state.iteration += 1
             if found is not None:
-                self._round(state, found, _SCHEDULES[level])
+                self._round(state, found, level)
                 gain = (before - state.objective) / max(abs(before), 1e-300)
                 while level < len(_LEVEL_GAINS) and gain < _LEVEL_GAINS[level]:
                     level += 1
@@ -102,7 +114,8 @@ class ColumnRounds:
         """Violating neurons; None, and the outcome set, where the searches find none or the time is over."""
         nu = self.problem.dual_vector(state.neurons.fit(self.problem.X))
         threshold = 1.0 + 0.3 * self.options.tol
-        for k, starts in enumerate([self.starts * effort] + [2 * self.most_starts] * _CONFIRMING):
+        plan = self._plan(effort)
+        for k, starts in enumerate(plan):
             found, values = self.search.find(
                 nu,
                 state.neurons,
@@ -110,8 +123,13 @@ class ColumnRounds:
                 threshold=threshold,
                 random_state=np.random.default_rng([self.options.seed, state.iteration, k]),
                 deadline=self.last_round,
+                pool=self.options.pool,
+                n_pooled=self.pooled,
+                jump=k % 2 == 1,
             )
-            if len(found) == 0 and k == _CONFIRMING:
+            if len(found) == 0 and k == len(plan) - 1 and self.may_be_thorough:
+                # It takes as long as the others together; with a pool, which tries hard by itself, once is enough.
+                self.may_be_thorough = self.options.pool is None
                 found, values = self._thorough(nu, state, threshold)
             # A search that the deadline cut short has shown nothing.
             if len(found) == 0 and time.perf_counter() >= self.last_round:
@@ -124,13 +142,22 @@ class ColumnRounds:
         state.outcome = "search"
         return None
 
+    def _plan(self, effort: int) -> list[int]:
+        """Numbers of random starts of the searches that must all find nothing."""
+        pool = self.options.pool
+        if pool is None:
+            return [self.starts * effort] + [2 * self.most_starts] * _CONFIRMING
+        # Where little was gained the directions of the pool alone have been tried.
+        first = [0] if effort == 1 and len(pool) else []
+        return [*first, self.starts * effort] + [2 * self.most_starts] * _POOL_CONFIRMING
+
     def _most_useful(self, found: Neurons, width: int) -> Neurons:
         """The best of the neurons found; where most are left over, the next search takes fewer starts."""
         most = max(_FEWEST_NEW, int(_NEW_SHARE * width))
         if len(found) > most:
             self.starts = max(self.starts // 2, self.most_starts // 4)
         elif 4 * len(found) < most:
-            self.starts = min(2 * self.starts, self.most_starts)
+            self.starts = min(2 * self.starts, self.usual_starts)
         return found.take(np.arange(min(len(found), most)))
 
     def _thorough(self, nu: FloatArray, state: ColumnState, threshold: float) -> tuple[Neurons, FloatArray]:
@@ -151,13 +178,17 @@ class ColumnRounds:
         )
         return Neurons(result.directions, result.signs.astype(np.float64)), result.values / beta
 
-    def _round(self, state: ColumnState, found: Neurons, schedule: Sequence[tuple[float, int]]) -> None:
+    def _round(self, state: ColumnState, found: Neurons, level: int) -> None:
         """Give the new neurons a small mass, then optimise all masses and vectors; keep what is better."""
         mass = _NEW_MASS * float(state.neurons.masses.mean()) if len(state.neurons) else 1.0
         joined = state.neurons.joined(Neurons(mass * found.vectors, found.signs))
         massed = solve_masses(self.problem, joined, tol=1e-8)
         state.offer(self.problem, [massed])
+        begin = time.perf_counter()
+        # A large smoothing left too early is worse than none.
+        schedule = _SCHEDULES[level if self.options.deadline - begin > self.seconds else max(level, _SHORT_LEVEL)]
         moved = self.moves.cleaned(self.moves.minimize(massed, schedule, deadline=self.options.deadline))
+        self.seconds = time.perf_counter() - begin
         state.offer(self.problem, [moved, solve_masses(self.problem, moved, tol=1e-10)])
 
     def _finish(self, state: ColumnState) -> None:

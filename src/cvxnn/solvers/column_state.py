@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
+from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -79,6 +80,9 @@ class ColumnOptions:
     deadline : float
         On the clock of ``time.perf_counter``.
     seed : int
+    pool : DirectionPool, optional
+        Directions that solves at other weight decays have found. The rounds begin with them and bring them up to date;
+        one search with random starts then confirms that nothing is left, where it takes four without a pool.
     """
 
     tol: float
@@ -86,6 +90,7 @@ class ColumnOptions:
     max_iter: int
     deadline: float
     seed: int
+    pool: DirectionPool | None = None
 
 
 def _stationarity_error(problem: Problem, neurons: Neurons) -> float:

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
+from cvxnn.solvers._mass_coupling import MassCoupling
 from cvxnn.solvers._pair_products import PairProducts
+from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 
@@ -23,6 +25,9 @@ __all__ = ["KinkNewton"]
 
 _CG_TOL, _CG_MOST = 0.1, 40
 _CG_FINE_MOST = 80
+_CG_GAIN = 0.2
+"""The steps of conjugate gradients end, too, when one lowers the model by less than this share of the mean one."""
+
 _FINE_SMOOTHING = 5e-6
 """Smoothing below which single precision no longer tells the stiff directions from the others."""
 
@@ -52,7 +57,8 @@ class KinkNewton:
     a convex kink then has the curvature :math:`(1 - w t/R)/(2R)`, which lies between that of the smoothed kink and that
     of a majorising parabola, and Newton's method converges from afar and fast at the end, however small the smoothing.
     Concave kinks are linearised. Conjugate gradients solve the systems, preconditioned with the block of each neuron,
-    or, with many features, with the diagonal of that block in the eigenvectors of :math:`X^\top X`.
+    or, with many features, with the diagonal of that block in the eigenvectors of :math:`X^\top X`, and with the
+    system of all masses (:class:`MassCoupling`); they end when the model gains little.
 
     Parameters
     ----------
@@ -64,6 +70,7 @@ class KinkNewton:
     References
     ----------
     Chan, Golub and Mulet (1999), "A nonlinear primal-dual method for total variation-based image restoration".
+    Nash and Sofer (1990), "Assessing a search direction within a truncated-Newton method".
 
     Examples
     --------
@@ -75,13 +82,21 @@ class KinkNewton:
     """
 
     def __init__(self, problem: Problem, products: PairProducts | None = None) -> None:
-        self.rotation: FloatArray | None = None
-        if problem.n_features > _BLOCK_FEATURES:
-            # Norms and fits do not depend on the basis, so that all computations may stay in this one.
-            self.rotation = np.linalg.eigh(problem.X.T @ problem.X)[1]
-            weight = problem.sample_weight
-            problem = Problem(problem.X @ self.rotation, problem.y, problem.beta, problem.loss, sample_weight=weight)
+        # Vectors are basis @ q with the variables q; the penalty sees the norm (sum_k costs_k q_k^2)^(1/2).
+        self.basis: FloatArray | None = None
+        self.inverse: FloatArray | None = None
+        self.diagonal = problem.n_features > _BLOCK_FEATURES
+        scales = axis_scales(problem)
+        self.costs = scales**2
+        if np.any(scales != 1.0):
+            self.basis, self.inverse = np.diag(scales), np.diag(1.0 / scales)
+        elif self.diagonal:
+            self.basis = np.linalg.eigh(problem.X.T @ problem.X)[1]
+            self.inverse = self.basis.T
             products = None
+        if self.basis is not None:
+            weight = problem.sample_weight
+            problem = Problem(problem.X @ self.basis, problem.y, problem.beta, problem.loss, sample_weight=weight)
         self.problem = problem
         self.single: SingleArray = problem.X.astype(np.float32)
         self.row_norms = np.linalg.norm(problem.X, axis=1)
@@ -113,14 +128,14 @@ class KinkNewton:
         best = start = neurons.take(neurons.masses > 0)
         if len(best) == 0:
             return best
-        if self.rotation is not None:
-            best = Neurons(best.vectors @ self.rotation, best.signs)
-        first_value = best_value = best.objective(self.problem)
+        if self.inverse is not None:
+            best = Neurons(best.vectors @ self.inverse.T, best.signs)
         run = _Run(self, best)
+        first_value = best_value = run.true_value()
         best, best_value = self._descend(run, best, best_value, schedule, tol, deadline)
         if best_value >= first_value:
             return start
-        return best if self.rotation is None else Neurons(best.vectors @ self.rotation.T, best.signs)
+        return best if self.basis is None else Neurons(best.vectors @ self.basis.T, best.signs)
 
     @staticmethod
     def _descend(
@@ -152,6 +167,13 @@ class _System:
     pull: npt.NDArray
     directions: npt.NDArray
     blocks: npt.NDArray
+    coupling: MassCoupling
+
+    def precondition(self, residual: npt.NDArray) -> npt.NDArray:
+        """Approximate solution by the blocks of the neurons and by the system of their masses."""
+        blocks = self.blocks
+        own = blocks * residual if blocks.ndim == 2 else np.matmul(blocks, residual[:, :, None])[:, :, 0]
+        return own + self.coupling.apply(residual)
 
 
 class _Run:
@@ -163,6 +185,7 @@ class _Run:
         self.z = self.problem.X @ self.vectors.T
         self.slopes: SingleArray = np.zeros(self.z.shape, dtype=np.float32)
         self.damping = _FIRST_DAMPING
+        self.damped = np.maximum(owner.costs, 1.0)
         self.sizes = np.zeros(len(neurons))
         self.fine = False
 
@@ -209,7 +232,10 @@ class _Run:
         return promised
 
     def _penalty(self, vectors: FloatArray) -> float:
-        return self.problem.beta * float(np.linalg.norm(vectors, axis=1).sum())
+        return self.problem.beta * float(self._norms(vectors).sum())
+
+    def _norms(self, vectors: FloatArray) -> FloatArray:
+        return np.sqrt((vectors * vectors) @ self.owner.costs)
 
     def _pieces(self) -> list[Sequence[slice]]:
         return row_pieces(*self.z.shape)
@@ -239,11 +265,13 @@ class _Run:
         kind = np.float64 if self.fine else np.float32
         value, fit = self._smoothed_value(self.vectors, None, 0.0)
         nu = self.problem.dual_vector(fit)
-        norms = np.maximum(np.linalg.norm(self.vectors, axis=1), 1e-150)
+        norms = np.maximum(self._norms(self.vectors), 1e-150)
+        units = self.vectors / norms[:, None]
+        curvature = self.problem.loss_hessian(fit).astype(kind)
         slopes, convex = np.empty(self.z.shape, dtype=kind), np.empty(self.z.shape, dtype=kind)
 
-        def sweep(slabs: Sequence[slice]) -> FloatArray:
-            pull = np.zeros_like(self.vectors)
+        def sweep(slabs: Sequence[slice]) -> tuple[FloatArray, npt.NDArray]:
+            pull, gram = np.zeros_like(self.vectors), np.zeros((len(norms), len(norms)), dtype=kind)
             for rows in slabs:
                 root = self._root(rows, self.z[rows])
                 ratio = self.z[rows] / root
@@ -258,14 +286,23 @@ class _Run:
                 slopes[rows] = ratio
                 ratio *= nu[rows, None]
                 pull -= ratio.T @ self.problem.X[rows]
-            return pull
+                along = (self.z[rows] / norms).astype(kind)
+                gram[diagonal, diagonal] += np.einsum("ij,ij,ij->j", convex[rows], along, along)
+                along *= slopes[rows]
+                gram += along.T @ (curvature[rows, None] * along)
+            return pull, gram
 
-        gradient = sum(in_parallel(sweep, self._pieces()), (self.problem.beta / norms)[:, None] * self.vectors)
-        curvature = self.problem.loss_hessian(fit).astype(kind)
+        diagonal = np.arange(len(norms))
+        parts = in_parallel(sweep, self._pieces())
+        slope_of_norms = self.owner.costs * units
+        gradient = sum((part for part, _ in parts), self.problem.beta * slope_of_norms)
+        gram = sum((part for _, part in parts), np.zeros((len(norms), len(norms))))
+        gram[diagonal, diagonal] += self.damping * (self.problem.beta / norms) * ((units * units) @ self.damped)
         pull = (self.problem.beta / norms).astype(kind)
-        directions = (self.vectors / norms[:, None]).astype(kind)
+        directions = slope_of_norms.astype(kind)
         blocks = self._inverse_blocks(slopes, convex, curvature, pull, directions)
-        return _System(value, gradient, slopes, convex, curvature, pull, directions, blocks)
+        coupling = MassCoupling(gram, units.astype(kind))
+        return _System(value, gradient, slopes, convex, curvature, pull, directions, blocks, coupling)
 
     def _inverse_blocks(
         self,
@@ -280,10 +317,10 @@ class _Run:
         weight *= curvature[:, None]
         weight += convex
         d = directions.shape[1]
-        if self.owner.rotation is not None:
+        if self.owner.diagonal:
             X = self.problem.X if self.fine else self.owner.single
             diagonals = weight.T @ (X * X)
-            diagonals += pull[:, None] * (1.0 + self.damping - directions * directions)
+            diagonals += pull[:, None] * (self._shifts() - directions * directions)
             return 1.0 / np.maximum(diagonals, _FLATTEST).astype(weight.dtype)
         if self.fine:
             X = self.problem.X
@@ -292,15 +329,15 @@ class _Run:
             blocks = self.owner.products.sums(weight.T)
         blocks -= pull[:, None, None] * directions[:, :, None] * directions[:, None, :]
         diagonal = np.arange(d)
-        trace = np.maximum(blocks[:, diagonal, diagonal].sum(axis=1) + d * pull, 0.0)
+        trace = np.maximum(blocks[:, diagonal, diagonal].sum(axis=1) + d * pull, 0.0)[:, None]
         rounding = 1e-14 if self.fine else 1e-7
-        shift = (1.0 + self.damping) * pull + rounding * trace
-        blocks[:, diagonal, diagonal] += np.maximum(shift, 1e-15)[:, None].astype(blocks.dtype)
+        shift = pull[:, None] * self._shifts() + rounding * trace
+        blocks[:, diagonal, diagonal] += np.maximum(shift, 1e-15).astype(blocks.dtype)
         return np.linalg.inv(blocks)
 
     def _apply(self, system: _System, X: npt.NDArray, p: npt.NDArray) -> npt.NDArray:
         radial = np.einsum("ij,ij->i", system.directions, p)
-        out = (system.pull * p.dtype.type(1.0 + self.damping))[:, None] * p
+        out = system.pull[:, None] * self._shifts().astype(p.dtype) * p
         out -= (system.pull * radial)[:, None] * system.directions
 
         def sweep(slabs: Sequence[slice]) -> npt.NDArray:
@@ -316,15 +353,18 @@ class _Run:
 
         return sum(in_parallel(sweep, self._pieces()), out)
 
+    def _shifts(self) -> FloatArray:
+        """Damped curvature of the penalty along each axis, for a pull of one."""
+        return self.owner.costs + self.damping * self.damped
+
     def _solve(self, system: _System, deadline: float) -> FloatArray:
         """Inexact Newton direction by preconditioned conjugate gradients."""
         X = self.problem.X if self.fine else self.owner.single
         scale = max(float(np.max(np.abs(system.gradient))), 1e-300)
         residual = (-system.gradient / scale).astype(X.dtype)
-        move, p, last, first = np.zeros_like(residual), np.zeros_like(residual), 1.0, 0.0
+        move, p, last, first, model = np.zeros_like(residual), np.zeros_like(residual), 1.0, 0.0, 0.0
         for k in range(_CG_FINE_MOST if self.fine else _CG_MOST):
-            blocks = system.blocks
-            z = blocks * residual if blocks.ndim == 2 else np.matmul(blocks, residual[:, :, None])[:, :, 0]
+            z = system.precondition(residual)
             now = float(np.vdot(residual, z))
             first = now if k == 0 else first
             if not now > _CG_TOL**2 * first or time.perf_counter() >= deadline:
@@ -338,6 +378,10 @@ class _Run:
             move += share * p
             residual -= share * product
             last = now
+            gain = 0.5 * now * (now / bend)
+            model += gain
+            if (k + 1) * gain <= _CG_GAIN * model:
+                break
         move = move.astype(np.float64) * scale
         return move if np.any(move) and np.all(np.isfinite(move)) else -system.gradient / (1.0 + self.damping)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
+from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 
@@ -24,6 +25,9 @@ _WINDOW = 50
 _PRUNE_EVERY = 20
 _PRUNE_BELOW = 0.9
 _NEGLIGIBLE = 1e-5
+# With less time than for so many steps the network is narrower, down to the least width.
+_STEPS_TO_AFFORD, _LEAST_WIDTH = 700, 100
+_PROBES, _MEMORY_ROWS = 2, 60
 # Beyond this many rows the first iterations see one row in a few.
 _SAMPLED_FROM = 1 << 14
 _SAMPLED_SHARE = 6
@@ -52,7 +56,7 @@ def lbfgs_start(
     problem : Problem
         Data, loss and beta.
     width : int
-        Number of neurons.
+        Number of neurons; fewer, but no less than 100, where ``time_limit`` would end the training within 700 steps.
     max_iter : int, default 3000
         Most iterations.
     rtol : float, default 2e-3
@@ -81,9 +85,14 @@ def lbfgs_start(
     True
     """
     rng = np.random.default_rng(random_state)
+    begin = time.perf_counter()
     objective = _TwoLayer(problem, width)
     point = objective.random_point(rng)
-    begin = time.perf_counter()
+    if time_limit is not None:
+        width = _affordable_width(objective, point, time_limit)
+        if width < objective.shape[0]:
+            objective.shape = (width, problem.n_features)
+            point = objective.random_point(rng)
     deadline = np.inf if time_limit is None else begin + time_limit
     current = objective
     try:
@@ -99,6 +108,19 @@ def lbfgs_start(
         if keep is not None:
             keep(current.interrupted())
         raise
+
+
+def _affordable_width(objective: _TwoLayer, point: AnyFloats, seconds: float) -> int:
+    """Width at which the time is enough for a number of steps; wider networks end lower, but need these steps."""
+    width, each = objective.shape[0], np.inf
+    for _ in range(_PROBES):
+        begin = time.perf_counter()
+        objective(point)
+        each = min(each, time.perf_counter() - begin)
+    # The products with the memory of earlier steps cost as much as so many rows.
+    each *= 1.0 + _MEMORY_ROWS / objective.problem.n_samples
+    share = seconds / max(_STEPS_TO_AFFORD * each, 1e-300)
+    return min(width, max(int(share * width), min(width, _LEAST_WIDTH)))
 
 
 def _sample(problem: Problem, rng: np.random.Generator) -> Problem:
@@ -118,7 +140,10 @@ class _TwoLayer:
         self.problem = problem
         n, d = problem.X.shape
         dtype = np.float32 if n * d * width >= _SINGLE_PRECISION_FROM else np.float64
-        self.X: AnyFloats = problem.X.astype(dtype)
+        # The first layer is W = Q diag(scales) with the variables Q, so that its steps follow the data.
+        self.scales = axis_scales(problem)
+        self.X: AnyFloats = (problem.X * self.scales).astype(dtype)
+        self.squares: AnyFloats = (self.scales**2).astype(dtype)
         self.shape = (width, d)
         self.latest: AnyFloats = np.zeros(0, dtype)
 
@@ -126,7 +151,7 @@ class _TwoLayer:
         """Gaussian weights whose scale follows that of the data, so that rescaling the data changes nothing."""
         width, d = self.shape
         weight = self.problem.sample_weight / self.problem.sample_weight.sum()
-        row = np.sqrt(weight @ np.einsum("ij,ij->i", self.problem.X, self.problem.X))
+        row = np.sqrt(weight @ np.einsum("ij,ij->i", self.X, self.X))
         target = np.sqrt(weight @ self.problem.y**2)
         scale = np.sqrt((target if target > 0 else 1.0) * np.sqrt(d) / (row if row > 0 else 1.0))
         W = rng.standard_normal((width, d)) * (scale / np.sqrt(d))
@@ -163,12 +188,13 @@ class _TwoLayer:
             return value, outer
 
         values, outers = zip(*in_parallel(sweep, row_pieces(len(self.X), self.shape[0])), strict=True)
-        value = 0.5 * problem.beta * float(np.dot(point, point)) + sum(values)
+        gradient = point.dtype.type(problem.beta) * point
+        grad_W, grad_a = self.split(gradient)
+        grad_W *= self.squares
+        value = 0.5 * float(np.dot(point, gradient)) + sum(values)
         if not np.isfinite(value):
             return np.inf, point
         outer = np.sum(outers, axis=0)
-        gradient = point.dtype.type(problem.beta) * point
-        grad_W, grad_a = self.split(gradient)
         grad_a += np.einsum("ij,ij->i", outer, W)
         outer *= a[:, None]
         grad_W += outer
@@ -183,7 +209,7 @@ class _TwoLayer:
     def alive(self, point: AnyFloats) -> npt.NDArray[np.bool_]:
         """Neurons of more than negligible mass."""
         W, a = self.split(point)
-        masses = np.abs(a) * np.linalg.norm(W, axis=1)
+        masses = np.abs(a) * np.sqrt((W * W) @ self.squares)
         return masses > _NEGLIGIBLE * np.max(masses, initial=0.0)
 
     def interrupted(self) -> Neurons:
@@ -194,7 +220,7 @@ class _TwoLayer:
     def neurons(self, point: AnyFloats) -> Neurons:
         """Vectors of the convex program, without those of negligible mass."""
         W, a = (layer.astype(np.float64) for layer in self.split(point))
-        return Neurons(np.abs(a)[:, None] * W, np.sign(a)).take(self.alive(point))
+        return Neurons(np.abs(a)[:, None] * (W * self.scales), np.sign(a)).take(self.alive(point))
 
 
 Function = Callable[[AnyFloats], tuple[float, AnyFloats]]

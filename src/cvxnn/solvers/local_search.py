@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cvxnn.problem import Problem
 from cvxnn.solvers._ascent import ascend
+from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.lbfgs_start import lbfgs_start
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neurons import Neurons
@@ -210,14 +211,21 @@ class _Search:
     def massed(self, neurons: Neurons) -> Neurons:
         """Neurons merged and weighed afresh."""
         tol = min(1e-8, 1e-2 * self.tol)
-        return solve_masses(self.problem, _clean(self.problem.X, neurons), tol=tol, max_iter=20)
+        return solve_masses(self.problem, self.cleaned(neurons), tol=tol, max_iter=20)
+
+    def cleaned(self, neurons: Neurons) -> Neurons:
+        """Neurons without those of negligible mass, those of nearly equal direction merged."""
+        masses = neurons.masses
+        neurons = neurons.take(masses > 1e-4 * np.max(masses, initial=0.0))
+        merged = merge_neurons(self.problem.X, neurons)
+        return _merge_where(merged, _far(merged.vectors / self.pricer.scales))
 
     def pool(self, neurons: Neurons, width: int | None, max_rounds: int) -> None:
         """Search shortly from other random weights, join the neurons and go on from there."""
         spare = _Incumbent(self.problem, None)
         other = _Search(self.problem, spare, self.rng, deadline=self.deadline, tol=self.tol)
         found = other.rounds(self.start(width, 0.3), min(_POOL_ROUNDS, max_rounds))
-        self.rounds(_clean(self.problem.X, neurons.joined(found)), max_rounds)
+        self.rounds(self.cleaned(neurons.joined(found)), max_rounds)
 
     def finish(self) -> None:
         """Merge and weigh the result."""
@@ -236,6 +244,7 @@ class _Pricer:
         self.problem = problem
         self.rng = rng
         self.deadline = deadline
+        self.scales = axis_scales(problem)
         largest = 2 * default_width(problem.n_samples)
         self.largest = max(64, min(largest, _LARGEST_WORK_ARRAY // problem.n_samples))
 
@@ -249,20 +258,13 @@ class _Pricer:
             n_starts=_STARTS * effort,
             rng=self.rng,
             deadline=self.deadline,
+            scales=self.scales,
         )
         room = min(len(signs), max(10, int(_GROWTH * len(neurons))), max(0, self.largest - len(neurons)))
         if room == 0:
             return neurons
         mass = 0.01 * float(neurons.masses.mean()) if len(neurons) else 1.0
         return neurons.joined(Neurons(mass * directions[:room], signs[:room]))
-
-
-def _clean(X: FloatArray, neurons: Neurons) -> Neurons:
-    """Drop neurons of negligible mass and merge those of nearly equal direction."""
-    masses = neurons.masses
-    neurons = neurons.take(masses > 1e-4 * np.max(masses, initial=0.0))
-    merged = merge_neurons(X, neurons)
-    return _merge_where(merged, _far(merged))
 
 
 def merge_neurons(X: FloatArray, neurons: Neurons) -> Neurons:
@@ -283,8 +285,8 @@ def merge_neurons(X: FloatArray, neurons: Neurons) -> Neurons:
     return _merge_where(neurons, (separated + separated.T) > 0)
 
 
-def _far(neurons: Neurons) -> npt.NDArray[np.bool_]:
-    unit = neurons.vectors / np.maximum(neurons.masses, 1e-300)[:, None]
+def _far(vectors: FloatArray) -> npt.NDArray[np.bool_]:
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1), 1e-300)[:, None]
     return unit @ unit.T < 0.9999
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,28 @@ from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
 from cvxnn.solvers._directions import STEPS, batches, climb, distinct, unit_rows
 from cvxnn.solvers._pair_products import PairProducts
+from cvxnn.solvers.axis_scales import axis_scales
+from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
 __all__ = ["NeuronSearch"]
+
+_MORE_STARTS = 4
+_NEAR_STEPS: tuple[SingleArray, SingleArray] = (
+    np.geomspace(0.3, 0.1, 8, dtype=np.float32),
+    np.geomspace(0.1, 3e-3, 16, dtype=np.float32),
+)
+_FAR_STEPS: tuple[SingleArray, SingleArray] = (
+    np.geomspace(1.0, 0.3, 16, dtype=np.float32),
+    np.geomspace(0.3, 3e-3, 40, dtype=np.float32),
+)
+_NEAR_SHARE, _FAR_SHARE = 1 / 2, 1 / 3
+"""Lengths of the ascent steps of all starts, and of the best of them, one in four; and the shares of the starts. Short
+steps find the many maxima close to present neurons, long ones the few far from them. A first step straight to the
+gradient leads most starts to the same maxima, and serves to confirm only."""
 
 _SMOOTHINGS = (3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 3e-3, 1e-3, 1e-3, 1e-4)
 _REFINED_SHARE = 8
@@ -30,6 +47,11 @@ _DENSE_FEATURES = 160
 _CG_STEPS = 20
 _KINDS, _MOST_NEARBY = 6, 400
 _SAME = 0.9995
+_POOLED_STEPS = STEPS[15:]
+_POOLED_VALUE = 0.5
+_POOLED_KEPT = 5
+"""Ascent from the directions of a pool, the least value of a direction that is kept, relative to beta, and how many
+are kept for each one climbed from."""
 
 
 class NeuronSearch:
@@ -66,7 +88,11 @@ class NeuronSearch:
 
     def __init__(self, problem: Problem, products: PairProducts | None = None) -> None:
         self.problem = problem
-        self.single: SingleArray = problem.X.astype(np.float32)
+        # Points are u = diag(scales) q with the variables q, in which the data are of like size along all axes.
+        self.scales = axis_scales(problem)
+        self.even = bool(np.all(self.scales == 1.0))
+        self.costs: SingleArray = (self.scales**2).astype(np.float32)
+        self.single: SingleArray = (problem.X * self.scales).astype(np.float32)
         self.row_norms: SingleArray = np.linalg.norm(self.single, axis=1)
         self.products = products or PairProducts(self.single)
 
@@ -79,6 +105,9 @@ class NeuronSearch:
         threshold: float = 1.0,
         random_state: int | np.random.Generator = 0,
         deadline: float = math.inf,
+        pool: DirectionPool | None = None,
+        n_pooled: int = 0,
+        jump: bool = False,
     ) -> tuple[Neurons, FloatArray]:
         """Directions of value above ``threshold * beta``, best first, with the values divided by beta.
 
@@ -89,11 +118,17 @@ class NeuronSearch:
         neurons : Neurons
             Current neurons: starts are made of them, too.
         n_starts : int
-            Number of starts; each is used with both signs.
+            Number of ascents that go to their end; each is used with both signs. With a pool 0 is allowed.
         threshold : float, default 1.0
         random_state : int or Generator, default 0
         deadline : float
             Time of ``time.perf_counter`` at which the search stops with what it has.
+        pool : DirectionPool, optional
+            Further starts; brought up to date with what the search finds.
+        n_pooled : int, default 0
+            Number of directions of the pool to start from, the best at ``nu``.
+        jump : bool, default False
+            Begin with a step straight to the gradient, which finds other maxima, and fewer.
 
         Returns
         -------
@@ -103,13 +138,15 @@ class NeuronSearch:
         """
         rng = np.random.default_rng(random_state)
         dual = nu / self.problem.beta
-        starts = self._starts(neurons, n_starts, rng).astype(np.float32)
-        points = np.vstack([starts, starts])
-        signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(starts))
-        climb(self.single, dual.astype(np.float32), points, signs, STEPS, deadline)
+        points, signs = self._ascended(neurons, n_starts, dual.astype(np.float32), rng, deadline, jump=jump)
+        if pool is not None and len(pool):
+            pooled, pooled_signs = self._pooled(pool, n_pooled, dual, deadline)
+            points, signs = np.vstack([points, pooled]), np.concatenate([signs, pooled_signs])
         order = self._ranked(points, signs, dual, 0.3)
+        if pool is not None:
+            self._keep(pool, points[order], signs[order], dual, _POOLED_KEPT * n_pooled)
         # What climbed to a current neuron is a maximum already, and would crowd out the others.
-        order = order[~_near(points[order], signs[order], neurons)]
+        order = order[~_near(points[order], signs[order], self._variables(neurons), neurons.signs)]
         order = order[: max(_FEWEST_REFINED, len(points) // _REFINED_SHARE)]
         points, signs = points[order], signs[order]
         # Far from an optimum the ascent alone finds more neurons than are needed.
@@ -117,13 +154,61 @@ class NeuronSearch:
             _FEWEST_REFINED, len(neurons) // 4
         )
         refined = points if plenty else self._refine(points, signs, dual.astype(np.float32), deadline)
+        if pool is not None:
+            self._keep(pool, refined, signs, dual, _POOLED_KEPT * n_pooled)
         both, signs = np.vstack([refined, points]), np.concatenate([signs, signs])
         best = self._ranked(both, signs, dual, threshold)
-        vectors = unit_rows(both[best].astype(np.float64))
+        vectors = unit_rows(both[best].astype(np.float64) * self.scales)
         found = Neurons(vectors, signs[best].astype(np.float64))
         values = self._values(vectors, found.signs, dual)
         keep = values > threshold
         return found.take(keep), values[keep]
+
+    def _pooled(
+        self, pool: DirectionPool, count: int, dual: FloatArray, deadline: float
+    ) -> tuple[SingleArray, SingleArray]:
+        """Best directions of a pool after a short ascent, with their signs."""
+        best = self._ranked(pool.points, pool.signs, dual, _POOLED_VALUE)[:count]
+        points, signs = pool.points[best], pool.signs[best]
+        costs = None if self.even else self.costs
+        climb(self.single, dual.astype(np.float32), points, signs, _POOLED_STEPS, deadline, costs)
+        return points, signs
+
+    def _keep(self, pool: DirectionPool, points: SingleArray, signs: SingleArray, dual: FloatArray, most: int) -> None:
+        """Put directions into a pool beside those that it holds; the best at the dual vector remain."""
+        points = np.vstack([points, pool.points]) if len(pool) else points
+        signs = np.concatenate([signs, pool.signs])
+        best = self._ranked(points, signs, dual, _POOLED_VALUE)[:most]
+        pool.replace(points[best], signs[best])
+
+    def _variables(self, neurons: Neurons) -> FloatArray:
+        """Variables q of the neurons, as unit rows."""
+        return unit_rows(neurons.vectors / self.scales)
+
+    def _ascended(
+        self, neurons: Neurons, count: int, dual: SingleArray, rng: np.random.Generator, deadline: float, *, jump: bool
+    ) -> tuple[SingleArray, SingleArray]:
+        """Unit points after ascent, about ``count`` times two, and their signs."""
+        if jump:
+            return self._both_signs(self._starts(neurons, count, rng), dual, ((STEPS, 1),), deadline)
+        parts = []
+        for steps, share, near in ((_NEAR_STEPS, _NEAR_SHARE, True), (_FAR_STEPS, _FAR_SHARE, False)):
+            starts = self._starts(neurons, math.ceil(_MORE_STARTS * share * count), rng, near=near)
+            parts.append(self._both_signs(starts, dual, ((steps[0], _MORE_STARTS), (steps[1], 1)), deadline))
+        return np.vstack([points for points, _ in parts]), np.concatenate([signs for _, signs in parts])
+
+    def _both_signs(
+        self, starts: FloatArray, dual: SingleArray, stages: Sequence[tuple[SingleArray, int]], deadline: float
+    ) -> tuple[SingleArray, SingleArray]:
+        """Ascent of all starts for either sign; after each stage one in so many goes on, the best ones."""
+        points = np.vstack([starts, starts]).astype(np.float32)
+        signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(starts))
+        for steps, kept in stages:
+            values = climb(self.single, dual, points, signs, steps, deadline, None if self.even else self.costs)
+            if kept > 1:
+                best = np.argsort(-values, kind="stable")[: math.ceil(len(points) / kept)]
+                points, signs = points[best], signs[best]
+        return points, signs
 
     def _values(self, directions: FloatArray, signs: FloatArray, dual: FloatArray) -> FloatArray:
         out = np.empty(len(directions))
@@ -138,10 +223,10 @@ class NeuronSearch:
         self, points: SingleArray, signs: SingleArray, dual: FloatArray, threshold: float
     ) -> npt.NDArray[np.intp]:
         """Index of the points above a value, best first, without those close to a better one of their sign."""
-        directions = unit_rows(points.astype(np.float64))
-        values = self._values(directions, signs.astype(np.float64), dual)
+        directions = points.astype(np.float64)
+        values = self._values(unit_rows(directions * self.scales), signs.astype(np.float64), dual)
         order = np.argsort(-values, kind="stable")
-        return distinct(directions, signs, order[values[order] > threshold])
+        return distinct(unit_rows(directions), signs, order[values[order] > threshold])
 
     def _refine(self, points: SingleArray, signs: SingleArray, dual: SingleArray, deadline: float) -> SingleArray:
         refined = points.copy()
@@ -158,7 +243,8 @@ class NeuronSearch:
     def _settle(self, start: SingleArray, weights: SingleArray) -> SingleArray:
         """Primal-dual Newton steps on ``1/2 ||u||^2 - sum_j w_j (x_j^T u)_+`` for each row of ``start``."""
         z = start @ self.single.T
-        size = np.maximum(np.einsum("ij,ij->i", weights, np.maximum(z, 0.0)), np.float32(1e-3))
+        size = np.einsum("ij,ij->i", weights, np.maximum(z, 0.0))
+        size = np.maximum(size if self.even else size / ((start * start) @ self.costs), np.float32(1e-3))
         u = size[:, None] * start
         z *= size[:, None]
         best, best_value = start.copy(), np.full(len(start), -np.inf, dtype=np.float32)
@@ -170,37 +256,37 @@ class NeuronSearch:
             ratio = z / root
             # A concave kink is linearised on its side, a convex one smoothed.
             active = np.where(weights < 0.0, 0.5 * (1.0 + ratio), z > 0.0)
-            gradient = u - (weights * active) @ self.single
+            gradient = self.costs * u - (weights * active) @ self.single
             bend = (1.0 - dual_slopes * ratio) / root
             step = self._newton(0.5 * pull * bend, gradient)
             change = step @ self.single.T
             dual_slopes = np.clip(ratio + bend * change, -1.0, 1.0)
             u = u + step
             z += change
-            length = np.maximum(np.linalg.norm(u, axis=1), np.float32(1e-30))
+            length = np.maximum(np.sqrt((u * u) @ self.costs), np.float32(1e-30))
             value = np.einsum("ij,ij->i", weights, np.maximum(z, 0.0)) / length
             better = value > best_value
             best[better], best_value[better] = (u / length[:, None])[better], value[better]
         return best
 
     def _newton(self, curvature: SingleArray, gradient: SingleArray) -> SingleArray:
-        """Solve ``(I + X^T diag(c_i) X) step_i = -gradient_i``."""
+        """Solve ``(C + X^T diag(c_i) X) step_i = -gradient_i`` with the diagonal matrix C of the costs."""
         d = gradient.shape[1]
         if d <= _DENSE_FEATURES:
             system = self.products.sums(curvature)
             diagonal = np.arange(d)
             trace = system[:, diagonal, diagonal].sum(axis=1)
             # Rounding of the sums may cost definiteness where the curvature of the kinks is large.
-            system[:, diagonal, diagonal] += (1.0 + np.float32(1e-7) * trace)[:, None]
+            system[:, diagonal, diagonal] += self.costs + (np.float32(1e-7) * trace)[:, None]
             return -np.linalg.solve(system, gradient[:, :, None])[:, :, 0]
-        scale = 1.0 / (1.0 + curvature @ (self.single * self.single))
+        scale = 1.0 / (self.costs + curvature @ (self.single * self.single))
         step, residual = np.zeros_like(gradient), -gradient
         direction, last = np.zeros_like(gradient), np.ones(len(gradient), dtype=np.float32)
         for _ in range(_CG_STEPS):
             z = scale * residual
             now = np.einsum("ij,ij->i", residual, z)
             direction = z + (now / np.maximum(last, np.float32(1e-30)))[:, None] * direction
-            product = direction + (curvature * (direction @ self.single.T)) @ self.single
+            product = self.costs * direction + (curvature * (direction @ self.single.T)) @ self.single
             bend = np.maximum(np.einsum("ij,ij->i", direction, product), np.float32(1e-30))
             share = (now / bend)[:, None]
             step += share * direction
@@ -208,23 +294,25 @@ class NeuronSearch:
             last = now
         return step
 
-    def _starts(self, neurons: Neurons, count: int, rng: np.random.Generator) -> FloatArray:
+    def _starts(self, neurons: Neurons, count: int, rng: np.random.Generator, *, near: bool = False) -> FloatArray:
         """Unit starts: random vectors, rows and their sums and differences, and relatives of the neurons.
 
         Relatives are noisy copies, reflections at rows, sums and differences of two, and noisy opposites: each kind
-        finds neurons that the others miss.
+        finds neurons that the others miss. The first two kinds alone are ``near``; of the others half are random.
         """
-        X = self.problem.X
+        X = self.problem.X * self.scales
         n, d = X.shape
         flip = np.where(rng.random((count, 1)) < 0.5, -1.0, 1.0)
         first, second = X[rng.integers(n, size=count)], X[rng.integers(n, size=count)]
         out = flip * (first + rng.integers(-1, 2, size=(count, 1)) * second)
         gauss = rng.standard_normal((count, d))
         kind = np.arange(count) % (2 * _KINDS)
-        out = np.where((kind == _KINDS - 1 if len(neurons) else kind % 2 == 1)[:, None], gauss, out)
+        # Long ascents from random vectors meet the most violations far from all neurons.
+        random = np.arange(count) % 4 >= 2
+        out = np.where(random[:, None], gauss, out)
         if len(neurons):
             heaviest = np.argsort(-neurons.masses, kind="stable")[:_MOST_NEARBY]
-            known = unit_rows(neurons.vectors[heaviest])
+            known = self._variables(neurons.take(heaviest))
             base, other = known[rng.integers(len(known), size=count)], known[rng.integers(len(known), size=count)]
             spread = 10.0 ** rng.uniform(-2.0, 0.0, size=(count, 1))
             row = unit_rows(first)
@@ -236,15 +324,14 @@ class NeuronSearch:
                 base - other,
                 -base + 0.3 * unit_rows(gauss),
             )
-            for k, relative in enumerate(relatives):
-                chosen = kind % _KINDS == k
+            for k, relative in enumerate(relatives[:2] if near else relatives):
+                chosen = kind % 2 == k if near else (kind % _KINDS == k) & ~random
                 out[chosen] = relative[chosen]
         dead = ~np.any(out != 0.0, axis=1)
         out[dead] = rng.standard_normal((int(dead.sum()), d))
         return unit_rows(out)
 
 
-def _near(points: SingleArray, signs: SingleArray, neurons: Neurons) -> npt.NDArray[np.bool_]:
-    """Whether a point has the direction and the sign of one of the neurons."""
-    known = unit_rows(neurons.vectors.astype(np.float32))
-    return np.any((unit_rows(points) @ known.T > _SAME) & (signs[:, None] == neurons.signs), axis=1)
+def _near(points: SingleArray, signs: SingleArray, known: FloatArray, known_signs: FloatArray) -> npt.NDArray[np.bool_]:
+    """Whether a point has the direction and the sign of one of the known unit rows."""
+    return np.any((unit_rows(points) @ known.T.astype(np.float32) > _SAME) & (signs[:, None] == known_signs), axis=1)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
 from cvxnn.solvers._pair_products import PairProducts
+from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 
@@ -76,17 +77,26 @@ class SmoothedKinks:
     """
 
     def __init__(self, problem: Problem, products: PairProducts | None = None) -> None:
+        # Vectors are scales * q with the variables q; the penalty sees the norm (sum_k costs_k q_k^2)^(1/2).
+        self.scales = axis_scales(problem)
+        self.costs = self.scales**2
+        self.damped = np.maximum(self.costs, 1.0)
+        even = bool(np.all(self.scales == 1.0))
+        if not even:
+            weight = problem.sample_weight
+            problem = Problem(problem.X * self.scales, problem.y, problem.beta, problem.loss, sample_weight=weight)
         self.problem = problem
         self.row_squares = np.einsum("ij,ij->i", problem.X, problem.X)
         self.single: SingleArray = problem.X.astype(np.float32)
+        self.diagonal = problem.n_features > _BLOCK_FEATURES
         self.rotation: FloatArray | None = None
         self._work: tuple[SingleArray, SingleArray] | None = None
-        if problem.n_features > _BLOCK_FEATURES:
+        if self.diagonal and even:
             self.rotation = np.linalg.eigh(problem.X.T @ problem.X)[1]
             self.single = self.single @ self.rotation.astype(np.float32)
             products = None
         self.products = products or PairProducts(self.single)
-        if self.rotation is None:
+        if not self.diagonal:
             self.products.prepare()
         self.restart()
 
@@ -105,8 +115,9 @@ class SmoothedKinks:
             return start
         # Neurons of one sign lie together: the curvature of a kink depends on the sign.
         start = start.take(np.argsort(-start.signs, kind="stable"))
-        vectors, signs = start.vectors, start.signs
+        vectors, signs = start.vectors / self.scales, start.signs
         best, best_value = vectors, np.inf
+        start_value = self._value(vectors, signs)
         state, inverse, spread = None, None, np.zeros(len(signs))
         self.damping = min(self.damping, _LARGEST_START)
         for step in range(max_steps):
@@ -132,8 +143,19 @@ class SmoothedKinks:
         if state is not None and state.true_value < best_value:
             best = vectors
         self._work = None
-        found = Neurons(best, signs)
-        return found if found.objective(self.problem) < start.objective(self.problem) else start
+        return Neurons(best * self.scales, signs) if self._value(best, signs) < start_value else start
+
+    def _value(self, vectors: FloatArray, signs: FloatArray) -> float:
+        """True objective."""
+        fit = Neurons(vectors, signs).fit(self.problem.X)
+        return self.problem.loss_value(fit) + self.problem.beta * float(self._norms(vectors).sum())
+
+    def _norms(self, vectors: FloatArray) -> FloatArray:
+        return np.sqrt((vectors * vectors) @ self.costs)
+
+    def _shifts(self) -> SingleArray:
+        """Damped curvature of the penalty along each axis, for a pull of one."""
+        return (self.costs + self.damping * self.damped).astype(np.float32)
 
     def _rotated(self, vectors: FloatArray) -> FloatArray:
         return vectors if self.rotation is None else vectors @ self.rotation
@@ -187,8 +209,8 @@ class SmoothedKinks:
 
         values, true_values, gradients = zip(*in_parallel(sweep, row_pieces(n, k)), strict=True)
         value, true_value, gradient = sum(values), sum(true_values), np.sum(gradients, axis=0)
-        norms = np.maximum(np.linalg.norm(vectors, axis=1), 1e-150)
-        signed = self._rotated(signs[:, None] * vectors)
+        norms = np.maximum(self._norms(vectors), 1e-150)
+        signed = self._rotated(signs[:, None] * (self.costs * vectors))
         slope_of_loss = gradient.astype(np.float64)
         if self.precise:
             slope_of_loss = self._rotated(slope_of_loss)
@@ -211,7 +233,7 @@ class SmoothedKinks:
     def _apply(self, state: _State, p: SingleArray) -> SingleArray:
         """Product of the Newton matrix with one signed vector per neuron, ``(k, d)``."""
         radial = np.einsum("ij,ij->i", state.directions, p)
-        out = state.pull[:, None] * ((1.0 + np.float32(self.damping)) * p - radial[:, None] * state.directions)
+        out = state.pull[:, None] * (self._shifts() * p - radial[:, None] * state.directions)
 
         def sweep(slabs: Sequence[slice]) -> SingleArray:
             total = np.zeros_like(out)
@@ -229,7 +251,7 @@ class SmoothedKinks:
     def _preconditioner(self, state: _State) -> SingleArray:
         """Inverse blocks ``(k, d, d)``, or the inverse of their diagonals ``(k, d)``."""
         k, d = state.directions.shape
-        size = d if self.rotation is not None else self.products.count
+        size = d if self.diagonal else self.products.count
 
         def sweep(slabs: Sequence[slice]) -> SingleArray:
             total = np.zeros((k, size), dtype=np.float32)
@@ -237,22 +259,22 @@ class SmoothedKinks:
                 weight = state.slopes[rows] ** 2
                 weight *= state.curvature[rows, None]
                 weight += state.convex[rows]
-                pairs = self.products.of(rows) if self.rotation is None else self.single[rows] ** 2
+                pairs = self.single[rows] ** 2 if self.diagonal else self.products.of(rows)
                 total += weight.T @ pairs
             return total
 
         packed = np.sum(in_parallel(sweep, row_pieces(len(self.single), max(k, size // 4))), axis=0)
-        damping = np.float32(1.0 + self.damping)
-        if self.rotation is not None:
-            packed += state.pull[:, None] * (damping - state.directions**2)
+        shifts = self._shifts()
+        if self.diagonal:
+            packed += state.pull[:, None] * (shifts - state.directions**2)
             shift = np.float32(1e-6) * np.maximum(packed.sum(axis=1), 0.0)
             return 1.0 / np.maximum(packed + shift[:, None], np.float32(_FLATTEST))
         blocks = self.products.matrices(packed)
         blocks -= state.pull[:, None, None] * state.directions[:, :, None] * state.directions[:, None, :]
         diagonal = np.arange(d)
         trace = blocks[:, diagonal, diagonal].sum(axis=1) + d * state.pull
-        shift = damping * state.pull + np.float32(1e-6) * np.maximum(trace, 0.0)
-        blocks[:, diagonal, diagonal] += np.maximum(shift, np.float32(_FLATTEST))[:, None]
+        shift = state.pull[:, None] * shifts + np.float32(1e-6) * np.maximum(trace, 0.0)[:, None]
+        blocks[:, diagonal, diagonal] += np.maximum(shift, np.float32(_FLATTEST))
         return np.linalg.inv(blocks)
 
     def _solve(self, state: _State, inverse: SingleArray, deadline: float) -> FloatArray:
@@ -329,7 +351,7 @@ class SmoothedKinks:
                         fit[rows] = 0.5 * (trial @ sign + _roots(trial, squares[rows], widths) @ sign)
 
         in_parallel(sweep, row_pieces(len(X), len(sign)))
-        masses = [float(np.linalg.norm(state.vectors + length * move, axis=1).sum()) for length in lengths]
+        masses = [float(self._norms(state.vectors + length * move).sum()) for length in lengths]
         with np.errstate(over="ignore", invalid="ignore"):
             return [problem.loss_value(fit) + problem.beta * mass for fit, mass in zip(fits, masses, strict=True)]
 

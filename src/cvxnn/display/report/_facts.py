@@ -98,6 +98,11 @@ class Facts:
         The objective is the misfit plus the price of the weights.
     neurons : tuple of Neuron
         By falling mass.
+
+    Raises
+    ------
+    ValueError
+        If the model is of another architecture than the ReLU network.
     """
 
     model: Model
@@ -113,13 +118,13 @@ class Facts:
     def __post_init__(self) -> None:
         """Compute the figures."""
         problems = self.model.problems(self.parts[0].X, self.parts[0].encoded, beta=self.beta)
-        networks = self.model.networks()
+        networks = _relu_networks(self.model)
         # As in the objective of networks.py, so that all commands print the same digits.
         objective = sum(network.objective(problem) for network, problem in zip(networks, problems, strict=True))
         decay = sum(0.5 * self.beta * float(np.sum(net.W**2) + np.sum(net.a**2)) for net in networks)
         for key, value in (("objective", objective), ("decay", decay), ("misfit", objective - decay)):
             object.__setattr__(self, key, float(value))
-        object.__setattr__(self, "neurons", _neurons(self.model.network, self.parts[0].X))
+        object.__setattr__(self, "neurons", _neurons(_relu(self.model.network), self.parts[0].X))
 
     @property
     def fits_file(self) -> bool:
@@ -177,7 +182,7 @@ class Facts:
         side, the outputs are mixed and so is the price of the weights, so that the objective is convex on each piece.
         """
         problems = self.model.problems(self.parts[0].X, self.parts[0].encoded, beta=self.beta)
-        stations: list[Sequence[ReLUNetwork]] = [self.model.networks()]
+        stations: list[Sequence[ReLUNetwork]] = [_relu_networks(self.model)]
         if self.better is not None:
             stations.append(self.better)
         shares = np.linspace(0.0, 1.0, count + 1)
@@ -215,6 +220,17 @@ def strongest(neuron: Neuron, count: int, inputs: int) -> list[int]:
     """Positions of the inputs with the largest weights, at most ``count``, without those of no weight."""
     order = np.argsort(-np.abs(neuron.w[:inputs]), kind="stable")[:count]
     return [int(position) for position in order if neuron.w[position] != 0.0]
+
+
+def _relu(network: object) -> ReLUNetwork:
+    if not isinstance(network, ReLUNetwork):
+        raise ValueError(f"a report is about a ReLU network; this model holds a {type(network).__name__}.")
+    return network
+
+
+def _relu_networks(model: Model) -> list[ReLUNetwork]:
+    """Networks of the problems of the model."""
+    return [_relu(network) for network in model.networks()]
 
 
 def _neurons(network: ReLUNetwork, X: FloatArray) -> tuple[Neuron, ...]:

@@ -102,7 +102,7 @@ def _training(facts: Facts, data_name: str) -> Markup:
     inputs += ", standardised" if model.preprocessing.standardized else ", in the units of the table"
     inputs += ", and a column of ones for the biases" if model.preprocessing.intercept else ", no biases"
     rows = [
-        ["Network", f"two layers, ReLU, {len(facts.neurons):,} neurons, outputs: {model.network.n_outputs}"],
+        ["Network", f"two layers, ReLU, {len(facts.neurons):,} neurons, outputs: {model.target.n_outputs}"],
         ["Data", name(data_name)],
         *map(list, used),
         ["To predict", _listed(model.target.names)],

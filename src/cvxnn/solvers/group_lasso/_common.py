@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import LinAlgError, get_lapack_funcs
 
 from cvxnn.losses import Loss
 from cvxnn.solution import History, Status
@@ -15,6 +17,10 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _EPS = float(np.finfo(np.float64).eps)
+# The wrappers of this take longer than the routine on small matrices.
+_POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
+# Shifts of a matrix with unit diagonal that single precision has made indefinite.
+_SHIFTS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 # Rows of a slab of the data.
 _SLAB = 1 << 13
 
@@ -88,3 +94,23 @@ def norm_slack(X: FloatArray, nu: FloatArray) -> float:
     for start in range(0, len(nu), _SLAB):
         magnitude += np.abs(nu[start : start + _SLAB]) @ np.abs(X[start : start + _SLAB])
     return 4.0 * (len(nu) + 8) * _EPS * float(np.linalg.norm(magnitude))
+
+
+def solve_unit_diagonal(system: FloatArray, rhs: FloatArray) -> FloatArray:
+    """Solve a system with unit diagonal that is positive definite up to rounding.
+
+    Raises
+    ------
+    LinAlgError
+        Where no shift makes it positive definite.
+
+    Examples
+    --------
+    >>> solve_unit_diagonal(np.eye(2), np.array([1.0, 2.0]))
+    array([1., 2.])
+    """
+    for shift in _SHIFTS:
+        _, solution, info = _POSV(system + shift * np.eye(len(system)), rhs, lower=1, overwrite_a=1)
+        if info == 0:
+            return solution
+    raise LinAlgError("the curvature in the weights is not positive definite to rounding.")

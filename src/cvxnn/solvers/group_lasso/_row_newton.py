@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, get_blas_funcs, get_lapack_funcs
 
 from cvxnn.networks import row_norms
 from cvxnn.solvers.group_lasso._row_products import ByteArray, FloatArray, IntArray, Rows, SingleArray
@@ -32,6 +33,8 @@ _CROSSING_ROUNDS = 5
 MAX_PRODUCTS = 40
 # Shifts of a factor, each ten times the one before, until the last is far beyond the size of the matrix.
 _SHIFTS = 10
+_POTRF: Any = get_lapack_funcs("potrf", dtype=np.float32)
+_TRSV: Any = get_blas_funcs("trsv", dtype=np.float32)
 
 
 def build_cost(size: int, count: int, features: int) -> float:
@@ -63,14 +66,13 @@ class Preconditioner:
         scale = scale if scale > 0.0 else 1.0
         root = np.sqrt(h * (len(rows) / len(sample)) / scale).astype(np.float32)
         # Kernel of the rows in the metric of T: a Hadamard product, and the columns along the directions.
-        weighted = self._masks * np.sqrt(scale * self._blocks).astype(np.float32)
+        rooted = self._masks * root
+        weighted = rooted * np.sqrt(scale * self._blocks).astype(np.float32)
         kernel = weighted.T @ weighted
         kernel *= (self._X * self._features.astype(np.float32)) @ self._X.T
         columns = (math.sqrt(scale) * self._along).astype(np.float32) @ self._X.T
-        columns *= self._masks
+        columns *= rooted
         kernel += columns.T @ columns
-        kernel *= root
-        kernel *= root[:, None]
         self._root, self._factor, self._scale = root, _factorise(kernel), scale
 
     def __call__(self, R: FloatArray) -> FloatArray:
@@ -78,7 +80,9 @@ class Preconditioner:
         outer = self._rest(R)
         size = max(float(np.max(np.abs(outer), initial=0.0)), float(np.finfo(np.float64).tiny))
         z = np.einsum("sd,sd->s", self._masks.T @ (outer / size).astype(np.float32), self._X)
-        z = self._root * cho_solve(self._factor, self._root * z, check_finite=False)
+        # Two calls instead of one of potrs, and five times as fast.
+        z = _TRSV(self._factor, self._root * z, lower=1, overwrite_x=1)
+        z = self._root * _TRSV(self._factor, z, lower=1, trans=1, overwrite_x=1)
         back = (self._masks @ (self._X * z[:, None])).astype(np.float64)
         return outer - (self._scale * size) * self._rest(back)
 
@@ -87,16 +91,16 @@ class Preconditioner:
         return self._blocks * self._features * R + along[:, None] * self._along
 
 
-def _factorise(kernel: npt.NDArray[np.float32]):
+def _factorise(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Cholesky factor of ``I + kernel``; a larger shift where rounding needs it, as only the speed depends on it."""
     kernel.flat[:: len(kernel) + 1] += np.float32(1.0)
     shift = np.float32(1e-6) * np.max(np.diag(kernel), initial=np.float32(1.0))
     for _ in range(_SHIFTS):
-        try:
-            return cho_factor(kernel.T, lower=True, check_finite=False)
-        except LinAlgError:
-            kernel.flat[:: len(kernel) + 1] += shift
-            shift *= np.float32(10.0)
+        factor, info = _POTRF(kernel.T, lower=1, clean=0)
+        if info == 0:
+            return factor
+        kernel.flat[:: len(kernel) + 1] += shift
+        shift *= np.float32(10.0)
     raise LinAlgError("the preconditioner of the rows is not positive definite to rounding.")
 
 

@@ -3,7 +3,9 @@ r"""Group lasso over activation patterns at many penalties, one after another, w
 From one penalty to the next the weights of the blocks change little, and so does the matrix that Newton's method in
 these weights factorises (:mod:`cvxnn.solvers.group_lasso._eta_newton`). Here it stays as it is for as long as the
 duality gap falls fast: it preconditions the ridge problems and gives the curvature in the weights. All patterns are
-priced after every step. Products are in single precision while that serves; the result is evaluated in double.
+priced after every step. Once the square of the gap is within the tolerance, the best lengths of the blocks along their
+directions often end the penalty (:mod:`cvxnn.solvers.group_lasso._lengths`). Products are in single precision while
+that serves; the result is evaluated in double.
 """
 
 from __future__ import annotations
@@ -11,23 +13,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError
 
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
-from cvxnn.solvers.group_lasso._common import OutOfTime, dual_bound
+from cvxnn.solvers.group_lasso._common import OutOfTime, dual_bound, solve_unit_diagonal
 from cvxnn.solvers.group_lasso._eta_newton import Model
 from cvxnn.solvers.group_lasso._frozen import Frozen
+from cvxnn.solvers.group_lasso._lengths import best_lengths, weighted_sum
 from cvxnn.solvers.group_lasso._ridge import Blocks, GramRidge, KernelRidge
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 SingleArray = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
 
 __all__ = ["Continuation"]
 
@@ -40,7 +45,7 @@ _SINGLE_TOL, _EXACT_GAP = 1e-5, 1e-4
 # Most steps at a penalty, and steps without progress before it is given up.
 _MOST_STEPS, _PATIENCE = 20, 3
 # Further steps that the last one foretells beyond which the factorisation is made anew.
-_MANY_STEPS = 4.0
+_MANY_STEPS = 1.5
 # Columns of the blocks, relative to the samples, up to which these are not the ones to factorise a matrix for.
 _FEW_COLUMNS = 0.25
 # Steps of conjugate gradients in a step, and the factor by which they reduce the residual.
@@ -49,11 +54,25 @@ _LINEAR_STEPS, _REDUCTION = 8, 0.05
 _POOR = 0.3
 # Most Newton steps of a ridge problem, the least of their lengths, and the rounding of its objective.
 _NEWTON_STEPS, _LEAST_LENGTH, _ROUNDING = 5, 1e-3, 1e-6
+# Gap up to which the lengths alone are worth solving for, the gap that is hoped for relative to the tolerance, the
+# bounds of the gap reached relative to the square of the one before, and the distance from norm one of further blocks.
+_NEAR, _HOPE = 0.1, 1.0
+_LEAST_RATE, _MOST_RATE = 0.1, 10.0
+_CLOSE = 0.05
 # Part of the tolerance that is aimed for in single precision.
 _MARGIN = 0.7
 # Bounds of the factor by which an extrapolation changes a weight.
 _LEAST_GROWTH, _MOST_GROWTH = 0.1, 3.0
-_SHIFTS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Solution at a penalty: weights ``(P,)``, dual vector over it ``(n,)``, and the nonzero blocks ``(k, d)``."""
+
+    w: FloatArray
+    alpha: FloatArray
+    ids: IntArray
+    blocks: FloatArray
 
 
 class Continuation:
@@ -92,6 +111,7 @@ class Continuation:
         self.workspace: npt.NDArray[np.floating] | None = None
         self.past: list[tuple[float, FloatArray]] = []
         self.n_steps = 0
+        self.rate = 1.0
 
     @staticmethod
     def serves(problem: Problem, patterns: ActivationPatterns) -> bool:
@@ -125,9 +145,9 @@ class Continuation:
         if found is None:
             self.frozen = None
             return None
-        self.w, self.alpha = found
+        self.w, self.alpha = found.w, found.alpha
         self.remember(beta)
-        return self.result()
+        return self.result(found)
 
     def resume(self, beta: float, vectors: FloatArray, nu: FloatArray) -> None:
         """Go on from a solution that another method has found: blocks ``(P, d)`` and dual vector."""
@@ -146,8 +166,10 @@ class Continuation:
         if self.past:
             return self.past[-1][0]
         model = self.model
-        vectors = self.masks @ (model.X * model.gradient(np.zeros(len(model.y)))[:, None])
-        return float(np.max(np.sqrt(np.sum(vectors * vectors, axis=1)), initial=0.0))
+        nu = model.gradient(np.zeros(len(model.y)))
+        size = float(np.max(np.abs(nu)))
+        vectors = self.prices(nu / size, np.float32) if size > 0.0 else np.zeros((1, 1))
+        return size * float(np.max(np.sqrt(np.sum(vectors * vectors, axis=1)), initial=0.0))
 
     def predicted(self, beta: float) -> FloatArray:
         """Weights continued linearly in the logarithm of the penalty."""
@@ -167,7 +189,7 @@ class Continuation:
             values.append(model.value(fit) + 0.5 * model.beta * float(alpha @ fit))
         return starts[int(np.argmin(values))]
 
-    def descend(self, w: FloatArray, alpha: FloatArray, tol: float) -> tuple[FloatArray, FloatArray] | None:
+    def descend(self, w: FloatArray, alpha: FloatArray, tol: float) -> Found | None:
         """Newton steps in the weights until the gap is small; None where it does not fall."""
         model, gap, stuck, fresh = self.model, math.inf, 0, False
         best = math.inf, w, alpha
@@ -178,11 +200,15 @@ class Continuation:
             ids = np.flatnonzero(w > 0)
             dtype = np.float64 if tol < _SINGLE_TOL and gap <= _EXACT_GAP else np.float32
             alpha, fit = self.ridge(ids, w[ids], alpha, dtype)
-            vectors = self.masks.astype(dtype, copy=False) @ (self.data(dtype) * alpha.astype(dtype)[:, None])
+            vectors = self.prices(alpha, dtype)
             norms = np.sqrt(np.einsum("pd,pd->p", vectors, vectors)).astype(np.float64)
             previous, gap = gap, self.gap(w, alpha, fit, norms)
             if gap <= tol:
-                return w, alpha
+                return self.found(ids, w[ids] * norms[ids], vectors[ids], w, alpha)
+            if gap <= _NEAR and self.rate * gap * gap <= _HOPE * tol:
+                polished = self.polished(w, vectors, norms, gap, tol)
+                if polished is not None:
+                    return polished
             stuck = 0 if gap < 0.9 * best[0] else stuck + 1
             if stuck > _PATIENCE:
                 return None
@@ -203,7 +229,7 @@ class Continuation:
                 and ids.size
                 and self.frozen is not None
                 and self.frozen.lasting
-                and _steps_left(gap, previous, tol) > _MANY_STEPS
+                and _steps_left(gap, previous, max(tol, min(_NEAR, math.sqrt(_HOPE * tol / self.rate)))) > _MANY_STEPS
             )
             if fresh:
                 self.factorise(ids, w[ids], model.hessian(fit))
@@ -211,6 +237,41 @@ class Continuation:
             w = w.copy()
             w[moving] = self.stepped(moving, w[moving], vectors[moving], norms[moving], fit)
         return None
+
+    def found(self, ids: IntArray, lengths: FloatArray, vectors: Floats, w: FloatArray, alpha: FloatArray) -> Found:
+        """Blocks with some lengths along the vectors, whose norms are the weights ``w``, and the dual vector."""
+        wide = vectors.astype(np.float64)
+        sizes = np.sqrt(np.sum(wide * wide, axis=1))
+        blocks = wide * np.divide(lengths, sizes, out=np.zeros_like(sizes), where=sizes > 0)[:, None]
+        return Found(w, alpha, ids, blocks)
+
+    def polished(self, w: FloatArray, vectors: Floats, norms: FloatArray, gap: float, tol: float) -> Found | None:
+        """Best lengths along the vectors, where they bring the gap within the tolerance."""
+        model, dtype = self.model, np.float64 if tol < _SINGLE_TOL else np.float32
+        ids = np.flatnonzero((w > 0) | (norms > 1.0 - _CLOSE))
+        units = vectors[ids].astype(dtype) / norms[ids].astype(dtype)[:, None]
+        rows = self.masks[ids].astype(dtype, copy=False) * (units @ self.data(dtype).T)
+        lengths = best_lengths(model, rows, w[ids] * norms[ids])
+        if lengths is None:
+            return None
+        fit = weighted_sum(rows, lengths)
+        nu = -model.gradient(fit)
+        alpha = nu / model.beta
+        new = np.zeros_like(w)
+        new[ids] = lengths
+        fresh = self.prices(alpha, dtype)
+        sizes = np.sqrt(np.einsum("pd,pd->p", fresh, fresh)).astype(np.float64)
+        bound = dual_bound(model.loss, model.y, model.weight, nu, float(np.max(sizes)))
+        reached = relative_gap(model.value(fit) + model.beta * float(np.sum(lengths)), bound)
+        self.rate = math.sqrt(self.rate * min(max(reached / (gap * gap), _LEAST_RATE), _MOST_RATE))
+        if reached > tol:
+            return None
+        some = lengths > 0
+        return self.found(ids[some], lengths[some], units[some], new, alpha)
+
+    def prices(self, alpha: FloatArray, dtype: type) -> Floats:
+        """Vectors ``X^T D_i alpha`` of all blocks, ``(P, d)``."""
+        return self.masks.astype(dtype, copy=False) @ (self.data(dtype) * alpha.astype(dtype)[:, None])
 
     def gap(self, w: FloatArray, alpha: FloatArray, fit: FloatArray, norms: FloatArray) -> float:
         """Relative duality gap at the weights, up to the rounding of the products."""
@@ -355,22 +416,20 @@ class Continuation:
                 break
             s = scale[index]
             direction[:] = 0.0
-            direction[index] = s * _solved(curvature[np.ix_(index, index)] * s * s[:, None], s * rhs[index])
+            direction[index] = s * solve_unit_diagonal(curvature[np.ix_(index, index)] * s * s[:, None], s * rhs[index])
             wrong = free & (w == 0) & (direction <= 0)
             if not np.any(wrong):
                 break
             free &= ~wrong
         return np.clip(w + direction, 0.0, self.model.largest_weight())
 
-    def result(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def result(self, found: Found) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Blocks, fit and dual vector in double precision, in the units of the problem."""
-        ids = np.flatnonzero(self.w > 0)
-        blocks, problem = self.working(ids), self.problem
-        some = self.w[ids, None] * blocks.correlate(self.alpha)
+        blocks, problem = self.working(found.ids), self.problem
         u = np.zeros((self.n_patterns, problem.n_features))
-        u[self.origin[ids]] = np.ldexp(some, -self.exponent)
-        nu = problem.loss.project_dual(self.model.beta * self.alpha, problem.y, problem.sample_weight)
-        return u, np.einsum("nd,nd->n", blocks.X, blocks.masks @ some), nu
+        u[self.origin[found.ids]] = np.ldexp(found.blocks, -self.exponent)
+        nu = problem.loss.project_dual(self.model.beta * found.alpha, problem.y, problem.sample_weight)
+        return u, blocks.fit(found.blocks), nu
 
 
 def _steps_left(gap: float, previous: float, tol: float) -> float:
@@ -378,14 +437,3 @@ def _steps_left(gap: float, previous: float, tol: float) -> float:
     if not math.isfinite(previous):
         return 0.0
     return math.log(gap / tol) / math.log(previous / gap) if gap < previous else math.inf
-
-
-def _solved(system: FloatArray, rhs: FloatArray) -> FloatArray:
-    """Solve a system with unit diagonal that is positive definite up to rounding."""
-    for shift in _SHIFTS:
-        try:
-            factor = cho_factor(system + shift * np.eye(len(system)), lower=True, check_finite=False)
-        except LinAlgError:
-            continue
-        return cho_solve(factor, rhs, check_finite=False)
-    raise LinAlgError("the curvature in the weights is not positive definite to rounding.")

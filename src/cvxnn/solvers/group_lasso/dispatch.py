@@ -33,7 +33,7 @@ ROWS = 5000
 # of the time that it may take.
 _SAMPLED = 900
 _SAMPLE_PART = 4
-_SAMPLE_GAP = 1e-2
+_SAMPLE_GAP = 3e-2
 _SAMPLE_SHARE = 0.4
 # Nonzero columns at the start, relative to the samples, up to which the method by rows is the faster one.
 _FEW_COLUMNS = 1.75

@@ -4,8 +4,10 @@ r"""Group lasso over activation patterns for many samples: time linear in n, mas
 
 A subsample of the rows gives the first blocks, along a path of penalties. All rows then take Newton steps on the blocks
 that are nonzero (:mod:`cvxnn.solvers.group_lasso._row_descent`); between two of them all patterns are priced and those
-with :math:`\|X^T D_i \nu\| > \beta` enter. Products are in single precision until the duality gap is small; the blocks
-are evaluated in double precision after every step, and so is the bound that ends the solve.
+with :math:`\|X^T D_i \nu\| > \beta` enter. Once the square of the gap is within the tolerance, the best lengths of the
+blocks along their directions often end the solve (:mod:`cvxnn.solvers.group_lasso._lengths`). Products are in single
+precision until the duality gap is small; the blocks are evaluated in double precision after every step, and so is the
+bound that ends the solve.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, fitting_scale, norm_slack
 from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
+from cvxnn.solvers.group_lasso._row_lengths import lengthened, worth_lengthening
 from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, Rows
 
 __all__ = ["solve_group_lasso_rows"]
@@ -197,7 +200,7 @@ class _Run:
             if level.beta <= target:
                 if gap <= max(_EXACT_GAP, self.tol) and not level.exact:
                     # Single precision has no more to say: evaluate the blocks, and go on in double.
-                    level.exact = True
+                    level.exact, stuck = True, 0
                     level.refit()
                     price = level.price()
                     gap = level.gap(price)
@@ -209,6 +212,8 @@ class _Run:
                 return Status.PATTERNS_OPTIMUM
             if self.n_iter >= max_iter:
                 return Status.MAX_ITER
+            if level.beta <= target and worth_lengthening(level, gap, self.tol) and self.lengthen(level, price):
+                return Status.PATTERNS_OPTIMUM
             if stuck >= _PATIENCE:
                 if level.exact:
                     return Status.STALLED
@@ -220,6 +225,23 @@ class _Run:
             price = level.price()
             stuck = 0 if fell or gap < 0.9 * least else stuck + 1
             least = min(gap, least)
+
+    def lengthen(self, level: Level, price: Price) -> bool:
+        """Whether the best lengths of the blocks along their directions prove the gap."""
+        point = lengthened(level, price)
+        if point is None:
+            return False
+        trial = Level(self.rows, self.beta, point)
+        trial.exact = True
+        trial.refit()
+        price = trial.price()
+        self.update_bound(price)
+        self.evaluate(trial)
+        if self.gap() > self.tol:
+            return False
+        self.n_iter += 1
+        self.record(price.top, self.bound)
+        return True
 
     def place(self, level: Level, ids: IntArray, U: FloatArray) -> None:
         """Start a level from blocks, scaled down where that lowers its objective."""
