@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._powers import times_power
-from cvxnn._validation import as_count, as_float_array, as_number
+from cvxnn._validation import as_count, as_float_array, as_number, as_seed
 from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.networks import row_norms
 from cvxnn.patterns import ActivationPatterns, sample_patterns
@@ -201,9 +201,10 @@ class SampledGatedReLU:
         Raises
         ------
         ValueError
-            If the data are not a finite matrix.
+            If the data are not a finite matrix, or the seed is no non-negative integer.
         """
-        return GatedReLU(sample_patterns(X, self.n_gates, random_state=random_state).gates)
+        seed = as_seed(random_state, "random_state")
+        return GatedReLU(sample_patterns(X, self.n_gates, random_state=seed).gates)
 
 
 @dataclass(frozen=True)

@@ -212,3 +212,5 @@ def test_gates_by_number():
     assert len(np.unique(drawn.masks(data), axis=0)) == 15
     with pytest.raises(ValueError, match="n_gates must be"):
         SampledGatedReLU(0)
+    with pytest.raises(ValueError, match="random_state must be a non-negative integer"):
+        SampledGatedReLU(3).drawn([[1.0]], random_state=1.5)

@@ -184,6 +184,10 @@ def test_bad_input_gets_one_sentence():
         certify(problem, ReLUNetwork([[1.0]], [[1.0, 2.0]]))
     with pytest.raises(ValueError, match="output bias of 1"):
         certify(problem, replace(network, output_bias=1.0))
+    with pytest.raises(ValueError, match="network has the objective inf on this problem; certify takes a finite one"):
+        certify(problem, ReLUNetwork([[1e80]], [1e80]))
+    with pytest.raises(ValueError, match="random_state must be a non-negative integer or None"):
+        certify(problem, network, random_state=1.5)
 
 
 @pytest.mark.parametrize("rank", [3, 9])

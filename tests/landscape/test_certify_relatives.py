@@ -147,6 +147,8 @@ def test_problems_that_the_theorems_do_not_cover():
     biased = Problem(problem.X, problem.y, 0.3, output_bias_decay=0.0)
     for architecture in ALL:
         network = random_network(architecture, problem)
+        with pytest.raises(ValueError, match="random_state must be a non-negative integer"):
+            landscape.certify(problem, network, random_state=-1)
         with pytest.raises(ValueError, match="beta is 0"):
             landscape.certify(free, network)
         with pytest.raises(ValueError, match="one"):

@@ -329,6 +329,8 @@ def test_networks_that_are_not_optimal() -> None:
         _ = o.signs
     with pytest.raises(ValueError, match="net must be a ReLUNetwork with 2 features and 2 outputs"):
         o.contains(ReLUNetwork(net.W, net.a[:, 0]))
+    with pytest.raises(ValueError, match="features and 2 outputs; got ndarray"):
+        o.contains(problem.X)
     with pytest.raises(OptimalSetError, match="is not balanced"):
         o.masses_of(ReLUNetwork(2.0 * net.W, 0.5 * net.a))
     turned = net.a @ np.array([[np.cos(0.1), np.sin(0.1)], [-np.sin(0.1), np.cos(0.1)]])

@@ -158,6 +158,20 @@ def test_ascent_finds_what_it_claims():
     assert len(late) == 0
 
 
+@pytest.mark.parametrize("powers", [(-90, -90), (-300, 300), (200, 200)])
+def test_ascent_is_the_same_in_all_units(powers):
+    problem = example(n=60)
+    N = problem.dual_vector(np.zeros_like(problem.y))
+    factors = np.ldexp(1.0, powers)
+    scaled = Problem(problem.X * factors[0], problem.y)
+    found = [
+        ascend_outputs(one, dual, np.zeros((0, 4)), threshold=0.0, n_starts=20, rng=np.random.default_rng(0))
+        for one, dual in ((problem, N), (scaled, N * factors[1]))
+    ]
+    np.testing.assert_allclose(found[1][0], found[0][0], atol=1e-6)
+    np.testing.assert_allclose(found[1][1], found[0][1] * factors[0] * factors[1], rtol=1e-6)
+
+
 def test_narrowing_keeps_the_width():
     problem = example(n=40, beta=0.1)
     wide = start_outputs(problem, width=20, rng=np.random.default_rng(0))

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._html import card, figure
-from cvxnn._validation import as_number
+from cvxnn._validation import as_number, as_seed
 from cvxnn.architectures import Architecture, BatchNormReLU, GatedReLU, Polynomial, gate_patterns
 from cvxnn.certificates.batch_norm_bound import certify_batch_norm, dual_size
 from cvxnn.certificates.certificate import Certificate, Scope, relative_gap
 from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.certificates.polynomial_bound import certify_polynomial
+from cvxnn.landscape._members import require_finite_objective
 from cvxnn.landscape._verdict import Verdict
 from cvxnn.problem import Problem, require_no_output_bias, require_one_output, require_problem
 from cvxnn.programs.batch_norm import BatchNormReLUNetwork, whiten
@@ -175,7 +176,8 @@ def certify_relative(
     if method != "auto" and not isinstance(network, BatchNormReLUNetwork):
         raise ValueError(f'method must be "auto" for a {name}, whose program is convex; got {method!r}.')
     _require_same(network, architecture)
-    options = _Options(tol, limit, random_state, start)
+    options = _Options(tol, limit, as_seed(random_state, "random_state"), start)
+    require_finite_objective(problem, network)
     if isinstance(network, GatedReLUNetwork):
         return _gated(problem, network, _gates(network, architecture), options)
     if isinstance(network, PolynomialNetwork):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "random_corners",
     "random_masses",
     "read_masses",
+    "require_finite_objective",
     "require_fitting_network",
     "split_at_random",
 ]
@@ -34,7 +36,16 @@ def require_fitting_network(problem: Problem, net: Any, before: str, got: str) -
     )
     if not fits:
         outputs = "one output" if problem.n_outputs == 1 else f"{problem.n_outputs} outputs"
-        raise ValueError(f"{before} a ReLUNetwork with {problem.n_features} features and {outputs}; {got} {net!r}.")
+        found = repr(net) if isinstance(net, ReLUNetwork) else type(net).__name__
+        raise ValueError(f"{before} a ReLUNetwork with {problem.n_features} features and {outputs}; {got} {found}.")
+
+
+def require_finite_objective(problem: Problem, network: Any) -> None:
+    """Refuse a network whose objective overflows: nothing can be said of it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        objective = network.objective(problem)
+    if not math.isfinite(objective):
+        raise ValueError(f"network has the objective {objective} on this problem; certify takes a finite one.")
 
 
 def padded_network(

@@ -104,9 +104,10 @@ class ParallelOptimalSet(OptimalSet):
         """
         shape = (self.architecture.depth, self.directions.shape[1:], self.architecture.penalty)
         if not isinstance(net, ParallelReLUNetwork) or (net.depth, net.W.shape[1:], net.norm) != shape:
+            found = repr(net) if isinstance(net, ParallelReLUNetwork) else type(net).__name__
             raise ValueError(
                 f"net must be a ParallelReLUNetwork of {self.architecture!r} with {self.problem.n_features} features; "
-                f"got {net!r}."
+                f"got {found}."
             )
         tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
         vectors, levels, outputs = net.vectors()

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._threads import blas_threads
-from cvxnn._validation import as_number
+from cvxnn._validation import as_number, as_seed
 from cvxnn.architectures import Architecture, ReLU
 from cvxnn.certificates.certificate import certify_global, certify_relaxation, relative_gap
 from cvxnn.landscape._certify_outputs import OutputsJudge, require_outputs_method
@@ -29,6 +29,7 @@ from cvxnn.landscape._certify_parallel import (
 from cvxnn.landscape._certify_relatives import Relative, RelativeCertificate, certify_relative
 from cvxnn.landscape._escape import Escape, best_escape
 from cvxnn.landscape._judging import Judge
+from cvxnn.landscape._members import require_finite_objective
 from cvxnn.landscape._network_certificate import NetworkCertificate
 from cvxnn.networks import ReLUNetwork
 from cvxnn.parallel_networks import ParallelReLUNetwork
@@ -134,7 +135,7 @@ def certify(
     Raises
     ------
     ValueError
-        If the network does not fit the problem, ``beta`` is 0, or an option is out of range.
+        If the network does not fit the problem or its objective overflows, ``beta`` is 0, or an option is out of range.
 
     References
     ----------
@@ -165,11 +166,13 @@ def certify(
     _validate(problem, network, architecture, method)
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
     limit = None if time_limit is None else as_number(time_limit, "time_limit", minimum=0.0)
+    seed = as_seed(random_state, "random_state")
+    require_finite_objective(problem, network)
     with blas_threads(problem):
         if isinstance(network, ParallelReLUNetwork):
-            return _certify_parallel(problem, network, architecture, method, tol, start, limit, random_state)
+            return _certify_parallel(problem, network, architecture, method, tol, start, limit, seed)
         kind = _Judge if problem.n_outputs == 1 else OutputsJudge
-        judge = kind(problem, network, tol, start, limit, random_state)
+        judge = kind(problem, network, tol, start, limit, seed)
         judge.run(method)
     return _report(judge, *_residuals(judge.problem, judge.network, judge.dual))
 

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._powers import times_power
 from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
 from cvxnn.solvers._directions import STEPS, batches, distinct, unit_rows
@@ -64,7 +65,7 @@ def ascend_outputs(
     X = problem.X
     points = _starts(X, given, n_starts, rng)
     sample = np.sort(rng.choice(len(X), _MOST_ROWS, replace=False)) if len(X) > _MOST_ROWS else slice(None)
-    single, dual = X[sample].astype(np.float32), N[sample].astype(np.float32)
+    single, dual = _single(X[sample]), _single(N[sample])
 
     def work(part: slice) -> None:
         if time.perf_counter() < deadline:
@@ -85,6 +86,12 @@ def output_values(X: FloatArray, N: FloatArray, directions: FloatArray) -> Float
     for rows in row_slabs(len(X), max(len(directions), 1)):
         total += np.maximum(directions @ X[rows].T, 0.0) @ N[rows]
     return np.linalg.norm(total, axis=1)
+
+
+def _single(array: FloatArray) -> SingleArray:
+    """Array in single precision, with largest entries of order one: in its own units squares may over- or underflow."""
+    largest = float(np.max(np.abs(array), initial=0.0))
+    return times_power(array, -math.frexp(largest)[1]).astype(np.float32)
 
 
 def _climb(X: SingleArray, N: SingleArray, points: SingleArray) -> SingleArray:
