@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_float_array
+from cvxnn.display._legend import legend_below
 from cvxnn.display._style import COLOURS, new_axes
 from cvxnn.landscape import OptimalSet, ParallelOptimalSet, optimal_set
 from cvxnn.networks import row_norms
@@ -25,11 +26,11 @@ __all__ = ["ArrangementDisplay"]
 _LABELS = 16
 """More samples or cells than this stay without numbers."""
 
-_CHARACTER = 0.055
-"""Width of a character of a pattern beside the unit circle."""
+_MAX_BITS = 10
+"""Patterns of more samples are not written beside their cells."""
 
-_BITS, _SAMPLES, _NUMBERS = 1.2, 1.45, 1.6
-"""Radii of the rings around the circle: patterns, samples, numbers of the samples."""
+_CHARACTER = 0.06
+"""Width of a character beside the unit circle."""
 
 
 class ArrangementDisplay:
@@ -148,14 +149,14 @@ class ArrangementDisplay:
     def plot(self, ax: Axes | None = None) -> ArrangementDisplay:
         """Draw the circle of directions, or their sphere in Hammer's equal-area map, on ``ax`` or a new figure."""
         flat = self.X.shape[1] == 2
-        ax = new_axes(ax, size=(7.4, 5.6) if flat else (8.2, 5.4))
+        own, ax = ax is None, new_axes(ax, size=(7.4, 5.6) if flat else (8.2, 5.4))
         if flat:
             self._draw_circle(ax)
         else:
             self._draw_sphere(ax)
         ax.set_aspect("equal")
         ax.set_title(f"{len(self.patterns)} activation patterns of {len(self.X)} samples")
-        ax.figure.legend(*_unique_handles(ax), loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+        legend_below(ax, own=own)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -163,16 +164,20 @@ class ArrangementDisplay:
         from matplotlib.patches import Wedge
 
         sectors, masks = self.sectors(), self.patterns.masks
-        numbered = max(len(masks), len(self.X)) <= _LABELS
+        written = len(self.X) <= _MAX_BITS
+        rim = 1.3 + (_CHARACTER * len(self.X) if written else 0.0)
         for (begin, end), mask in zip(sectors, masks, strict=True):
             shade = str(1.0 - 0.22 * float(np.mean(mask)))
             ax.add_patch(Wedge((0, 0), 1.0, *np.degrees([begin, end]), facecolor=shade, edgecolor="none", zorder=0))
-            middle, room = 0.5 * (begin + end), _BITS * (end - begin)
-            if numbered and room > max(0.1, _CHARACTER * len(mask) * abs(np.sin(middle))):
+            middle = 0.5 * (begin + end)
+            if written and end - begin > 0.12:
                 bits = "".join("1" if on else "0" for on in mask)
-                ax.annotate(bits, _at(middle, _BITS), ha="center", va="center", fontsize=8, family="monospace")
-        for begin in sectors[:, 0] if len(sectors) > 1 else ():
-            ax.plot(*zip((0, 0), _at(begin, 1.0), strict=True), color=COLOURS["kink"], lw=1, label="a sample switches")
+                across = np.cos(middle)
+                side = "left" if across > 0.3 else "right" if across < -0.3 else "center"
+                ax.annotate(bits, _at(middle, 1.15), ha=side, va="center", fontsize=8, family="monospace")
+        for index, begin in enumerate(sectors[:, 0] if len(sectors) > 1 else ()):
+            x, y = _at(begin, 1.0)
+            ax.plot([0, x], [0, y], color=COLOURS["kink"], lw=1, label=_once("a sample switches", index))
         turn = np.linspace(0.0, 2.0 * np.pi, 1441)
         ring = np.column_stack([np.cos(turn), np.sin(turn)])
         label = r"unit circle, $|h(u)| = \beta$" if self.dual is not None else "unit circle"
@@ -184,12 +189,12 @@ class ArrangementDisplay:
                 if np.any(sign * height > 0):
                     part = np.where((sign * height > 0)[:, None], curve, np.nan)
                     ax.plot(*part.T, style, color=_colour(sign), lw=1.8, label=rf"radius $|h(u)|/\beta$, {text}")
-        self._draw_samples(ax, self._samples() * _SAMPLES, self._samples() * _NUMBERS, apart=0.15)
+        self._draw_samples(ax, self._samples() * rim, self._samples() * (rim + 0.15), apart=0.15)
         for tip in self.directions:
             ax.plot([0, tip[0]], [0, tip[1]], color=COLOURS["optimum"], lw=2.2, zorder=3)
         self._draw_optimal(ax, self.directions)
         ax.set(xlabel="$u_1$, weight on the first column", ylabel="$u_2$, weight on the second column")
-        ax.set(xlim=(-1.75, 1.75), ylim=(-1.75, 1.75), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+        ax.set(xlim=(-rim - 0.3, rim + 0.3), ylim=(-rim - 0.3, rim + 0.3), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
 
     def _draw_sphere(self, ax: Any) -> None:
         longitude, latitude = np.meshgrid(np.linspace(-np.pi, np.pi, 361), np.linspace(-np.pi / 2, np.pi / 2, 181))
@@ -204,9 +209,9 @@ class ArrangementDisplay:
         levels, shades = np.linspace(0.0, 1.0, 11), shades.reshape(latitude.shape)
         filled = ax.contourf(grid[..., 0], grid[..., 1], shades, levels, cmap="Greys", alpha=0.6)
         ax.figure.colorbar(filled, ax=ax, label=text, shrink=0.7, ticks=np.linspace(0, 1, 6))
-        for row in self.X[row_norms(self.X) > 0.0]:
-            for piece in _great_circle(row):
-                ax.plot(*piece.T, color=COLOURS["kink"], lw=1.0, label="a sample switches")
+        pieces = [piece for row in self.X[row_norms(self.X) > 0.0] for piece in _great_circle(row)]
+        for index, piece in enumerate(pieces):
+            ax.plot(*piece.T, color=COLOURS["kink"], lw=1.0, label=_once("a sample switches", index))
         rim = np.linspace(-np.pi / 2, np.pi / 2, 181)
         for side in (-np.pi, np.pi):
             ax.plot(*_hammer(np.full_like(rim, side), rim).T, color=COLOURS["bound"], lw=1)
@@ -258,6 +263,11 @@ def _at(angle: float, radius: float) -> tuple[float, float]:
     return radius * float(np.cos(angle)), radius * float(np.sin(angle))
 
 
+def _once(label: str, index: int) -> str | None:
+    """Label of the first of several equal lines."""
+    return label if index == 0 else None
+
+
 def _colour(sign: int) -> str:
     return COLOURS["positive" if sign > 0 else "negative"]
 
@@ -282,9 +292,3 @@ def _great_circle(pole: FloatArray) -> list[FloatArray]:
     # Next to a pole of the map, too, longitudes jump without leaving the ellipse's edge by much.
     jumps = np.flatnonzero(np.abs(np.diff(longitude)) > np.pi / 2) + 1
     return np.split(_project(points), jumps)
-
-
-def _unique_handles(ax: Any) -> tuple[list[Any], list[str]]:
-    handles, labels = ax.get_legend_handles_labels()
-    first = dict(reversed(list(zip(labels, handles, strict=True))))
-    return [first[name] for name in dict.fromkeys(labels)], list(dict.fromkeys(labels))

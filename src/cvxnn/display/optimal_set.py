@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.display._legend import legend_below
 from cvxnn.display._style import COLOURS, new_axes
 from cvxnn.landscape import OptimalSet, optimal_set
 from cvxnn.problem import Problem
@@ -169,7 +170,7 @@ class OptimalSetDisplay:
 
     def plot(self, ax: Axes | None = None) -> OptimalSetDisplay:
         """Draw on ``ax``, or on axes of a new figure; numbers are widths."""
-        ax = new_axes(ax, size=(6.6, 2.8 if self._is_line else 5.6))
+        own, ax = ax is None, new_axes(ax, size=(6.6, 2.8 if self._is_line else 5.6))
         for first, second in self.edges:
             ax.plot(*self.points[[first, second]].T, "-", color=COLOURS["optimum"], lw=1.0, alpha=0.6, zorder=1)
         smallest, largest = int(np.min(self.widths)), int(np.max(self.widths))
@@ -186,7 +187,7 @@ class OptimalSetDisplay:
         ax.plot(*centre, "X", ms=9, color=COLOURS["network"], mec="white", label="masses of least norm", zorder=4)
         self._write_widths(ax)
         self._set_axes(ax)
-        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        legend_below(ax, own=own)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -199,9 +200,7 @@ class OptimalSetDisplay:
         while len(left):
             spot = self.points[left[0]]
             near = np.max(np.abs(self.points[left] - spot), axis=1) < _TOGETHER * size
-            text = ",".join(str(width) for width in sorted(set(self.widths[left[near]].tolist())))
-            if np.sum(near) > 1:
-                text += f" ({np.sum(near)} vertices)"
+            text = ", ".join(str(width) for width in sorted(self.widths[left[near]].tolist()))
             away = (spot - middle) / (float(np.linalg.norm(spot - middle)) or 1.0)
             shift = 13 * (away if np.any(away) else np.array([0.0, 1.0]))
             box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
@@ -221,7 +220,7 @@ class OptimalSetDisplay:
         # A polytope that is a point or a segment in the picture would have axes without extent.
         size = float(np.max(np.ptp(self.points, axis=0))) or 1.0
         low, high = np.min(self.points, axis=0), np.max(self.points, axis=0)
-        room = np.maximum(0.5 * (0.4 * size - (high - low)), 0.18 * size)
+        room = np.maximum(0.5 * (0.4 * size - (high - low)), 0.22 * size)
         ax.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
         if self._is_line:
             ax.set(yticks=[], ylabel="")

@@ -11,8 +11,9 @@ from scipy.optimize import linear_sum_assignment
 
 from cvxnn.display._style import COLOURS, new_axes, pyplot
 from cvxnn.landscape import RegularizationPath, regularization_path
-from cvxnn.networks import row_norms
+from cvxnn.networks import ReLUNetwork, row_norms
 from cvxnn.problem import Problem
+from cvxnn.programs.gated import GatedReLUNetwork
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +96,6 @@ class RegularizationPathDisplay:
         if not len(path):
             raise ValueError("path has no points; at least one weight decay is needed.")
         nets = path.networks
-        signs = tuple(np.sign(net.a) for net in nets)
         return cls(
             betas=path.betas,
             objectives=path.objectives,
@@ -104,10 +104,8 @@ class RegularizationPathDisplay:
             scopes=path.scopes,
             widths=path.widths,
             masses=tuple(row_norms(net.W) * np.abs(net.a) for net in nets),
-            signs=signs,
-            links=tuple(
-                _links(before.W, signs[i], after.W, signs[i + 1]) for i, (before, after) in enumerate(pairwise(nets))
-            ),
+            signs=tuple(np.sign(net.a) for net in nets),
+            links=tuple(_links(before, after) for before, after in pairwise(nets)),
             beta_max=path.beta_max.upper,
         )
 
@@ -183,11 +181,14 @@ def _colour(sign: float) -> str:
     return COLOURS["positive" if sign > 0 else "negative"]
 
 
-def _links(before: FloatArray, signs: FloatArray, after: FloatArray, later: FloatArray) -> IntArray:
-    """Pairs of neurons of one sign whose directions agree best in sum, and well enough each."""
-    if not len(before) or not len(after):
+def _links(before: ReLUNetwork | GatedReLUNetwork, after: ReLUNetwork | GatedReLUNetwork) -> IntArray:
+    """Pairs of neurons of one sign (and one gate) whose directions agree best in sum, and well enough each."""
+    if not before.width or not after.width:
         return np.zeros((0, 2), dtype=np.int64)
-    first, second = (W / np.maximum(row_norms(W), np.finfo(float).tiny)[:, None] for W in (before, after))
-    cosine = np.where(signs[:, None] == later, first @ second.T, -1.0)
+    first, second = (net.W / np.maximum(row_norms(net.W), np.finfo(float).tiny)[:, None] for net in (before, after))
+    alike = np.sign(before.a)[:, None] == np.sign(after.a)
+    if isinstance(before, GatedReLUNetwork) and isinstance(after, GatedReLUNetwork):
+        alike &= np.all(before.gates[:, None] == after.gates, axis=2)
+    cosine = np.where(alike, first @ second.T, -1.0)
     pairs = np.column_stack(linear_sum_assignment(cosine, maximize=True))
     return pairs[cosine[pairs[:, 0], pairs[:, 1]] >= _SAME_NEURON]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_float_array
+from cvxnn.display._legend import legend_below
 from cvxnn.display._style import COLOURS, new_axes
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem, require_one_output
@@ -130,7 +131,7 @@ class SplineDisplay:
 
     def plot(self, ax: Axes | None = None) -> SplineDisplay:
         """Draw on ``ax``, or on axes of a new figure."""
-        ax = new_axes(ax, size=(7.0, 4.6))
+        own, ax = ax is None, new_axes(ax, size=(7.0, 4.6))
         low, high = self._range()
         points = np.sort(np.concatenate([[low, high], self.knots[(self.knots > low) & (self.knots < high)]]))
         ax.plot(self.x, self.y, "o", ms=4.5, color=COLOURS["data"], label="samples", zorder=3)
@@ -148,7 +149,7 @@ class SplineDisplay:
         outside = len(self.knots) - (len(points) - 2)
         more = f", {outside} of them outside of the picture" if outside else ""
         ax.set_title(f"{len(self.knots)} kink{'' if len(self.knots) == 1 else 's'}{more}", pad=24)
-        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+        legend_below(ax, own=own, ncols=4)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

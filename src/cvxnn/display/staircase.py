@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cvxnn.display._legend import legend_below
 from cvxnn.display._style import COLOURS, new_axes
 from cvxnn.landscape import OptimalSet, Staircase, StaircaseRow, Transition, staircase
 from cvxnn.problem import Problem
@@ -104,7 +105,7 @@ class StaircaseDisplay:
 
     def plot(self, ax: Axes | None = None) -> StaircaseDisplay:
         """Draw on ``ax``, or on axes of a new figure. Critical widths beyond the rows are left out."""
-        ax = new_axes(ax, size=(7.4, 5.2))
+        own, ax = ax is None, new_axes(ax, size=(7.4, 5.2))
         critical = {w: names for w, names in self.critical_widths().items() if w in self.widths}
         for width in critical:
             ax.axvline(width, color=COLOURS["bound"], lw=0.8, ls=":", zorder=0)
@@ -119,7 +120,7 @@ class StaircaseDisplay:
                     style |= {"mec": COLOURS["optimum"], "mew": 2}
                 ax.plot(x, y, marker, ls="none", label=text, **style)
         self._set_axes(ax, critical)
-        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        legend_below(ax, own=own)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

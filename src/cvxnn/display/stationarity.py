@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.display._legend import legend_below
 from cvxnn.display._style import COLOURS, new_axes
 from cvxnn.landscape import Stationarity, stationarity
 from cvxnn.networks import ReLUNetwork
@@ -41,6 +42,8 @@ class StationarityDisplay:
         Kind of each neuron: "active", "dead", "zero", "(w, 0)" or "(0, a)".
     kinks : ndarray (m,) of int
         Number of samples at which each neuron is at its kink.
+    output_bias : float or None
+        Residual of the output bias; None for problems without one.
     tol : float
         Largest residual of a stationary network.
     is_clarke, is_directional : bool or None
@@ -71,12 +74,13 @@ class StationarityDisplay:
         output: FloatArray,
         kinds: tuple[str, ...],
         kinks: npt.NDArray[np.int64],
+        output_bias: float | None,
         tol: float,
         is_clarke: bool | None,
         is_directional: bool | None,
     ) -> None:
         self.clarke, self.directional, self.output = clarke, directional, output
-        self.kinds, self.kinks, self.tol = kinds, kinks, tol
+        self.kinds, self.kinks, self.output_bias, self.tol = kinds, kinks, output_bias, tol
         self.is_clarke, self.is_directional = is_clarke, is_directional
 
     @classmethod
@@ -91,6 +95,7 @@ class StationarityDisplay:
             output=np.array([neuron.output_residual for neuron in neurons]),
             kinds=tuple(neuron.kind for neuron in neurons),
             kinks=np.array([len(neuron.kinks) for neuron in neurons], dtype=np.int64),
+            output_bias=None if result.problem.output_bias_decay is None else result.output_bias_residual,
             tol=result.tol,
             is_clarke=result.is_clarke,
             is_directional=result.is_directional,
@@ -103,7 +108,7 @@ class StationarityDisplay:
 
     def plot(self, ax: Axes | None = None) -> StationarityDisplay:
         """Draw on ``ax``, or on axes of a new figure."""
-        ax = new_axes(ax, size=(7.2, 4.8))
+        own, ax = ax is None, new_axes(ax, size=(7.2, 4.8))
         index = np.arange(len(self.kinds))
         ax.axhspan(_FLOOR / 10, self.tol, color=COLOURS["optimum"], alpha=0.12, lw=0, label="stationary")
         ax.axhline(self.tol, color=COLOURS["optimum"], lw=1.2)
@@ -115,17 +120,21 @@ class StationarityDisplay:
         for values, shift, marker, colour, label in series:
             style = {"ms": 6, "color": COLOURS[colour], "mec": "black", "mew": 0.6}
             ax.plot(index + shift, self._drawn(values), marker, ls="none", label=label, **style)
+        if self.output_bias is not None:
+            style = {"ms": 7, "color": COLOURS["network"], "mec": "black", "mew": 0.6, "ls": "none"}
+            spot = self._drawn(np.array([self.output_bias]))
+            ax.plot([len(index)], spot, "P", label="output bias (rightmost)", **style)
         self._set_axes(ax, index)
-        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        legend_below(ax, own=own)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
     def _drawn(self, values: FloatArray) -> FloatArray:
-        """Residuals as they are drawn; those without bound (of dead neurons) on the upper edge."""
+        """Residuals as they are drawn: zeros on the lower edge, those that overflow on the upper one."""
         return np.clip(values, _FLOOR, self._ceiling())
 
     def _ceiling(self) -> float:
-        every = np.concatenate([self.clarke, self.directional, self.output, [self.tol, 1.0]])
+        every = np.concatenate([self.clarke, self.directional, self.output, [self.tol, self.output_bias or 0.0, 1.0]])
         return 10.0 * float(np.max(every[np.isfinite(every)]))
 
     def _set_axes(self, ax: Any, index: npt.NDArray[np.int64]) -> None:
@@ -135,8 +144,9 @@ class StationarityDisplay:
             names = [_name(i, kind, n) for i, (kind, n) in enumerate(zip(self.kinds, self.kinks, strict=True))]
             ax.set_xticks(index, names, fontsize=8)
             ax.set_xlabel("neuron, its kind and the samples at its kink")
-        if len(index):
-            ax.set_xlim(-0.6, len(index) - 0.4)
+        places = len(index) + (self.output_bias is not None)
+        if places:
+            ax.set_xlim(-0.6, places - 0.4)
         ax.set_title(f"Stationary: {_word(self.is_clarke)} (Clarke), {_word(self.is_directional)} (in every direction)")
         ax.grid(axis="y", alpha=0.3)
 
