@@ -177,7 +177,7 @@ class ArrangementDisplay:
                 ax.annotate(bits, _at(middle, 1.15), ha=side, va="center", fontsize=8, family="monospace")
         for index, begin in enumerate(sectors[:, 0] if len(sectors) > 1 else ()):
             x, y = _at(begin, 1.0)
-            ax.plot([0, x], [0, y], color=COLOURS["kink"], lw=1, label=_once("a sample switches", index))
+            ax.plot([0, x], [0, y], color=COLOURS["kink"], lw=self._thin, label=_once("a sample switches", index))
         turn = np.linspace(0.0, 2.0 * np.pi, 1441)
         ring = np.column_stack([np.cos(turn), np.sin(turn)])
         label = r"unit circle, $|h(u)| = \beta$" if self.dual is not None else "unit circle"
@@ -211,7 +211,7 @@ class ArrangementDisplay:
         ax.figure.colorbar(filled, ax=ax, label=text, shrink=0.7, ticks=np.linspace(0, 1, 6))
         pieces = [piece for row in self.X[row_norms(self.X) > 0.0] for piece in _great_circle(row)]
         for index, piece in enumerate(pieces):
-            ax.plot(*piece.T, color=COLOURS["kink"], lw=1.0, label=_once("a sample switches", index))
+            ax.plot(*piece.T, color=COLOURS["kink"], lw=self._thin, label=_once("a sample switches", index))
         rim = np.linspace(-np.pi / 2, np.pi / 2, 181)
         for side in (-np.pi, np.pi):
             ax.plot(*_hammer(np.full_like(rim, side), rim).T, color=COLOURS["bound"], lw=1)
@@ -227,6 +227,11 @@ class ArrangementDisplay:
         self._draw_optimal(ax, _project(self.directions))
         ax.set(xlim=(-3.1, 3.1), ylim=(-1.65, 1.65))
         ax.axis("off")
+
+    @property
+    def _thin(self) -> float:
+        """Width of the lines of the samples: the more, the thinner."""
+        return 1.0 if len(self.X) <= _LABELS else 0.4
 
     def _samples(self) -> FloatArray:
         """Unit vectors of the samples; NaN where a sample is zero."""

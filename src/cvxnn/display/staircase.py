@@ -105,7 +105,7 @@ class StaircaseDisplay:
 
     def plot(self, ax: Axes | None = None) -> StaircaseDisplay:
         """Draw on ``ax``, or on axes of a new figure. Critical widths beyond the rows are left out."""
-        own, ax = ax is None, new_axes(ax, size=(7.4, 5.2))
+        own, ax = ax is None, new_axes(ax, size=(8.2, 4.8))
         critical = {w: names for w, names in self.critical_widths().items() if w in self.widths}
         for width in critical:
             ax.axvline(width, color=COLOURS["bound"], lw=0.8, ls=":", zorder=0)
@@ -145,11 +145,10 @@ class StaircaseDisplay:
         step = max(1, len(self.widths) // 12)
         ax.set_xticks(self.widths[::step])
         ax.set(xlabel="width m (neurons)", ylabel="connected components of the optimal networks")
-        names = ax.secondary_xaxis("top")
-        names.set_xticks(list(critical), ["\n".join(found) for found in critical.values()])
-        names.tick_params(labelsize=8)
-        for text in names.get_xticklabels():
-            text.set(rotation=40, ha="left", va="bottom", rotation_mode="anchor", multialignment="left")
+        lines = ["Critical widths (dotted)"]
+        for width, names in critical.items():
+            lines += ["", f"m = {width}", *(f"  {name}" for name in names)]
+        ax.annotate("\n".join(lines), (1.02, 1.0), xycoords="axes fraction", ha="left", va="top", fontsize=8)
 
 
 def _size(count: int) -> float:
