@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from cvxnn import Problem, landscape
+from cvxnn import Problem, landscape, solve
 from cvxnn.architectures import ParallelReLU
 from cvxnn.display import ArrangementDisplay
 from cvxnn.display.arrangement import _great_circle, _hammer, _project
@@ -62,6 +62,22 @@ def test_several_outputs_have_the_norm_of_the_dual_function():
     np.testing.assert_allclose(display.dual_function(display.directions), 1.0, rtol=1e-6)
     labels = display.plot().ax_.get_legend_handles_labels()[1]
     assert "optimal direction" in labels
+
+
+def test_neurons_of_a_solution_touch_the_circle_also_for_losses_without_curvature():
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.standard_normal((6, 2)), rng.standard_normal(6), beta=0.2, loss="huber")
+    with pytest.raises(landscape.OptimalSetError, match="no curvature"):
+        ArrangementDisplay.from_problem(problem)
+    solution = solve(problem, tol=1e-9)
+    display = ArrangementDisplay.from_solution(problem, solution)
+    assert len(display.directions) == solution.network.width > 0
+    np.testing.assert_allclose(display.dual_function(display.directions), display.signs, rtol=1e-5)
+    swept = display.dual_function(circle(np.linspace(0, 2 * np.pi, 5000)))
+    assert np.max(np.abs(swept)) <= 1.0 + 1e-9
+    assert "neuron, negative output weight" in display.plot().ax_.get_legend_handles_labels()[1]
+    with pytest.raises(ValueError, match="solution must hold a ReLUNetwork with 1 features"):
+        ArrangementDisplay.from_solution(Problem([[1.0]], [1.0]), solution)
 
 
 def test_map_of_the_sphere_keeps_areas_and_great_circles_are_at_right_angles():

@@ -11,9 +11,10 @@ from cvxnn._validation import as_float_array
 from cvxnn.display._legend import legend_below
 from cvxnn.display._style import COLOURS, new_axes
 from cvxnn.landscape import OptimalSet, ParallelOptimalSet, optimal_set
-from cvxnn.networks import row_norms
+from cvxnn.networks import ReLUNetwork, row_norms
 from cvxnn.patterns import ActivationPatterns, enumerate_patterns
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, require_problem
+from cvxnn.solution import Solution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ class ArrangementDisplay:
     Each sample :math:`x_j` divides the directions u by the line (or great circle) :math:`x_j^\top u = 0`. With a
     problem, the dual function :math:`h(u) = \nu^\top (Xu)_+` of the optimal dual vector :math:`\nu` is drawn, too:
     :math:`|h| \le \beta` everywhere, and the optimal neurons point to where it equals :math:`\beta`. Build it by
-    :meth:`from_problem`.
+    :meth:`from_problem` or :meth:`from_solution`.
 
     Parameters
     ----------
@@ -50,9 +51,11 @@ class ArrangementDisplay:
     dual : ndarray (n,) or (n, c), optional
         Optimal dual vector divided by beta.
     directions : ndarray (k, d)
-        Unit vectors of the optimal neurons.
+        Unit vectors of the optimal neurons, or of those of a network.
     signs : ndarray (k,) or None
         Signs of their output weights; None for several outputs.
+    meaning : str, default "optimal direction"
+        What the directions are, for the legend.
 
     Attributes
     ----------
@@ -81,9 +84,10 @@ class ArrangementDisplay:
         dual: FloatArray | None,
         directions: FloatArray,
         signs: FloatArray | None,
+        meaning: str = "optimal direction",
     ) -> None:
         self.X, self.patterns, self.dual = X, patterns, dual
-        self.directions, self.signs = directions, signs
+        self.directions, self.signs, self.meaning = directions, signs, meaning
 
     @classmethod
     def from_problem(
@@ -108,15 +112,41 @@ class ArrangementDisplay:
             raise ValueError("problem is an optimal set of parallel networks; one of two-layer networks is accepted.")
         given = problem.problem if isinstance(problem, OptimalSet) else problem
         X = given.X if isinstance(given, Problem) else as_float_array(given, "X", ndim=2)
-        d = X.shape[1]
-        if d not in (2, 3):
-            raise ValueError(f"X must have two or three columns to be drawn as an arrangement; got {d}.")
-        patterns = enumerate_patterns(X, max_patterns=max_patterns)
+        patterns = _cells(X, max_patterns)
         if not isinstance(given, Problem):
-            return cls(X=X, patterns=patterns, dual=None, directions=np.zeros((0, d)), signs=np.zeros(0))
+            return cls(X=X, patterns=patterns, dual=None, directions=np.zeros((0, X.shape[1])), signs=np.zeros(0))
         o = problem if isinstance(problem, OptimalSet) else optimal_set(given)
         signs = o.outputs if o.outputs.ndim == 1 else None
         return cls(X=X, patterns=patterns, dual=o.dual / given.beta, directions=o.directions, signs=signs)
+
+    @classmethod
+    def from_solution(cls, problem: Problem, solution: Solution, *, max_patterns: int = 20_000) -> ArrangementDisplay:
+        """Take the neurons and the dual vector of a solution, for losses and limits that rule out the optimal set.
+
+        Parameters
+        ----------
+        problem : Problem
+        solution : Solution
+            Of the problem, with a two-layer ReLU network.
+        max_patterns : int, default 20_000
+            Most cells.
+        """
+        require_problem(problem)
+        net = solution.network
+        if not isinstance(net, ReLUNetwork) or net.n_features != problem.n_features:
+            raise ValueError(f"solution must hold a ReLUNetwork with {problem.n_features} features; it holds {net!r}.")
+        if problem.beta == 0.0:
+            raise ValueError("beta is 0; the dual function is drawn relative to a positive beta.")
+        used = np.any(net.W != 0.0, axis=1)
+        W, signs = net.W[used], np.sign(net.a[used]) if net.a.ndim == 1 else None
+        return cls(
+            X=problem.X,
+            patterns=_cells(problem.X, max_patterns),
+            dual=solution.dual / problem.beta,
+            directions=W / row_norms(W)[:, None],
+            signs=signs,
+            meaning="neuron",
+        )
 
     def dual_function(self, directions: npt.ArrayLike) -> FloatArray:
         r"""Dual function over beta, :math:`h(u)/\beta`, at vectors u ``(k, d)``; its norm for several outputs."""
@@ -255,17 +285,23 @@ class ArrangementDisplay:
     def _draw_optimal(self, ax: Any, tips: FloatArray) -> None:
         if self.signs is None:
             style = {"ms": 9, "color": COLOURS["optimum"], "mec": "black", "zorder": 5}
-            ax.plot(*tips.T, "D", label="optimal direction", **style)
+            ax.plot(*tips.T, "D", label=self.meaning, **style)
             return
         for sign, marker, word in ((1, "^", "positive"), (-1, "v", "negative")):
             chosen = tips[self.signs == sign]
             if len(chosen):
                 style = {"ms": 10, "color": _colour(sign), "mec": "black", "zorder": 5}
-                ax.plot(*chosen.T, marker, ls="none", label=f"optimal direction, {word} output weight", **style)
+                ax.plot(*chosen.T, marker, ls="none", label=f"{self.meaning}, {word} output weight", **style)
 
 
 def _at(angle: float, radius: float) -> tuple[float, float]:
     return radius * float(np.cos(angle)), radius * float(np.sin(angle))
+
+
+def _cells(X: FloatArray, max_patterns: int) -> ActivationPatterns:
+    if X.shape[1] not in (2, 3):
+        raise ValueError(f"X must have two or three columns to be drawn as an arrangement; got {X.shape[1]}.")
+    return enumerate_patterns(X, max_patterns=max_patterns)
 
 
 def _once(label: str, index: int) -> str | None:

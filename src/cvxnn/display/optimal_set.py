@@ -159,7 +159,7 @@ class OptimalSetDisplay:
         k = self.vertices.shape[1]
         if self.coordinates is not None:
             return np.eye(k)[list(self.coordinates)]
-        right = np.linalg.svd(self.vertices - self._centre)[2][: min(self.dimension, 3)]
+        right = np.linalg.svd(self.vertices - self._centre, full_matrices=False)[2][: min(self.dimension, 3)]
         # An axis has no sign of its own: its largest entry is made positive.
         right = right * np.sign(right[np.arange(len(right)), np.argmax(np.abs(right), axis=1)])[:, None]
         if len(right) == 3:
