@@ -8,17 +8,29 @@ attributes, and draws by ``.plot(ax=None)``, which sets ``ax_`` and ``figure_``.
 from __future__ import annotations
 
 from cvxnn.display._style import COLOURS as COLOURS
+from cvxnn.display.arrangement import ArrangementDisplay as ArrangementDisplay
 from cvxnn.display.gap import GapDisplay as GapDisplay
 from cvxnn.display.landscape import LandscapeDisplay as LandscapeDisplay
+from cvxnn.display.optimal_set import OptimalSetDisplay as OptimalSetDisplay
 from cvxnn.display.path import PathDisplay as PathDisplay
 from cvxnn.display.progress import ProgressDisplay as ProgressDisplay
+from cvxnn.display.regularization_path import RegularizationPathDisplay as RegularizationPathDisplay
+from cvxnn.display.spline import SplineDisplay as SplineDisplay
+from cvxnn.display.staircase import StaircaseDisplay as StaircaseDisplay
+from cvxnn.display.stationarity import StationarityDisplay as StationarityDisplay
 from cvxnn.display.two_neurons import TwoNeuronDisplay as TwoNeuronDisplay
 
 __all__ = [
     "COLOURS",
+    "ArrangementDisplay",
     "GapDisplay",
     "LandscapeDisplay",
+    "OptimalSetDisplay",
     "PathDisplay",
     "ProgressDisplay",
+    "RegularizationPathDisplay",
+    "SplineDisplay",
+    "StaircaseDisplay",
+    "StationarityDisplay",
     "TwoNeuronDisplay",
 ]
