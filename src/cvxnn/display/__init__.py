@@ -8,6 +8,7 @@ attributes, and draws by ``.plot(ax=None)``, which sets ``ax_`` and ``figure_``.
 from __future__ import annotations
 
 from cvxnn.display._style import COLOURS as COLOURS
+from cvxnn.display.dynamics import DynamicsDisplay as DynamicsDisplay
 from cvxnn.display.gap import GapDisplay as GapDisplay
 
-__all__ = ["COLOURS", "GapDisplay"]
+__all__ = ["COLOURS", "DynamicsDisplay", "GapDisplay"]
