@@ -206,6 +206,9 @@ class DynamicsDisplay:
         from matplotlib.animation import FuncAnimation
 
         self.plot(record=0)
+        # The layout is found once: solving it again takes most of the time of a frame.
+        self.figure_.canvas.draw()
+        self.figure_.set_layout_engine("none")
         return FuncAnimation(
             self.figure_, self._show, frames=len(self.steps), interval=1000.0 / rate, blit=False, repeat=True
         )
