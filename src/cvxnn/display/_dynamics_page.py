@@ -50,6 +50,7 @@ def _data(display: DynamicsDisplay) -> dict[str, Any]:
         "changed": _short(100.0 * display.changed),
         "samples": _short(display.samples),
         "onLine": display.on_line,
+        "hasLabels": display.has_labels,
         # The first coordinates of the fit are the same in all records.
         "grid": _short(display.curves[0, :, 0]),
         "curves": _short(display.curves[:, :, 1]),

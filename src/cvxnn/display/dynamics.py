@@ -76,6 +76,8 @@ class DynamicsDisplay:
         Points of the fit: input and output along a line; otherwise target and output of each sample.
     on_line : bool
         Whether the data lie on a line.
+    has_labels : bool
+        Whether the targets are labels, which outputs need not equal.
 
     Attributes
     ----------
@@ -115,12 +117,13 @@ class DynamicsDisplay:
         samples: FloatArray,
         curves: FloatArray,
         on_line: bool,
+        has_labels: bool,
     ) -> None:
         self.steps, self.objective, self.loss = steps, objective, loss
         self.optimum_steps, self.optima, self.lower_bound = optimum_steps, optima, lower_bound
         self.n_patterns, self.changed = n_patterns, changed
         self.neurons, self.positive, self.neuron_labels = neurons, positive, neuron_labels
-        self.samples, self.curves, self.on_line = samples, curves, on_line
+        self.samples, self.curves, self.on_line, self.has_labels = samples, curves, on_line, has_labels
 
     @classmethod
     def from_dynamics(cls, dynamics: Dynamics) -> DynamicsDisplay:
@@ -159,12 +162,14 @@ class DynamicsDisplay:
             samples=samples,
             curves=curves,
             on_line=columns is not None,
+            has_labels=problem.loss.labels or not problem.loss.entrywise,
         )
 
     @property
     def fit_labels(self) -> tuple[str, str]:
         """Labels of the panel of the fit."""
-        return ("input", "output (units of the target)") if self.on_line else ("target", "output (units of the target)")
+        output = "output (before the loss)" if self.has_labels else "output (units of the target)"
+        return "input" if self.on_line else "label" if self.has_labels else "target", output
 
     def plot(self, ax: Any = None, *, record: int = -1) -> DynamicsDisplay:
         """Draw the four panels at a record, the last one by default.
@@ -208,7 +213,7 @@ class DynamicsDisplay:
         self.plot(record=0)
         # The layout is found once: solving it again takes most of the time of a frame.
         self.figure_.canvas.draw()
-        self.figure_.set_layout_engine("none")
+        self.figure_.set_layout_engine(None)
         return FuncAnimation(
             self.figure_, self._show, frames=len(self.steps), interval=1000.0 / rate, blit=False, repeat=True
         )
@@ -242,7 +247,8 @@ class DynamicsDisplay:
             ax.scatter(*self.samples.T, color=COLOURS["data"], marker="o", s=28, label="samples", zorder=3)
             (self._fit,) = ax.plot([], [], color=COLOURS["network"], label="network")
         else:
-            ax.plot(*_span(self.samples[:, 0]), color=COLOURS["data"], linewidth=1.0, label="exact fit")
+            if not self.has_labels:
+                ax.plot(*_span(self.samples[:, 0]), color=COLOURS["data"], linewidth=1.0, label="exact fit")
             (self._fit,) = ax.plot([], [], "o", color=COLOURS["network"], markersize=4, label="samples")
         low, high = self.fit_view()
         ax.set(xlabel=self.fit_labels[0], ylabel=self.fit_labels[1], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
@@ -336,6 +342,8 @@ class DynamicsDisplay:
         flat = self.neurons.reshape(-1, 2)
         low, high = _margin(flat[np.all(np.isfinite(flat), axis=1)])
         if self.on_line:
+            # The samples are marked at height zero.
+            low[1], high[1] = min(low[1], -0.05 * high[1]), max(high[1], -0.05 * low[1])
             low[0], high[0] = self.curves[0][[0, -1], 0]
         return low, high
 
