@@ -98,6 +98,16 @@ def test_film(tmp_path):
         display.save(tmp_path / "film.gif", fps=0.0)
 
 
+def test_animation_has_a_frame_for_each_record():
+    run, display = line_display()
+    film = display.animate(fps=10.0)
+    assert film._interval == 100.0
+    film._init_draw()
+    for record in range(len(run)):
+        film._draw_next_frame(record, blit=False)
+        assert display.axes_[0].get_title(loc="right") == f"step {run.steps[record]}"
+
+
 def test_film_without_ffmpeg(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(RuntimeError, match="MP4 needs the program ffmpeg"):

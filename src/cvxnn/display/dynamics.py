@@ -207,16 +207,19 @@ class DynamicsDisplay:
             Records shown a second.
         """
         rate = as_number(fps, "fps", minimum=0.0, inclusive=False)
-        pyplot()
+        self._prepare_film()
         from matplotlib.animation import FuncAnimation
 
+        return FuncAnimation(
+            self.figure_, self._show, frames=len(self.steps), interval=1000.0 / rate, blit=False, repeat=True
+        )
+
+    def _prepare_film(self) -> None:
+        """Draw the first frame on a new figure."""
         self.plot(record=0)
         # The layout is found once: solving it again takes most of the time of a frame.
         self.figure_.canvas.draw()
         self.figure_.set_layout_engine(None)
-        return FuncAnimation(
-            self.figure_, self._show, frames=len(self.steps), interval=1000.0 / rate, blit=False, repeat=True
-        )
 
     def save(self, path: str | PathLike[str], *, fps: float = 12.0, dpi: float = 80.0) -> Path:
         """Write the film as ``.gif``, or as ``.mp4`` where the program ffmpeg is installed; returns the path.
@@ -234,8 +237,16 @@ class DynamicsDisplay:
             raise ValueError(f"path must end in .gif or .mp4 (or use to_html); got {goal.name!r}.")
         if kind == ".mp4" and shutil.which("ffmpeg") is None:
             raise RuntimeError("MP4 needs the program ffmpeg, which was not found; save as .gif, or use to_html.")
-        film = self.animate(fps=fps)
-        film.save(str(goal), writer="pillow" if kind == ".gif" else "ffmpeg", fps=round(fps) or 1, dpi=dpi)
+        rate = as_number(fps, "fps", minimum=0.0, inclusive=False)
+        self._prepare_film()
+        from matplotlib.animation import FFMpegWriter, PillowWriter
+
+        # FuncAnimation.save would draw each frame twice.
+        writer = (PillowWriter if kind == ".gif" else FFMpegWriter)(fps=max(round(rate), 1))
+        with writer.saving(self.figure_, str(goal), dpi):
+            for record in range(len(self.steps)):
+                self._show(record)
+                writer.grab_frame()
         return goal
 
     def to_html(self, path: str | PathLike[str], *, title: str = "Training dynamics") -> Path:
