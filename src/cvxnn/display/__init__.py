@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from cvxnn.display._style import COLOURS as COLOURS
 from cvxnn.display.arrangement import ArrangementDisplay as ArrangementDisplay
+from cvxnn.display.dynamics import DynamicsDisplay as DynamicsDisplay
 from cvxnn.display.gap import GapDisplay as GapDisplay
 from cvxnn.display.landscape import LandscapeDisplay as LandscapeDisplay
 from cvxnn.display.optimal_set import OptimalSetDisplay as OptimalSetDisplay
@@ -23,6 +24,7 @@ from cvxnn.display.two_neurons import TwoNeuronDisplay as TwoNeuronDisplay
 __all__ = [
     "COLOURS",
     "ArrangementDisplay",
+    "DynamicsDisplay",
     "GapDisplay",
     "LandscapeDisplay",
     "OptimalSetDisplay",

@@ -7,6 +7,9 @@ from cvxnn.landscape.certify import NetworkCertificate as NetworkCertificate
 from cvxnn.landscape.certify import certify as certify
 from cvxnn.landscape.connect import connect as connect
 from cvxnn.landscape.descent_path import descent_path as descent_path
+from cvxnn.landscape.dynamics import Dynamics as Dynamics
+from cvxnn.landscape.dynamics import dynamics as dynamics
+from cvxnn.landscape.dynamics import initial_network as initial_network
 from cvxnn.landscape.effective_dimension import effective_dimension as effective_dimension
 from cvxnn.landscape.interpolation import InterpolationError as InterpolationError
 from cvxnn.landscape.interpolation import Interpolators as Interpolators

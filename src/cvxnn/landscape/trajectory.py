@@ -26,7 +26,7 @@ from cvxnn.solution import Solution
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-__all__ = ["Trajectory", "TrajectoryStep", "trajectory_optima"]
+__all__ = ["PatternOptima", "Trajectory", "TrajectoryStep", "trajectory_optima"]
 
 _NODES = 2000
 _CHEAP_RANK = 3
@@ -200,28 +200,60 @@ def trajectory_optima(
     tol = as_number(tol, "tol", minimum=0.0, inclusive=False)
     if isinstance(networks, ReLUNetwork) or not isinstance(networks, Iterable):
         raise ValueError(f"networks must be a sequence of networks, one a step; got {type(networks).__name__}.")
-    cache: dict[bytes, CellOptimum] = {}
-    steps: list[TrajectoryStep] = []
-    bound = 0.0 if solution is None else solution.global_lower_bound
+    optima = PatternOptima(problem, tol=tol, bound=0.0 if solution is None else solution.global_lower_bound)
     for position, entry in enumerate(networks):
-        network = _as_network(entry, problem, position)
+        optima.add(_as_network(entry, problem, position))
+    return optima.trajectory()
+
+
+class PatternOptima:
+    """Optima of the patterns of networks that come one by one; equal sets of patterns share a solve.
+
+    Parameters
+    ----------
+    problem : Problem
+        With one output, ``beta > 0`` and no output bias.
+    tol : float
+        Relative gap to which each program is solved.
+    bound : float
+        A lower bound over all networks.
+    """
+
+    def __init__(self, problem: Problem, *, tol: float, bound: float = 0.0) -> None:
+        self._problem, self._tol, self._bound = problem, tol, bound
+        self._cache: dict[bytes, CellOptimum] = {}
+        self._steps: list[TrajectoryStep] = []
+
+    def add(self, network: ReLUNetwork, *, time_limit: float | None = None) -> TrajectoryStep:
+        """Append the step of a network; ``time_limit`` cuts short the solve, not the proof of its bound."""
+        problem = self._problem
         masks, gates, start = _current_patterns(problem.X, network)
         key = np.packbits(masks, axis=1).tobytes()
-        optimum = cache.get(key)
+        optimum = self._cache.get(key)
         own = network.balanced().objective(problem)
         if optimum is None or own < optimum.value:
             both, sides = np.concatenate([masks, masks]), np.repeat([1.0, -1.0], len(masks))
-            optimum = cell_optimum(problem, both, sides, start=start, tol=tol, polish=False)
-            cache[key] = optimum
-            bound = max(bound, _global_bound(problem, optimum))
-        patterns = ActivationPatterns.from_masks(masks, gates)
-        new = len(masks) if not steps else int(np.count_nonzero(~np.asarray(steps[-1].patterns.contains(masks))))
-        steps.append(
-            TrajectoryStep(
-                network.objective(problem), optimum.value, optimum.lower_bound, patterns, optimum.network, new
+            optimum = cell_optimum(
+                problem, both, sides, start=start, tol=self._tol, polish=False, time_limit=time_limit
             )
+            self._cache[key] = optimum
+            self._bound = max(self._bound, _global_bound(problem, optimum))
+        patterns = ActivationPatterns.from_masks(masks, gates)
+        known = [] if not self._steps else np.asarray(self._steps[-1].patterns.contains(masks))
+        step = TrajectoryStep(
+            network.objective(problem),
+            optimum.value,
+            optimum.lower_bound,
+            patterns,
+            optimum.network,
+            len(masks) - int(np.count_nonzero(known)),
         )
-    return Trajectory(tuple(steps), bound, len(cache))
+        self._steps.append(step)
+        return step
+
+    def trajectory(self) -> Trajectory:
+        """All steps so far."""
+        return Trajectory(tuple(self._steps), self._bound, len(self._cache))
 
 
 def _as_network(entry: Any, problem: Problem, position: int) -> ReLUNetwork:
