@@ -49,8 +49,9 @@ def write_reference(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for module, title in MODULES.items():
         names = "\n".join(f"   {name}" for name in public_names(module))
+        table = f".. autosummary::\n   :toctree: generated\n   :nosignatures:\n\n{names}\n"
         head = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {module}\n\n.. currentmodule:: {module}\n\n"
-        _write(folder / f"{module}.rst", head + f".. autosummary::\n   :toctree: generated\n   :nosignatures:\n\n{names}\n")
+        _write(folder / f"{module}.rst", head + table)
     toc = "\n".join(f"   {module}" for module in MODULES)
     note = "All public names. What is not listed here may change without notice."
     _write(folder / "index.rst", f"Reference\n=========\n\n{note}\n\n.. toctree::\n   :maxdepth: 2\n\n{toc}\n")
