@@ -47,4 +47,4 @@ docs: $(VENV)/.documented  ## the site with its gallery, in docs/_build/html
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) docs/_build docs/api docs/gallery docs/lessons demo_output bench_output .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/api docs/gallery docs/lessons docs/guides.rst demo_output bench_output .pytest_cache .ruff_cache .hypothesis

@@ -23,6 +23,8 @@ MODULES = {
     "cvxnn.certificates": "Certificates",
 }
 
+GUIDES = ("tutorial", "how_to_choose", "what_is_certified", "theorems_and_code", "coming_from", "several_outputs")
+
 
 def public_names(module_name: str) -> list[str]:
     """Names of a module without underscore that are not modules: its ``__all__``, else what cvxnn defines in it."""
@@ -44,12 +46,33 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def write_guides(folder: Path) -> None:
+    """Write ``guides.rst``: the pages of ``GUIDES`` in this order, then all others of the folder."""
+    pages = sorted(page.stem for page in folder.glob("*.md") if page.name != "README.md")
+    toc = "\n".join(f"   {page}" for page in [*GUIDES, *(page for page in pages if page not in GUIDES), "benchmarks"])
+    _write(folder / "guides.rst", f"Guides\n======\n\n.. toctree::\n   :maxdepth: 1\n\n{toc}\n")
+
+
 def write_reference(folder: Path) -> None:
-    """Write ``index.rst`` and a page for each module, with a table of its public names."""
+    """Write ``index.rst`` and a page for each module, with a table of its public names.
+
+    A class that two modules offer is described once; the second one links to it.
+    """
     folder.mkdir(exist_ok=True)
+    described: dict[int, str] = {}
     for module, title in MODULES.items():
-        names = "\n".join(f"   {name}" for name in public_names(module))
+        own, elsewhere = [], []
+        for name in public_names(module):
+            value = getattr(importlib.import_module(module), name)
+            place = described.setdefault(id(value), f"{module}.{name}")
+            if place == f"{module}.{name}":
+                own.append(name)
+            else:
+                elsewhere.append(f":py:obj:`{name} <{place}>`")
+        names = "\n".join(f"   {name}" for name in own)
         table = f".. autosummary::\n   :toctree: generated\n   :nosignatures:\n\n{names}\n"
+        if elsewhere:
+            table += f"\nAlso here, described elsewhere: {', '.join(elsewhere)}.\n"
         head = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {module}\n\n.. currentmodule:: {module}\n\n"
         _write(folder / f"{module}.rst", head + table)
     toc = "\n".join(f"   {module}" for module in MODULES)

@@ -40,7 +40,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(HERE.parent / "examples"),
     "gallery_dirs": "gallery",
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"[/\\](?!plot_)[^/\\]*\.py$",
+    "ignore_pattern": r"(^|[/\\])(?!plot_)[^/\\]*\.py$",
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_memory": False,
@@ -61,6 +61,7 @@ html_context = {"default_mode": "auto"}
 html_sidebars = {"index": []}
 copyright = "the cvxnn developers, MIT licence"
 
+_pages.write_guides(HERE)
 _pages.write_reference(HERE / "api")
 _pages.write_lessons(HERE.parent / "lessons", HERE / "lessons")
 
