@@ -58,6 +58,9 @@ html_theme_options = {
     "footer_end": [],
 }
 html_context = {"default_mode": "auto"}
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
 html_sidebars = {"index": []}
 copyright = "the cvxnn developers, MIT licence"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import importlib.util
 import inspect
@@ -83,3 +84,9 @@ def test_functions_of_the_table_of_theorems_exist():
     for name in named:
         module, _, function = f"cvxnn.{name}".rpartition(".")
         assert callable(getattr(importlib.import_module(module), function)), name
+
+
+def test_the_example_of_the_front_page():
+    test = doctest.DocTestParser().get_doctest((DOCS / "index.rst").read_text(), {}, "index.rst", "index.rst", 0)
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0
