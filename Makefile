@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_OUT ?= bench_output
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("cvxnn needs Python 3.11 or newer; set PYTHON=python3.11") if sys.version_info < (3, 11) else None'
@@ -15,6 +15,11 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group lint
+	touch $@
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
 	touch $@
 
 $(VENV)/.benched: $(VENV)/.installed
@@ -38,5 +43,8 @@ lint: $(VENV)/.tested  ## style, format and types
 bench: $(VENV)/.benched  ## cvxnn beside its peers: one to two hours; QUICK=1 a few minutes, EVERY=1 all tables, many hours
 	$(BIN)/python -m benchmarks.run --out $(BENCH_OUT) $(if $(QUICK),--quick --repeats 1) $(if $(EVERY),--every)
 
+docs: $(VENV)/.documented  ## the site with its gallery, in docs/_build/html
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) demo_output bench_output .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/api docs/gallery docs/lessons docs/guides.rst demo_output bench_output .pytest_cache .ruff_cache .hypothesis

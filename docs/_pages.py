@@ -1,0 +1,103 @@
+"""Pages that the site makes from the package and the lessons: reference of all public names, notebooks as text."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import types
+from pathlib import Path
+from typing import Any
+
+MODULES = {
+    "cvxnn": "Problems, solutions, networks, estimators",
+    "cvxnn.architectures": "Architectures",
+    "cvxnn.losses": "Losses",
+    "cvxnn.patterns": "Activation patterns",
+    "cvxnn.landscape": "Landscape",
+    "cvxnn.display": "Pictures",
+    "cvxnn.interop": "Files and other libraries",
+    "cvxnn.splines": "One input",
+    "cvxnn.kernels": "Gated networks as kernels",
+    "cvxnn.gan": "Generators and discriminators",
+    "cvxnn.certificates": "Certificates",
+}
+
+GUIDES = ("tutorial", "how_to_choose", "what_is_certified", "theorems_and_code", "coming_from", "several_outputs")
+
+
+def public_names(module_name: str) -> list[str]:
+    """Names of a module without underscore that are not modules: its ``__all__``, else what cvxnn defines in it."""
+    module = importlib.import_module(module_name)
+    listed = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+    kept = []
+    for name in listed:
+        value = getattr(module, name)
+        if isinstance(value, types.ModuleType):
+            continue
+        if "__all__" in vars(module) or str(getattr(value, "__module__", "")).startswith("cvxnn"):
+            kept.append(name)
+    return sorted(kept, key=lambda name: (name.isupper(), not inspect.isclass(getattr(module, name)), name.lower()))
+
+
+def _write(path: Path, text: str) -> None:
+    # An unchanged file keeps its date, so that Sphinx reads only what is new.
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_guides(folder: Path) -> None:
+    """Write ``guides.rst``: the pages of ``GUIDES`` in this order, then all others of the folder."""
+    pages = sorted(page.stem for page in folder.glob("*.md") if page.name != "README.md")
+    toc = "\n".join(f"   {page}" for page in [*GUIDES, *(page for page in pages if page not in GUIDES), "benchmarks"])
+    _write(folder / "guides.rst", f"Guides\n======\n\n.. toctree::\n   :maxdepth: 1\n\n{toc}\n")
+
+
+def write_reference(folder: Path) -> None:
+    """Write ``index.rst`` and a page for each module, with a table of its public names.
+
+    A class that two modules offer is described once; the second one links to it.
+    """
+    folder.mkdir(exist_ok=True)
+    described: dict[int, str] = {}
+    for module, title in MODULES.items():
+        own, elsewhere = [], []
+        for name in public_names(module):
+            value = getattr(importlib.import_module(module), name)
+            place = described.setdefault(id(value), f"{module}.{name}")
+            if place == f"{module}.{name}":
+                own.append(name)
+            else:
+                elsewhere.append(f":py:obj:`{name} <{place}>`")
+        names = "\n".join(f"   {name}" for name in own)
+        table = f".. autosummary::\n   :toctree: generated\n   :nosignatures:\n\n{names}\n"
+        if elsewhere:
+            table += f"\nAlso here, described elsewhere: {', '.join(elsewhere)}.\n"
+        head = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {module}\n\n.. currentmodule:: {module}\n\n"
+        _write(folder / f"{module}.rst", head + table)
+    toc = "\n".join(f"   {module}" for module in MODULES)
+    note = "All public names. What is not listed here may change without notice."
+    _write(folder / "index.rst", f"Reference\n=========\n\n{note}\n\n.. toctree::\n   :maxdepth: 2\n\n{toc}\n")
+
+
+def _as_markdown(cell: dict[str, Any]) -> str:
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return source
+    text = f"```python\n{source}\n```"
+    for output in cell["outputs"]:
+        shown = "".join(output["text"] if output["output_type"] == "stream" else output["data"]["text/plain"])
+        text += f"\n\n```text\n{shown.rstrip()}\n```"
+    return text
+
+
+def write_lessons(notebooks: Path, folder: Path) -> None:
+    """Write each notebook of ``notebooks``, with the output stored in it, as a Markdown page of ``folder``."""
+    folder.mkdir(exist_ok=True)
+    files = sorted(notebooks.glob("*.ipynb"))
+    for file in files:
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        _write(folder / f"{file.stem}.md", "\n\n".join(map(_as_markdown, cells)) + "\n")
+    toc = "\n".join(f"   {file.stem}" for file in files)
+    note = "Each is a notebook of the folder ``lessons/``; all run on the core install."
+    _write(folder / "index.rst", f"Lessons\n=======\n\n{note}\n\n.. toctree::\n   :maxdepth: 1\n\n{toc}\n")
