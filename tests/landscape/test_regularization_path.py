@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvxnn import Problem, solve
+from cvxnn import Problem, Status, solve
 from cvxnn.architectures import GatedReLU
 from cvxnn.landscape.regularization_path import beta_max, regularization_path
 from cvxnn.patterns import enumerate_patterns
@@ -161,6 +161,20 @@ def test_path_of_gated_networks(loss):
         assert point.objective == pytest.approx(alone.objective, rel=2e-6)
         assert point.network.objective(point.problem) == pytest.approx(point.objective, rel=1e-12)
         assert point.lower_bound <= alone.objective * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("gates", [[[1.0], [-1.0]], [[1.0], [-1.0], [0.0]]], ids=["sides", "all"])
+def test_gated_point_whose_start_leads_nowhere_is_solved_afresh(gates):
+    # Continued from the point before, one of the points stalls at a gap of more than 0.9.
+    X = [-0.6563, -0.0698, -2.7842, 0.9529, 0.5057, -0.1243, -0.1587, -0.3996, -0.7252, -1.0595]
+    X += [-1.4095, 0.5635, -0.6897, -0.5548, -0.2323, -0.0004, 2.0617, -2.2885, -0.2073, -0.65]
+    y = np.ones(20)
+    y[[5, 16, 18, 19]] = -1.0
+    problem = Problem(np.array(X)[:, None], y, loss="squared_hinge")
+    betas = 15.07 * np.geomspace(1.0, 1e-4 / 1.5, 5)
+    path = regularization_path(problem, betas, architecture=GatedReLU(gates), tol=1e-4)
+    assert [point.solution.status for point in path] == [Status.PATTERNS_OPTIMUM] * 5
+    assert np.all(path.gaps <= 1e-4)
 
 
 def test_gated_beta_max_separates_zero_from_nonzero_optima():

@@ -174,6 +174,21 @@ def test_a_part_without_weight_or_signal_does_no_harm(monkeypatch):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_large_rows_of_zero_weight_do_no_harm(loss):
+    problem, masks, patterns = make(loss, n=42)
+    X, weight = problem.X.copy(), problem.sample_weight.copy()
+    X[:2] *= 1e9
+    weight[:2] = 0.0
+    heavy = Problem(X, problem.y, problem.beta, problem.loss, sample_weight=weight)
+    light = Problem(X[2:], problem.y[2:], problem.beta, problem.loss, sample_weight=weight[2:])
+    result = solve_group_lasso(heavy, patterns, tol=1e-6)
+    truth, _ = group_lasso_optimum(light, masks[:, 2:])
+    assert result.status is Status.PATTERNS_OPTIMUM
+    assert result.dual.shape == (42,) and not np.any(result.dual[:2])
+    assert objective(heavy, masks, result) == pytest.approx(truth, rel=1.5e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_single_precision_and_borrowed_factors_give_the_same_state(loss):
     problem, blocks, w = setting(loss)
     single, double = model_of(problem), model_of(problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
 from cvxnn.programs.gated import GatedReLUNetwork
 from cvxnn.solution import Blocks, History, Solution, Status
-from cvxnn.solvers.group_lasso import ROWS, solve_group_lasso
+from cvxnn.solvers.group_lasso import ROWS, GroupLassoResult, solve_group_lasso
 from cvxnn.solvers.group_lasso.continuation import Continuation
 
 FloatArray = npt.NDArray[np.float64]
@@ -36,7 +37,7 @@ class GatedPoints:
     """Makes the points of gated networks one after another, each from those before.
 
     The factorisations and the masks of one point serve the next. Where that does not lead to the tolerance, the point
-    is solved by itself, from the network before.
+    is solved by itself, from the network before, and once more from nothing where that stalls.
     """
 
     def __init__(self, problem: Problem, architecture: GatedReLU, patterns: ActivationPatterns, tol: float) -> None:
@@ -76,13 +77,13 @@ class GatedPoints:
     def _alone(self, problem: Problem, near: Solution | None, points: Sequence[PathPoint], deadline: float) -> Solution:
         """Solution of the point by itself."""
         start = _extrapolated(points, problem.beta) if near is None else near.blocks.u
-        result = solve_group_lasso(
-            problem,
-            self.patterns,
-            tol=self.tol,
-            time_limit=None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter()),
-            warm_start=start if start is not None and np.any(start) else None,
-        )
+        start = start if start is not None and np.any(start) else None
+        result = self._solved(problem, start, deadline)
+        if result.status is Status.STALLED and start is not None:
+            # The path of penalties may lead where a start that is far off in some blocks does not.
+            afresh = self._solved(problem, None, deadline)
+            best = min(result, afresh, key=lambda found: found.objective - found.lower_bound)
+            result = replace(best, status=afresh.status)
         u = np.zeros(self.architecture.gates.shape)
         u[result.index] = result.vectors
         objective = problem.loss_value(self._fit(problem.X, u)) + problem.beta * float(np.sum(row_norms(u)))
@@ -92,6 +93,11 @@ class GatedPoints:
         if self.course is not None:
             self.course.resume(problem.beta, u, result.dual)
         return solution
+
+    def _solved(self, problem: Problem, start: FloatArray | None, deadline: float) -> GroupLassoResult:
+        """Result of the solver from some blocks, or from the path of penalties."""
+        left = None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter())
+        return solve_group_lasso(problem, self.patterns, tol=self.tol, time_limit=left, warm_start=start)
 
     def _fit(self, X: FloatArray, u: FloatArray) -> FloatArray:
         """Fit of blocks ``(P, d)``."""

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from scipy.linalg import LinAlgError, get_lapack_funcs
 
 from cvxnn.losses import Loss
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.problem import Problem
 from cvxnn.solution import History, Status
 
 FloatArray = npt.NDArray[np.float64]
@@ -21,8 +23,8 @@ _EPS = float(np.finfo(np.float64).eps)
 _POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
 # Shifts of a matrix with unit diagonal that single precision has made indefinite.
 _SHIFTS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
-# Rows of a slab of the data.
-_SLAB = 1 << 13
+# Rows of a slab of the data, floats of a slab of masks.
+_SLAB, _MASK_SLAB = 1 << 13, 1 << 22
 
 
 class OutOfTime(Exception):
@@ -59,6 +61,25 @@ class GroupLassoResult:
     status: Status
     history: History
     n_iter: int
+
+
+def restricted(
+    problem: Problem, patterns: ActivationPatterns, rows: IntArray, weight: FloatArray
+) -> tuple[Problem, ActivationPatterns]:
+    """Problem and patterns on some samples, with the weights ``(k,)`` of these.
+
+    Examples
+    --------
+    >>> problem = Problem([[1.0], [1e9]], [2.0, 1.0], sample_weight=[1.0, 0.0])
+    >>> patterns = ActivationPatterns.from_masks([[True, True]], [[1.0]])
+    >>> part, few = restricted(problem, patterns, np.array([0]), np.ones(1))
+    >>> part.X, few.masks
+    (array([[1.]]), array([[ True]]))
+    """
+    part = Problem(problem.X[rows], problem.y[rows], problem.beta, problem.loss, sample_weight=weight)
+    pieces = patterns.chunks(max(1, _MASK_SLAB // problem.n_samples))
+    masks = np.concatenate([piece[:, rows] for _, piece in pieces])
+    return part, ActivationPatterns.from_masks(masks, patterns.gates)
 
 
 def fitting_scale(value: Callable[[FloatArray], float], fit: FloatArray, cost: float) -> float:

@@ -4,13 +4,15 @@ r"""Group lasso over activation patterns: the start from a part of the samples, 
 
 Up to :data:`ROWS` samples the method is that of :mod:`cvxnn.solvers.group_lasso.kernel`, beyond it that of
 :mod:`cvxnn.solvers.group_lasso.rows`, which needs no matrix of their number squared. A quarter of the samples gives the
-first blocks where there are many; where they have few columns, the method by rows is tried first.
+first blocks where there are many; where they have few columns, the method by rows is tried first. Samples of zero
+weight are left out: they cost nothing, yet large rows among them would set the scale of the others.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
-from cvxnn.solvers.group_lasso._common import GroupLassoResult
+from cvxnn.solvers.group_lasso._common import GroupLassoResult, restricted
 from cvxnn.solvers.group_lasso.kernel import KernelRun
 from cvxnn.solvers.group_lasso.rows import solve_group_lasso_rows
 
@@ -40,8 +42,6 @@ _FEW_COLUMNS = 1.75
 # Steps of that method before it is given up.
 _ROW_STEPS = 20
 _MAX_ITER = 200
-# Floats of a slab of masks.
-_SLAB = 1 << 22
 
 
 def solve_group_lasso(
@@ -88,9 +88,30 @@ def solve_group_lasso(
     deadline = math.inf if time_limit is None else begin + time_limit
     recorder = Recorder(False) if recorder is None else recorder
     limit = _MAX_ITER if max_iter is None else max_iter
+    counted = np.flatnonzero(problem.sample_weight > 0)
+    if counted.size < problem.n_samples:
+        part, few = restricted(problem, patterns, counted, problem.sample_weight[counted])
+        result = _solve(part, few, tol, deadline, limit, warm_start, recorder)
+        dual = np.zeros(problem.n_samples)
+        dual[counted] = result.dual
+        return replace(result, dual=dual)
+    return _solve(problem, patterns, tol, deadline, limit, warm_start, recorder)
+
+
+def _solve(
+    problem: Problem,
+    patterns: ActivationPatterns,
+    tol: float,
+    deadline: float,
+    limit: int,
+    warm_start: FloatArray | None,
+    recorder: Recorder,
+) -> GroupLassoResult:
+    """Start from a part of the samples, then one method or both."""
+    begin = time.perf_counter()
     start, many, interrupted = warm_start, problem.n_samples > ROWS, False
     if start is None and not many and problem.n_samples >= _SAMPLED:
-        share = math.inf if time_limit is None else begin + _SAMPLE_SHARE * time_limit
+        share = math.inf if math.isinf(deadline) else begin + _SAMPLE_SHARE * (deadline - begin)
         try:
             start, interrupted = _sampled_start(problem, patterns, share)
         except KeyboardInterrupt:
@@ -98,7 +119,7 @@ def solve_group_lasso(
     first, late = None, interrupted or time.perf_counter() > deadline
     few = start is not None and problem.n_samples >= _SAMPLED and _few_columns(problem, start)
     if many or (few and not late):
-        left = None if time_limit is None else max(0.0, deadline - time.perf_counter())
+        left = None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter())
         # Few samples can go to the other method where this one is slow; many cannot.
         steps = limit if many else min(limit, _ROW_STEPS)
         first = solve_group_lasso_rows(
@@ -126,9 +147,7 @@ def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: flo
     rows = np.sort(np.random.default_rng(0).permutation(counted)[:size])
     weight = problem.sample_weight[rows]
     weight *= float(np.sum(problem.sample_weight)) / float(np.sum(weight))
-    part = Problem(problem.X[rows], problem.y[rows], problem.beta, problem.loss, sample_weight=weight)
-    masks = np.concatenate([piece[:, rows] for _, piece in patterns.chunks(max(1, _SLAB // problem.n_samples))])
-    few = ActivationPatterns.from_masks(masks, patterns.gates)
+    part, few = restricted(problem, patterns, rows, weight)
     run = KernelRun(part, few, _SAMPLE_GAP, deadline, Recorder(False))
     result = run.result(run.finish(_MAX_ITER, None))
     vectors = np.zeros((len(patterns), problem.n_features))
