@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cvxnn.display.report import _markup as markup
@@ -86,6 +86,8 @@ def test_bounds_are_rounded_down(size, negative):
 
 
 @given(st.floats(-1e12, 1e12), SIZES, st.booleans(), st.booleans(), st.booleans())
+@example(0.0, 1e-12, True, False, False)
+@example(0.2, 0.2, True, False, True)
 def test_axes(start, size, whole, zero, tight):
     values = np.array([start, start + size])
     axis = svg.Axis.around(values, "x", whole=whole, zero=zero, tight=tight)

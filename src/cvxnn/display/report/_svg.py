@@ -65,12 +65,14 @@ class Axis:
             reach = 0.5 * max(abs(low), abs(high)) or 0.5
             low, high = low - reach, high + reach
         step = _round_step((high - low) / 5.0, least=1.0 if whole else 0.0)
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        first = math.floor(low / step + 1e-9)
+        # Values that differ by far less than a whole step still need a range.
+        last = max(math.ceil(high / step - 1e-9), first + 1)
         if tight:
             first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         ticks = [step * k for k in range(first, last + 1)]
         labels = [f"{0.0 if k == 0 else step * k:.9g}" for k in range(first, last + 1)]
-        if max(map(len, labels)) > _LONGEST_LABEL:
+        if max(map(len, labels), default=0) > _LONGEST_LABEL:
             # Many digits in common: the marks count from the lowest one.
             title = f"{title}, less {ticks[0]:.9g}"
             labels = [f"{step * (k - first):.6g}" for k in range(first, last + 1)]
