@@ -1,0 +1,73 @@
+"""Paths over weight decays beside the hardest of their points alone, all to a relative gap of 1e-4.
+
+Run ``python -m benchmarks.beta_paths``: gated networks of 500 gates on diabetes, cancer and digits, 20 values of beta
+down to 1e-2 and 1e-3 of the largest. ``--relu`` adds ReLU networks on diabetes, beta from 200 to 4.42.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.data import load
+from cvxnn import Problem, solve
+from cvxnn.architectures import GatedReLU, ReLU
+from cvxnn.landscape import regularization_path
+
+_TOL = 1e-4
+_HARD = (14, 16, 17, 18, 19)
+"""Points among which the hardest is looked for."""
+
+
+def shortest(run: Callable[[], object], repeats: int) -> float:
+    """Least wall-clock seconds of so many runs."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def report(name: str, problem: Problem, architecture: ReLU | GatedReLU, betas: np.ndarray, repeats: int) -> None:
+    """Print the seconds of a path, of the hardest point among the last ones, and their ratio."""
+    whole = shortest(lambda: regularization_path(problem, betas, architecture=architecture, tol=_TOL), repeats)
+    alone = {
+        k: shortest(
+            lambda k=k: solve(Problem(problem.X, problem.y, betas[k]), architecture=architecture, tol=_TOL),
+            repeats,
+        )
+        for k in _HARD
+    }
+    hardest = max(alone, key=alone.__getitem__)
+    print(
+        f"{name:<28} path {whole:8.3f} s  hardest point {hardest + 1:2d} {alone[hardest]:7.3f} s  "
+        f"ratio {whole / alone[hardest]:.2f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Run the cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--relu", action="store_true", help="add ReLU networks on diabetes")
+    options = parser.parse_args()
+    for name in ("diabetes", "cancer", "digits"):
+        table = load(name)
+        gates = np.random.default_rng(0).standard_normal((500, table.X.shape[1]))
+        problem = Problem(table.X, table.y)
+        for share in (1e-2, 1e-3):
+            architecture = GatedReLU(gates)
+            betas = regularization_path(problem, architecture=architecture, ratio=share, tol=_TOL).betas
+            report(f"gated {name} {share:g}", problem, architecture, betas, options.repeats)
+    if options.relu:
+        table = load("diabetes")
+        report("relu diabetes", Problem(table.X, table.y), ReLU(), np.geomspace(200.0, 4.42, 20), 1)
+
+
+if __name__ == "__main__":
+    main()
