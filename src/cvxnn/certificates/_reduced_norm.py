@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates._rounding import FloatArray
+from cvxnn.certificates._rounding import FloatArray, gamma
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,76 @@ class ReducedNorm:
 
     def lift(self, directions: FloatArray) -> FloatArray:
         """Map reduced directions ``(k, r)`` to unit vectors ``(k, d)``."""
-        lifted = directions if self.basis is None else directions @ self.basis.T
-        norms = np.sqrt(np.sum(lifted * lifted, axis=1, keepdims=True))
-        return lifted / np.where(norms > 0.0, norms, 1.0)
+        return lift_units(directions, self.basis)
 
     def outputs(self, directions: FloatArray) -> FloatArray:
         """Evaluate ``g`` at ``(k, r)`` points: ``(k,)`` or ``(k, c)``."""
         return np.maximum(directions @ self.rows.T, 0.0) @ self.weights + directions @ self.linear
 
 
-def line_groups(units: FloatArray) -> npt.NDArray[np.intp]:
-    """Number of the line through the origin on which each unit row lies; rows that agree to 1e-12 share one."""
+@dataclass(frozen=True)
+class MergedLines:
+    """Rows by the lines that they lie on: ``X ~ ratio * reference``, where the longest row of a line is its reference.
+
+    Attributes
+    ----------
+    group : ndarray (n,) of int
+        Number of the line of each row.
+    heads : ndarray (k,) of int
+        Row that is the longest of each line.
+    lengths : ndarray (n,)
+        Norms of the rows; 1 for a zero row.
+    reference : ndarray (n, d)
+        Longest row of the line of each row.
+    ratio : ndarray (n,)
+        Negative where a row points the other way.
+    defect : ndarray (n, d)
+        Bound of the entries of ``X - ratio * reference``, rounding included; zero for a row alone on its line.
+    alone : ndarray (n,) of bool
+        Whether a row shares its line with no other.
+    """
+
+    group: npt.NDArray[np.intp]
+    heads: npt.NDArray[np.intp]
+    lengths: FloatArray
+    reference: FloatArray
+    ratio: FloatArray
+    defect: FloatArray
+    alone: npt.NDArray[np.bool_]
+
+
+def merged_lines(X: FloatArray) -> MergedLines | None:
+    """Return the lines on which the rows of ``X (n, d)`` lie, or None where each row is alone on its line."""
+    n = len(X)
+    lengths = np.sqrt(np.sum(X * X, axis=1))
+    lengths[lengths == 0.0] = 1.0
+    keys = line_keys(X / lengths[:, None])
+    group = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    if int(group.max()) + 1 == n:
+        return None
+    order = np.lexsort((lengths, group))
+    last = np.append(np.flatnonzero(np.diff(group[order])), n - 1)
+    heads = order[last]  # the longest row of each group
+    reference = X[heads][group]
+    ratio = np.sum(X * reference, axis=1) / np.sum(reference * reference, axis=1)
+    parallel = ratio[:, None] * reference
+    defect = np.abs(X - parallel) + gamma(3) * (np.abs(X) + np.abs(parallel))
+    alone = np.bincount(group)[group] == 1
+    ratio[alone], defect[alone] = 1.0, 0.0
+    return MergedLines(group, heads, lengths, reference, ratio, defect, alone)
+
+
+def line_keys(units: FloatArray) -> FloatArray:
+    """Keys ``(n, d)`` of the lines through the origin on which unit rows lie; rows that agree to 1e-12 share one."""
     n, d = units.shape
     lead = np.argmax(np.abs(units) > 0.5 / math.sqrt(d), axis=1)
     flips = np.where(units[np.arange(n), lead] < 0.0, -1.0, 1.0)
-    # A group that straddles a rounding boundary is merely not merged.
-    keys = np.round(units * flips[:, None], 12) + 0.0
-    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    # A line that straddles a rounding boundary merely gets two keys.
+    return np.round(units * flips[:, None], 12) + 0.0
+
+
+def lift_units(directions: FloatArray, basis: FloatArray | None) -> FloatArray:
+    """Map directions ``(k, r)`` in coordinates of a basis ``(d, r)`` to unit vectors ``(k, d)``; zero stays zero."""
+    lifted = directions if basis is None else directions @ basis.T
+    norms = np.sqrt(np.sum(lifted * lifted, axis=1, keepdims=True))
+    return lifted / np.where(norms > 0.0, norms, 1.0)

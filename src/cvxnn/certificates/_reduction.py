@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from cvxnn.certificates._reduced_norm import ReducedNorm, line_groups
-from cvxnn.certificates._rounding import FloatArray, gamma, norm_up
+from cvxnn.certificates._reduced_norm import ReducedNorm, merged_lines
+from cvxnn.certificates._rounding import FloatArray, basis_norm_up, gamma, norm_up
 from cvxnn.certificates._row_scaling import scaled_rows
 
 # Beyond this many coordinates on the smaller side the singular value decomposition is not worth its cost.
@@ -66,40 +66,27 @@ def _rotate(
     linear_error = gamma(rank + 3) * (np.abs(reduced_linear) @ np.abs(V).T + np.abs(linear))
     linear_defect = float(norm_up(np.abs(linear - reduced_linear @ V.T) + 2.0 * linear_error))
     slack = (float(np.abs(weights) @ defect) + linear_defect) * (1.0 + 2.0 * gamma(n + 2))
-    # ||V||_2^2 <= 1 + ||V^T V - I||_F; the columns have norm below 2, which bounds the rounding of V^T V.
-    departure = float(norm_up((V.T @ V - np.eye(rank)).ravel())) + 4.0 * rank * gamma(d + 2)
-    return Z, reduced_linear, V, 1.0 + departure, slack
+    return Z, reduced_linear, V, basis_norm_up(V), slack
 
 
 def _merge_lines(X: FloatArray, nu: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, float]:
     """Merge rows on the same line: ``(-t)_+ = (t)_+ - t`` turns opposite rows into one and a linear term."""
     n, d = X.shape
     linear = np.zeros(d)
-    lengths = np.sqrt(np.sum(X * X, axis=1))
-    lengths[lengths == 0.0] = 1.0
-    units = X / lengths[:, None]
-    group = line_groups(units)
-    if int(group.max()) + 1 == n:
+    lines = merged_lines(X)
+    if lines is None:
         return X, nu, linear, 0.0
-    order = np.lexsort((lengths, group))
-    last = np.append(np.flatnonzero(np.diff(group[order])), n - 1)
-    heads = order[last]  # the longest row of each group
-    reference = X[heads][group]
-    ratio = np.sum(X * reference, axis=1) / np.sum(reference * reference, axis=1)
-    parallel = ratio[:, None] * reference
-    defect = np.abs(X - parallel) + gamma(3) * (np.abs(X) + np.abs(parallel))
-    alone = np.bincount(group)[group] == 1
-    ratio[alone], defect[alone] = 1.0, 0.0
+    heads, reference, ratio = lines.heads, lines.reference, lines.ratio
     mass = np.abs(ratio) * nu
-    weights = np.asarray(np.bincount(group, weights=mass), dtype=np.float64)
+    weights = np.asarray(np.bincount(lines.group, weights=mass), dtype=np.float64)
     negative = ratio < 0.0
     linear = -(mass[negative] @ reference[negative]) if negative.any() else linear
     # Rounding of the merged weights and of the linear term: sums of at most n products of entries.
     size = np.abs(mass) * np.sqrt(np.sum(reference * reference, axis=1))
-    rounding = 2.0 * gamma(n + 4) * float(np.sum(size[~alone])) * (1.0 + 1e-8)
-    slack = float(np.abs(nu) @ norm_up(defect)) * (1.0 + 2.0 * gamma(n + 2)) + rounding
+    rounding = 2.0 * gamma(n + 4) * float(np.sum(size[~lines.alone])) * (1.0 + 1e-8)
+    slack = float(np.abs(nu) @ norm_up(lines.defect)) * (1.0 + 2.0 * gamma(n + 2)) + rounding
     scale = float(np.sum(size))
-    live = np.abs(weights) * lengths[heads] > 1e-15 * scale
+    live = np.abs(weights) * lines.lengths[heads] > 1e-15 * scale
     slack += float(np.abs(weights[~live]) @ norm_up(X[heads[~live]])) * (1.0 + 2.0 * gamma(n + 2))
     if not live.any():
         live[:1] = True

@@ -35,6 +35,13 @@ def norm_up(vectors: FloatArray, axis: int = -1) -> FloatArray:
     return np.ldexp(norms, np.squeeze(exponent, axis=axis)) + TINY
 
 
+def basis_norm_up(basis: FloatArray) -> float:
+    """Return an upper bound of the spectral norm of ``basis (d, r)``, whose columns are orthonormal up to rounding."""
+    d, r = basis.shape
+    # ||V||_2^2 <= 1 + ||V^T V - I||_F; the columns have norm below 2, which bounds the rounding of V^T V.
+    return 1.0 + (float(norm_up((basis.T @ basis - np.eye(r)).ravel())) + 4.0 * r * gamma(d + 2))
+
+
 def combination_norm_up(rows: FloatArray, coefficients: FloatArray, offset: FloatArray | None = None) -> FloatArray:
     """Return upper bounds of ``|| offset + rows^T c ||`` for every row `c` of `coefficients`.
 

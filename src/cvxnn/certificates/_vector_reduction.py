@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxnn.certificates._reduced_norm import ReducedNorm, line_groups
-from cvxnn.certificates._rounding import FloatArray, gamma, norm_up
+from cvxnn.certificates._reduced_norm import ReducedNorm, merged_lines
+from cvxnn.certificates._rounding import FloatArray, basis_norm_up, gamma, norm_up
 from cvxnn.certificates._row_scaling import scaled_rows
 
 RANK_CUT = 1e-12
@@ -63,9 +63,7 @@ def _rotate(
     linear_error = gamma(rank + 3) * (np.abs(V) @ np.abs(reduced) + np.abs(linear))
     linear_defect = float(norm_up((np.abs(linear - V @ reduced) + 2.0 * linear_error).ravel()))
     slack = (float(norm_up(weights) @ defect) + linear_defect) * (1.0 + 2.0 * gamma(n + 2))
-    # ||V||_2^2 <= 1 + ||V^T V - I||_F; the columns have norm below 2, which bounds the rounding of V^T V.
-    departure = float(norm_up((V.T @ V - np.eye(rank)).ravel())) + 4.0 * rank * gamma(d + 2)
-    return Z, reduced, V, 1.0 + departure, slack
+    return Z, reduced, V, basis_norm_up(V), slack
 
 
 def _merge_lines(X: FloatArray, N: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, float]:
@@ -73,29 +71,18 @@ def _merge_lines(X: FloatArray, N: FloatArray) -> tuple[FloatArray, FloatArray, 
     n, d = X.shape
     c = N.shape[1]
     linear = np.zeros((d, c))
-    lengths = np.sqrt(np.sum(X * X, axis=1))
-    lengths[lengths == 0.0] = 1.0
-    units = X / lengths[:, None]
-    group = line_groups(units)
-    if int(group.max()) + 1 == n:
+    lines = merged_lines(X)
+    if lines is None:
         return X, N, linear, 0.0
-    order = np.lexsort((lengths, group))
-    last = np.append(np.flatnonzero(np.diff(group[order])), n - 1)
-    heads = order[last]  # the longest row of each group
-    reference = X[heads][group]
-    ratio = np.sum(X * reference, axis=1) / np.sum(reference * reference, axis=1)
-    parallel = ratio[:, None] * reference
-    defect = np.abs(X - parallel) + gamma(3) * (np.abs(X) + np.abs(parallel))
-    alone = np.bincount(group)[group] == 1
-    ratio[alone], defect[alone] = 1.0, 0.0
+    heads, reference, ratio = lines.heads, lines.reference, lines.ratio
     mass = np.abs(ratio)[:, None] * N
     weights = np.zeros((len(heads), c))
-    np.add.at(weights, group, mass)
+    np.add.at(weights, lines.group, mass)
     negative = ratio < 0.0
     if negative.any():
         linear = -(reference[negative].T @ mass[negative])
     # Rounding of the merged weights and of the linear term: sums of at most n products of entries.
     size = norm_up(mass) * norm_up(reference)
-    rounding = 2.0 * gamma(n + 4) * float(np.sum(size[~alone])) * (1.0 + 1e-8)
-    slack = float(norm_up(N) @ norm_up(defect)) * (1.0 + 2.0 * gamma(n + 2)) + rounding
+    rounding = 2.0 * gamma(n + 4) * float(np.sum(size[~lines.alone])) * (1.0 + 1e-8)
+    slack = float(norm_up(N) @ norm_up(lines.defect)) * (1.0 + 2.0 * gamma(n + 2)) + rounding
     return X[heads], weights, linear, slack

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates._rounding import TINY, FloatArray, gamma, norm_up
+from cvxnn.certificates._reduced_norm import lift_units, line_keys
+from cvxnn.certificates._rounding import TINY, FloatArray, basis_norm_up, gamma, norm_up
 
 __all__ = ["RelaxationRows", "RowWeights", "reduce_rows"]
 
@@ -104,9 +105,7 @@ class RelaxationRows:
 
     def lift(self, directions: FloatArray) -> FloatArray:
         """Map reduced directions ``(k, r)`` to unit vectors ``(k, d)``; zero stays zero."""
-        lifted = directions if self.basis is None else directions @ self.basis.T
-        norms = np.sqrt(np.sum(lifted * lifted, axis=1, keepdims=True))
-        return lifted / np.where(norms > 0.0, norms, 1.0)
+        return lift_units(directions, self.basis)
 
 
 def reduce_rows(X: FloatArray) -> RelaxationRows:
@@ -139,11 +138,7 @@ def reduce_rows(X: FloatArray) -> RelaxationRows:
     # Entrywise rounding of the product, of its scaling and of the difference; 2 covers that of the bound itself.
     error = 2.0 * gamma(rows.shape[1] + 4) * (size + np.abs(X))
     defect = norm_up(np.abs(X - near) + error) + TINY
-    factor = 1.0
-    if basis is not None:
-        r = basis.shape[1]
-        # ||V||_2^2 <= 1 + ||V^T V - I||_F; the columns have norm below 2, which bounds the rounding of V^T V.
-        factor += float(norm_up((basis.T @ basis - np.eye(r)).ravel())) + 4.0 * r * gamma(d + 2)
+    factor = 1.0 if basis is None else basis_norm_up(basis)
     return RelaxationRows(rows, basis, samples, group, side, length, defect, factor, exponent, n)
 
 
@@ -155,12 +150,7 @@ def _empty(n: int, d: int) -> RelaxationRows:
 
 def _lines(units: FloatArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """First sample of each line, and the line of each sample; lines come in the order of their first samples."""
-    n, d = units.shape
-    lead = np.argmax(np.abs(units) > 0.5 / math.sqrt(d), axis=1)
-    flips = np.where(units[np.arange(n), lead] < 0.0, -1.0, 1.0)
-    # A line that straddles a rounding boundary is merely taken twice.
-    keys = np.round(units * flips[:, None], 12) + 0.0
-    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    _, first, group = np.unique(line_keys(units), axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
