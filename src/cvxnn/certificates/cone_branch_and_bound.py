@@ -9,12 +9,12 @@ The cone around a node is spanned by ``r`` vertices ``v_k`` on the sphere of the
 from __future__ import annotations
 
 import itertools
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.certificates._best_first import Nodes, SearchResult, best_first
 from cvxnn.certificates._boxls import finish_box, solve_boxes
 from cvxnn.certificates._local_search import DirectionPool
 from cvxnn.certificates._reduction import ReducedPricing
@@ -34,36 +34,16 @@ _FINISHED_PER_BATCH = 64
 _MAX_FINISHED = 400
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """Outcome of a branch and bound on the reduced problem."""
-
-    upper: float
-    nodes: int
-    interrupted: bool
-
-
 @dataclass
-class _Nodes:
-    """Open cones: vertices ``(B, r, r)``, orthant signs ``(B, r)``, sign of the problem, bound and edge to split."""
+class _Cones(Nodes):
+    """Open cones: vertices ``(B, r, r)``, orthant signs ``(B, r)`` and the edge to split ``(B, 2)``."""
 
     vertices: FloatArray
     orthant: FloatArray
-    sign: npt.NDArray[np.int64]
-    bound: FloatArray
     edge: npt.NDArray[np.intp]
 
-    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> _Nodes:
-        return _Nodes(self.vertices[index], self.orthant[index], self.sign[index], self.bound[index], self.edge[index])
-
-    def join(self, other: _Nodes) -> _Nodes:
-        return _Nodes(
-            np.concatenate([self.vertices, other.vertices]),
-            np.concatenate([self.orthant, other.orthant]),
-            np.concatenate([self.sign, other.sign]),
-            np.concatenate([self.bound, other.bound]),
-            np.concatenate([self.edge, other.edge]),
-        )
+    def closed(self) -> npt.NDArray[np.bool_]:
+        return self.edge[:, 0] < 0
 
 
 def cone_branch_and_bound(
@@ -100,49 +80,36 @@ def cone_branch_and_bound(
     """
     bounder = _ConeBounder(problem)
     batch = int(np.clip(_BATCH_ENTRIES // problem.rows.size, 16, _BATCH))
-    frontier = _orthants(problem.rank, bounder.trivial)
-    retired, nodes, interrupted, fresh = 0.0, 0, False, True
-    try:
-        while True:
-            limit = max(target or 0.0, pool.best * (1.0 + tol), pool.best + bounder.resolution)
-            if not fresh:
-                low = (frontier.bound <= limit) | (frontier.edge[:, 0] < 0)
-                retired = max(retired, float(np.max(frontier.bound, where=low, initial=0.0)))
-                frontier = frontier.take(~low)
-                if frontier.bound.size == 0 or nodes >= max_nodes:
-                    break
-                if (deadline is not None and time.monotonic() >= deadline) or (
-                    stop_above is not None and pool.best > stop_above
-                ):
-                    break
-            size = frontier.bound.size if fresh else min(batch, frontier.bound.size)
-            top = np.argpartition(-frontier.bound, size - 1)[:size]
-            chosen = frontier.take(top)
-            children = bounder.bound(chosen if fresh else _bisect(chosen), limit, pool)
-            rest = np.ones(frontier.bound.size, dtype=bool)
-            rest[top] = False
-            frontier, fresh, nodes = frontier.take(rest).join(children), False, nodes + children.bound.size
-    except KeyboardInterrupt:
-        interrupted = True
-    return SearchResult(max(retired, float(np.max(frontier.bound, initial=0.0))), nodes, interrupted)
+    return best_first(
+        _orthants(problem.rank, bounder.trivial),
+        _bisect,
+        bounder,
+        pool,
+        batch=batch,
+        target=target,
+        stop_above=stop_above,
+        tol=tol,
+        deadline=deadline,
+        max_nodes=max_nodes,
+    )
 
 
-def _orthants(rank: int, bound: float) -> _Nodes:
+def _orthants(rank: int, bound: float) -> _Cones:
     """Return the facets of the cross-polytope, for both signs."""
     signs = np.array(list(itertools.product((1.0, -1.0), repeat=rank)))
     count = len(signs)
     vertices = np.zeros((count, rank, rank))
     vertices[:, np.arange(rank), np.arange(rank)] = signs
-    return _Nodes(
-        np.concatenate([vertices, vertices]),
-        np.concatenate([signs, signs]),
+    return _Cones(
         np.repeat(np.array([1, -1], dtype=np.int64), count),
         np.full(2 * count, bound),
+        np.concatenate([vertices, vertices]),
+        np.concatenate([signs, signs]),
         np.zeros((2 * count, 2), dtype=np.intp),
     )
 
 
-def _bisect(nodes: _Nodes) -> _Nodes:
+def _bisect(nodes: _Cones) -> _Cones:
     """Split every cone at the midpoint of its chosen edge; the two halves cover it exactly."""
     index = np.arange(nodes.bound.size)
     first, second = nodes.edge[:, 0], nodes.edge[:, 1]
@@ -204,7 +171,7 @@ class _ConeBounder:
         # No refinement brings a bound below the true value plus this.
         self.resolution = 4.0 * np.sqrt(r) * self.error
 
-    def bound(self, nodes: _Nodes, limit: float, pool: DirectionPool) -> _Nodes:
+    def bound(self, nodes: _Cones, limit: float, pool: DirectionPool) -> _Cones:
         """Return `nodes` with better bounds and with the edge at which to split next (-1 where none can be)."""
         weights = nodes.sign[:, None] * self.problem.weights
         images = nodes.vertices @ self.problem.rows.T
@@ -226,9 +193,9 @@ class _ConeBounder:
             bound[near] = np.minimum(bound[near], sharp)
         bound = np.minimum(nodes.bound, bound)
         pool.add(np.concatenate([g, nodes.vertices.mean(axis=1)]), np.concatenate([nodes.sign, nodes.sign]))
-        return _Nodes(nodes.vertices, nodes.orthant, nodes.sign, bound, edge)
+        return _Cones(nodes.sign, bound, nodes.vertices, nodes.orthant, edge)
 
-    def _system(self, nodes: _Nodes, weights: FloatArray, images: FloatArray) -> _System:
+    def _system(self, nodes: _Cones, weights: FloatArray, images: FloatArray) -> _System:
         """Set up ``min || q - A z ||`` for the multipliers; nothing here needs to be exact."""
         rows = self.problem.rows
         # Rows that vanish at a vertex up to rounding count as vanishing there.
@@ -254,7 +221,7 @@ class _ConeBounder:
         return _System(q, A, height, slots, used, positive.astype(np.float64), curved.any(axis=1), 1.0 / lengths)
 
     def _verify(
-        self, nodes: _Nodes, weights: FloatArray, images: FloatArray, lam: FloatArray, g: FloatArray
+        self, nodes: _Cones, weights: FloatArray, images: FloatArray, lam: FloatArray, g: FloatArray
     ) -> FloatArray:
         """Return rigorous bounds from any multipliers in [0, 1] and any vectors `g`."""
         r = self.problem.rank

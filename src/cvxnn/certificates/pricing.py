@@ -13,7 +13,7 @@ from cvxnn.certificates._local_search import DirectionPool, ascend, best_starts,
 from cvxnn.certificates._reduction import ReducedPricing, reduce_pricing
 from cvxnn.certificates._rounding import FloatArray, gamma
 from cvxnn.certificates.cheap_bounds import cheap_bounds
-from cvxnn.certificates.cone_branch_and_bound import SearchResult, cone_branch_and_bound
+from cvxnn.certificates.cone_branch_and_bound import cone_branch_and_bound
 from cvxnn.certificates.sign_branch_and_bound import sign_branch_and_bound
 
 METHODS = ("auto", "cone", "sign", "cheap")
@@ -145,7 +145,7 @@ def pricing_bound(
         if settled:
             break
         run = cone_branch_and_bound if search == "cone" else sign_branch_and_bound
-        result: SearchResult = run(
+        result = run(
             problem,
             pool,
             target=goal,

@@ -6,41 +6,30 @@ multipliers handle exactly. A node fixes the sign of ``x_j^T u`` for some rows; 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.certificates._best_first import Nodes, SearchResult, best_first
 from cvxnn.certificates._boxls import finish_box, solve_boxes
 from cvxnn.certificates._local_search import DirectionPool, ascend
 from cvxnn.certificates._reduction import ReducedPricing
 from cvxnn.certificates._rounding import FloatArray, combination_norm_up, gamma, norm_up
 from cvxnn.certificates.cheap_bounds import kink_bound
-from cvxnn.certificates.cone_branch_and_bound import SearchResult
 
 _BATCH = 32
 
 
 @dataclass
-class _Nodes:
-    """Open nodes: fixed signs of the rows ``(B, n)``, 0 where free; sign of the problem, bound and next row."""
+class _HalfSpaces(Nodes):
+    """Open nodes: fixed signs of the rows ``(B, n)``, 0 where free, and the row to fix next ``(B,)``."""
 
     fixed: npt.NDArray[np.int8]
-    sign: npt.NDArray[np.int64]
-    bound: FloatArray
     branch: npt.NDArray[np.intp]
 
-    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> _Nodes:
-        return _Nodes(self.fixed[index], self.sign[index], self.bound[index], self.branch[index])
-
-    def join(self, other: _Nodes) -> _Nodes:
-        return _Nodes(
-            np.concatenate([self.fixed, other.fixed]),
-            np.concatenate([self.sign, other.sign]),
-            np.concatenate([self.bound, other.bound]),
-            np.concatenate([self.branch, other.branch]),
-        )
+    def closed(self) -> npt.NDArray[np.bool_]:
+        return self.branch < 0
 
 
 def sign_branch_and_bound(
@@ -59,39 +48,27 @@ def sign_branch_and_bound(
     """
     bounder = _SignBounder(problem)
     n = len(problem.rows)
-    frontier = _Nodes(
-        np.zeros((2, n), dtype=np.int8),
+    roots = _HalfSpaces(
         np.array([1, -1], dtype=np.int64),
         np.full(2, bounder.trivial),
+        np.zeros((2, n), dtype=np.int8),
         np.zeros(2, dtype=np.intp),
     )
-    retired, nodes, interrupted, fresh = 0.0, 0, False, True
-    try:
-        while True:
-            limit = max(target or 0.0, pool.best * (1.0 + tol), pool.best + bounder.resolution)
-            if not fresh:
-                low = (frontier.bound <= limit) | (frontier.branch < 0)
-                retired = max(retired, float(np.max(frontier.bound, where=low, initial=0.0)))
-                frontier = frontier.take(~low)
-                if frontier.bound.size == 0 or nodes >= max_nodes:
-                    break
-                if (deadline is not None and time.monotonic() >= deadline) or (
-                    stop_above is not None and pool.best > stop_above
-                ):
-                    break
-            size = min(_BATCH, frontier.bound.size)
-            top = np.argpartition(-frontier.bound, size - 1)[:size]
-            chosen = frontier.take(top)
-            children = bounder.bound(chosen if fresh else _split(chosen), limit, pool)
-            rest = np.ones(frontier.bound.size, dtype=bool)
-            rest[top] = False
-            frontier, fresh, nodes = frontier.take(rest).join(children), False, nodes + children.bound.size
-    except KeyboardInterrupt:
-        interrupted = True
-    return SearchResult(max(retired, float(np.max(frontier.bound, initial=0.0))), nodes, interrupted)
+    return best_first(
+        roots,
+        _split,
+        bounder,
+        pool,
+        batch=_BATCH,
+        target=target,
+        stop_above=stop_above,
+        tol=tol,
+        deadline=deadline,
+        max_nodes=max_nodes,
+    )
 
 
-def _split(nodes: _Nodes) -> _Nodes:
+def _split(nodes: _HalfSpaces) -> _HalfSpaces:
     """Fix the sign of the chosen row both ways; the two closed half-spaces cover the space."""
     index = np.arange(nodes.bound.size)
     left, right = nodes.take(index), nodes.take(index)
@@ -113,7 +90,7 @@ class _SignBounder:
         self.resolution = 2.0 * gamma(n + r + 8) * np.sqrt(r) * mass
         self.kinks: dict[bytes, float] = {}
 
-    def bound(self, nodes: _Nodes, limit: float, pool: DirectionPool) -> _Nodes:
+    def bound(self, nodes: _HalfSpaces, limit: float, pool: DirectionPool) -> _HalfSpaces:
         """Return `nodes` with better bounds and with the row to fix next (-1 where none is left)."""
         weights = nodes.sign[:, None] * self.problem.weights
         free = (weights > 0.0) & (nodes.fixed == 0)
@@ -128,7 +105,7 @@ class _SignBounder:
             best = np.argsort(-bound, kind="stable")[:2]
             best = best[norms[best] > 0.0]
             pool.add(*ascend(self.problem, residual[best] / norms[best, None], nodes.sign[best]))
-        return _Nodes(nodes.fixed, nodes.sign, bound, self._branch(weights, free, residual))
+        return _HalfSpaces(nodes.sign, bound, nodes.fixed, self._branch(weights, free, residual))
 
     def _kink(self, weights: FloatArray, free: npt.NDArray[np.bool_]) -> float:
         if not free.any():
@@ -141,7 +118,7 @@ class _SignBounder:
         return self.kinks[key]
 
     def _multipliers(
-        self, nodes: _Nodes, weights: FloatArray, free: npt.NDArray[np.bool_], limit: float
+        self, nodes: _HalfSpaces, weights: FloatArray, free: npt.NDArray[np.bool_], limit: float
     ) -> tuple[FloatArray, FloatArray]:
         """Return coefficients ``c (B, n)`` with ``sign * h(u) <= (l + X^T c)^T u + kinks`` on each node."""
         rows = self.problem.rows
