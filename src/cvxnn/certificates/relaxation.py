@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from cvxnn._validation import as_count, as_number
 from cvxnn.certificates._reduction import reduce_pricing
-from cvxnn.certificates._relaxation_result import RelaxationBound
+from cvxnn.certificates._relaxation_result import BestBound, RelaxationBound
 from cvxnn.certificates.cheap_bounds import cheap_bounds
-from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.output_bias import best_dual
 from cvxnn.certificates.relaxation_admm import Checkpoint, RelaxationADMM
 from cvxnn.certificates.relaxation_rounding import round_multipliers
@@ -136,7 +135,7 @@ def _validate(problem: Problem, warm_start: ReLUNetwork | None, method: str, max
         raise ValueError(f"warm_start takes {warm_start.n_features} features but the problem has {problem.n_features}.")
 
 
-class _Best:
+class _Best(BestBound):
     """Best bound so far, and when to stop."""
 
     def __init__(
@@ -147,22 +146,9 @@ class _Best:
         upper: float | None,
         on_improvement: Callable[[RelaxationBound], None] | None,
     ) -> None:
-        self.problem, self.goal, self.upper, self.on_improvement = problem, goal, upper, on_improvement
-        self.start = time.monotonic()
+        super().__init__(problem, "zero")
+        self.goal, self.upper, self.on_improvement = goal, upper, on_improvement
         self.deadline = self.start + limit
-        self.bound, self.scale, self.norm = 0.0, 0.0, math.inf
-        self.dual = np.zeros(problem.n_samples)
-        self.directions = np.zeros((0, problem.n_features))
-        self.signs = np.zeros(0, dtype=np.int64)
-        self.iterations, self.method, self.interrupted = 0, "zero", False
-
-    def offer(self, nu: FloatArray, tau: float, method: str) -> bool:
-        """Keep the bound of a dual vector and a proved bound of its norm if it is better."""
-        bound, scale = scaled_dual_bound(self.problem, nu, tau)
-        if not bound > self.bound:
-            return False
-        self.bound, self.scale, self.dual, self.norm, self.method = bound, scale, nu, tau, method
-        return True
 
     def cheap(self, fit: FloatArray) -> None:
         """Bound at the dual vector of some outputs without bias, with a dual norm bound that takes no time."""
@@ -186,21 +172,6 @@ class _Best:
             return True
         slack = 0.0 if self.goal is None else self.goal * abs(self.upper)
         return self.upper - self.bound > slack
-
-    def result(self) -> RelaxationBound:
-        """Frozen copy."""
-        return RelaxationBound(
-            lower_bound=self.bound,
-            dual=self.dual,
-            scale=self.scale,
-            dual_norm_bound=self.norm,
-            directions=self.directions,
-            signs=self.signs,
-            iterations=self.iterations,
-            method=self.method,
-            seconds=time.monotonic() - self.start,
-            interrupted=self.interrupted,
-        )
 
 
 def _improve(problem: Problem, best: _Best, warm_start: ReLUNetwork | None, method: str, max_iter: int) -> None:

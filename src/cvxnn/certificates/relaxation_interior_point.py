@@ -19,9 +19,8 @@ from cvxnn._validation import as_count
 from cvxnn.certificates._relaxation_conic import ConicAnswer, solve_pieces
 from cvxnn.certificates._relaxation_model import Piece, make_piece
 from cvxnn.certificates._relaxation_pieces import piece_bound
-from cvxnn.certificates._relaxation_result import RelaxationBound
+from cvxnn.certificates._relaxation_result import BestBound, RelaxationBound
 from cvxnn.certificates._rounding import FloatArray
-from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.relaxation_rows import RelaxationRows, reduce_rows
 from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 
@@ -38,6 +37,7 @@ _NO_AXIS = 1e-3
 # Tolerance of the conic solver relative to the gap that is asked for, and its range.
 _TOLERANCE = 1e-2
 _FINEST, _COARSEST = 1e-10, 1e-8
+_METHOD = "interior point"
 # Rounds in a row that may pass without progress.
 _PATIENCE = 3
 
@@ -132,36 +132,32 @@ def _validated(problem: Problem, max_rows: int) -> RelaxationRows:
     return rows
 
 
-class _Search:
+class _Search(BestBound):
     """Best bound so far, and the pieces of the current relaxation."""
 
     def __init__(self, problem: Problem, rows: RelaxationRows, target_gap: float) -> None:
-        self.start = time.monotonic()
+        super().__init__(problem, _METHOD)
         self.tol, self.least_gain = min(max(_TOLERANCE * target_gap, _FINEST), _COARSEST), 0.1 * target_gap
-        self.problem, self.rows = problem, rows
+        self.rows = rows
         self.live = problem.sample_weight > 0.0
         X, y, weight = (array[self.live] for array in (problem.X, problem.y, problem.sample_weight))
         self.part = Problem(X, y, problem.beta, problem.loss, sample_weight=weight)
         free = np.zeros(len(rows.rows), dtype=np.int8)
         self.pieces = [make_piece(rows.rows, sign, free) for sign in (1, -1)]
-        self.bound, self.scale, self.norm = 0.0, 0.0, 0.0
-        self.dual = np.zeros(problem.n_samples)
-        self.directions, self.signs = np.zeros((0, problem.n_features)), np.zeros(0, dtype=np.int64)
-        self.rounds, self.interrupted = 0, False
         self.course: list[float] = []
 
     def without_rows(self) -> RelaxationBound:
         """Bound where every row is zero: every network computes zero."""
         fit = np.zeros(self.problem.n_samples)
         nu = self.problem.dual_vector(fit)
-        self._keep(self.problem.loss.project_dual(nu, self.problem.y, self.problem.sample_weight), 0.0)
+        self.offer(self.problem.project_dual(nu), 0.0, _METHOD)
         return self.result()
 
     def solve(self, deadline: float | None) -> ConicAnswer | None:
         """Solve the relaxation on the current pieces and keep the bound if it is the best."""
         limit = None if deadline is None else deadline - time.monotonic()
         answer = solve_pieces(self.part, self.rows, self.pieces, tol=self.tol, time_limit=limit)
-        self.rounds += 1
+        self.iterations += 1
         if answer is None:
             return None
         nu = self.part.loss.project_dual(answer.nu, self.part.y, self.part.sample_weight)
@@ -171,7 +167,7 @@ class _Search:
             tau = max(tau, piece_bound(self.rows, piece, nu, multipliers, self.problem.beta))
         whole = np.zeros(self.problem.n_samples)
         whole[self.live] = nu
-        self._keep(whole, tau)
+        self.offer(whole, tau, _METHOD)
         self._candidates(answer.matrices)
         self.course.append(self.bound)
         return answer
@@ -181,11 +177,6 @@ class _Search:
         if len(self.course) <= _PATIENCE:
             return False
         return self.course[-1] - self.course[-1 - _PATIENCE] <= self.least_gain * self.course[-1]
-
-    def _keep(self, nu: FloatArray, tau: float) -> None:
-        bound, scale = scaled_dual_bound(self.problem, nu, tau)
-        if bound > self.bound:
-            self.bound, self.scale, self.dual, self.norm = bound, scale, nu, tau
 
     def _candidates(self, matrices: Sequence[FloatArray]) -> None:
         """First axes of the matrices: directions of neurons where the relaxation is exact."""
@@ -221,21 +212,6 @@ class _Search:
                 pieces.append(make_piece(self.rows.rows, piece.sign, fixed))
         self.pieces = pieces
         return True
-
-    def result(self) -> RelaxationBound:
-        """Best bound so far."""
-        return RelaxationBound(
-            lower_bound=self.bound,
-            dual=self.dual,
-            scale=self.scale,
-            dual_norm_bound=self.norm,
-            directions=self.directions,
-            signs=self.signs,
-            iterations=self.rounds,
-            method="interior point",
-            seconds=time.monotonic() - self.start,
-            interrupted=self.interrupted,
-        )
 
 
 @dataclass(frozen=True)
