@@ -23,6 +23,7 @@ from scipy.optimize import lsq_linear
 
 from cvxnn.certificates._reduction import ReducedPricing, reduce_pricing
 from cvxnn.patterns import ActivationPatterns, enumerate_patterns
+from cvxnn.patterns._geometry import unit_rows
 from cvxnn.patterns.limits import Limits
 
 FloatArray = npt.NDArray[np.float64]
@@ -237,16 +238,11 @@ def _project_out(rows: FloatArray, vector: FloatArray) -> FloatArray:
     """Remove from ``vector`` its part in the span of ``rows``."""
     if len(rows) == 0:
         return vector
-    factors: Any = qr(_unit_rows(rows).T, mode="economic", pivoting=True)
+    factors: Any = qr(unit_rows(rows).T, mode="economic", pivoting=True)
     diagonal = np.abs(np.diagonal(factors[1]))
     basis = factors[0][:, : int(np.sum(diagonal > 1e-9))]
     vector = vector - basis @ (basis.T @ vector)
     return vector - basis @ (basis.T @ vector)
-
-
-def _unit_rows(rows: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0.0, lengths, 1.0)
 
 
 def distinct(points: FloatArray, signs: FloatArray, values: FloatArray) -> npt.NDArray[np.intp]:

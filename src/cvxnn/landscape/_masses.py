@@ -6,14 +6,12 @@ neurons about to enter a network can take part.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import qr, solve_triangular
 
 from cvxnn.losses import SquaredLoss
 from cvxnn.problem import Problem
+from cvxnn.solvers._dependencies import dependencies, emptied_along
 from cvxnn.solvers._nonnegative_qp import minimize_nonnegative_quadratic
 
 FloatArray = npt.NDArray[np.float64]
@@ -21,7 +19,6 @@ FloatArray = npt.NDArray[np.float64]
 RANK_TOL = 1e-12
 """Columns are dependent where pivoted elimination of unit columns leaves less than this."""
 
-_TIE = 1e-13
 _NEWTON_STEPS = 100
 _ROUNDS = 10
 _SHORTEST_STEP = 1e-3
@@ -116,48 +113,7 @@ def independent_masses(columns: FloatArray, masses: FloatArray, *, tol: float = 
     while pending.size:
         together = np.concatenate([kept, pending[:block]])
         pending = pending[block:]
-        null = null_space(columns[:, together], tol=tol)
-        out[together] = _empty_along(out[together], null)
+        null = dependencies(columns[:, together], tol=tol)
+        out[together] = emptied_along(out[together], null)
         kept = together[out[together] > 0.0]
     return out
-
-
-def null_space(columns: FloatArray, *, tol: float = RANK_TOL) -> FloatArray:
-    """Basis ``(k, q)`` of the linear dependencies between columns ``(n, k)``."""
-    k = columns.shape[1]
-    norms = np.linalg.norm(columns, axis=0)
-    live = np.flatnonzero(norms > 0.0)
-    null = np.eye(k)[:, norms == 0.0]
-    if live.size == 0:
-        return null
-    factored: Any = qr(columns[:, live] / norms[live], mode="r", pivoting=True)
-    triangle, pivots = factored
-    rank = int(np.count_nonzero(np.abs(np.diagonal(triangle)) > tol))
-    if rank == live.size:
-        return null
-    dependent = np.zeros((live.size, live.size - rank))
-    dependent[pivots[:rank]] = -solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:])
-    dependent[pivots[rank:]] = np.eye(live.size - rank)
-    full = np.zeros((k, live.size - rank))
-    full[live] = dependent / norms[live, None]
-    return np.hstack([null, full])
-
-
-def _empty_along(masses: FloatArray, null: FloatArray) -> FloatArray:
-    """Move along each dependency, in the sense that does not raise the sum of the masses, until one is zero."""
-    masses = masses.copy()
-    while null.shape[1]:
-        move = -null[:, 0] if null[:, 0].sum() > 0.0 else null[:, 0]
-        size = float(np.max(np.abs(move), initial=0.0))
-        falling = np.flatnonzero(move < -1e-13 * size)
-        if falling.size == 0:
-            null = null[:, 1:]
-            continue
-        hit = int(falling[np.argmin(masses[falling] / -move[falling])])
-        moved = masses + (masses[hit] / -move[hit]) * move
-        # Several may be emptied at once; what rounding leaves of the others is no mass.
-        masses = np.where(moved > _TIE * masses, moved, 0.0)
-        masses[hit] = 0.0
-        null = null[:, 1:] - move[:, None] * (null[hit, 1:] / move[hit])
-        null[hit] = 0.0
-    return masses

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import qr, solve_triangular
 
 from cvxnn.losses import SquaredLoss
 from cvxnn.problem import Problem
+from cvxnn.solvers._dependencies import dependencies, emptied_along
 from cvxnn.solvers._nonnegative_qp import minimize_nonnegative_quadratic
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_slabs
@@ -25,6 +23,9 @@ _RIDGE, _TINY = 1e-10, 1e-290
 
 _INDEPENDENT = 1e-5
 """Least distance of a unit column from the span of others that the Gram matrix resolves safely."""
+
+_DEPENDENT = 1e-11
+"""Distance below which it depends on them."""
 
 
 def solve_masses(problem: Problem, neurons: Neurons, *, tol: float = 1e-12, max_iter: int = 100) -> Neurons:
@@ -226,11 +227,11 @@ class _MassProgram:
         support = np.flatnonzero(masses > 0)
         if _independent(self.outputs[:, support]):
             return masses
-        null = _null_space(self.outputs[:, support])
+        null = dependencies(self.outputs[:, support], tol=_DEPENDENT)
         if null.shape[1] == 0:
             return masses
         pruned = masses.copy()
-        pruned[support] = _empty_along(masses[support], null)
+        pruned[support] = emptied_along(masses[support], null)
         return pruned if self.value(pruned) <= value else masses
 
 
@@ -250,39 +251,3 @@ def _independent(columns: AnyFloats) -> bool:
         return False
     # The square of a pivot is the squared distance of a unit column from the span of those before it.
     return bool(np.min(np.diagonal(factor), initial=1.0) > _INDEPENDENT)
-
-
-def _null_space(columns: AnyFloats) -> FloatArray:
-    """Basis ``(k, q)`` of the linear dependencies between columns."""
-    k = columns.shape[1]
-    if k == 0:
-        return np.zeros((0, 0))
-    # A neuron that is active nowhere, or too weakly for its square, depends on nothing.
-    scale = np.maximum(np.linalg.norm(columns, axis=0), np.finfo(columns.dtype).tiny)
-    factored: Any = qr((columns / scale).astype(np.float64), mode="r", pivoting=True)
-    triangle, pivots = factored
-    diagonal = np.abs(np.diagonal(triangle))
-    rank = int(np.sum(diagonal > 1e-11 * diagonal[0]))
-    if rank == k:
-        return np.zeros((k, 0))
-    null = np.zeros((k, k - rank))
-    null[pivots[:rank]] = -solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:])
-    null[pivots[rank:]] = np.eye(k - rank)
-    return null / scale[:, None]
-
-
-def _empty_along(masses: FloatArray, null: FloatArray) -> FloatArray:
-    """Move along each dependency, in the sense that does not raise the total mass, until a mass is zero."""
-    while null.shape[1]:
-        move = null[:, 0] if null[:, 0].sum() < 0 else -null[:, 0]
-        falling = np.flatnonzero(move < 0)
-        if falling.size == 0:
-            null = null[:, 1:]
-            continue
-        hit = int(falling[np.argmin(masses[falling] / -move[falling])])
-        step = float(masses[hit] / -move[hit])
-        masses = np.maximum(masses + step * move, 0.0)
-        masses[hit] = 0.0
-        null = null[:, 1:] - move[:, None] * (null[hit, 1:] / move[hit])
-        null[hit] = 0.0
-    return masses
