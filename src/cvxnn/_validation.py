@@ -101,3 +101,17 @@ def as_seed(value: Any, name: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
         raise ValueError(f"{name} must be a non-negative integer or None; got {value!r}.")
     return int(value)
+
+
+def checked_weights(sample_weight: Any, n: int) -> npt.NDArray[np.float64]:
+    """Non-negative weights ``(n,)``, ones by default."""
+    if sample_weight is None:
+        return np.ones(n)
+    weight = as_float_array(sample_weight, "sample_weight", ndim=1)
+    if weight.shape[0] != n:
+        raise ValueError(f"X has {n} rows but sample_weight has {weight.shape[0]} entries; they must match.")
+    if np.any(weight < 0):
+        raise ValueError(f"sample_weight must be non-negative; got a smallest value of {weight.min():g}.")
+    if not np.any(weight > 0):
+        raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
+    return weight

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._validation import as_float_array, as_number
+from cvxnn._validation import as_float_array, as_number, checked_weights
 from cvxnn.losses import Loss, get_loss
 
 FloatArray = npt.NDArray[np.float64]
@@ -81,7 +81,7 @@ class Problem:
         object.__setattr__(self, "beta", as_number(beta, "beta", minimum=0.0))
         object.__setattr__(self, "loss", get_loss(loss))
         object.__setattr__(self, "y", self.loss.checked_targets(_targets(y, n)))
-        object.__setattr__(self, "sample_weight", _weights(sample_weight, n))
+        object.__setattr__(self, "sample_weight", checked_weights(sample_weight, n))
         decay = None if output_bias_decay is None else as_number(output_bias_decay, "output_bias_decay", minimum=0.0)
         object.__setattr__(self, "output_bias_decay", decay)
         if decay is not None and self.n_outputs > 1:
@@ -198,16 +198,3 @@ def _targets(y: npt.ArrayLike, n: int) -> FloatArray:
         unit = "entries" if targets.ndim == 1 else "rows"
         raise ValueError(f"X has {n} rows but y has {targets.shape[0]} {unit}; they must match.")
     return targets
-
-
-def _weights(sample_weight: npt.ArrayLike | None, n: int) -> FloatArray:
-    if sample_weight is None:
-        return np.ones(n)
-    weights = as_float_array(sample_weight, "sample_weight", ndim=1)
-    if weights.shape[0] != n:
-        raise ValueError(f"X has {n} rows but sample_weight has {weights.shape[0]} entries; they must match.")
-    if np.any(weights < 0):
-        raise ValueError(f"sample_weight must be non-negative; got a smallest value of {weights.min():g}.")
-    if not np.any(weights > 0):
-        raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
-    return weights

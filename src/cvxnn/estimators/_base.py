@@ -12,11 +12,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from cvxnn._validation import as_number
+from cvxnn._validation import as_number, checked_weights
 from cvxnn.architectures import Architecture, BatchNormReLU
 from cvxnn.estimators._architectures import checked_architecture, is_relu, require_columns, start_or_none
 from cvxnn.estimators._fitting import solve_all, warn_unless_converged
-from cvxnn.estimators._rows import TrainingRows, checked_weights, merged_rows, sorted_rows, with_ones
+from cvxnn.estimators._rows import TrainingRows, merged_rows, sorted_rows, with_ones
 from cvxnn.losses import Loss, get_loss
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from cvxnn._validation import as_float_array
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -18,20 +16,6 @@ class TrainingRows(NamedTuple):
     X: FloatArray
     y: FloatArray
     weight: FloatArray
-
-
-def checked_weights(sample_weight: Any, n: int) -> FloatArray:
-    """Non-negative weights ``(n,)``, ones by default."""
-    if sample_weight is None:
-        return np.ones(n)
-    weight = as_float_array(sample_weight, "sample_weight", ndim=1)
-    if weight.shape[0] != n:
-        raise ValueError(f"X has {n} rows but sample_weight has {weight.shape[0]} entries; they must match.")
-    if np.any(weight < 0):
-        raise ValueError(f"sample_weight must be non-negative; got a smallest value of {weight.min():g}.")
-    if not np.any(weight > 0):
-        raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
-    return weight
 
 
 def merged_rows(X: FloatArray, y: FloatArray, weight: FloatArray) -> TrainingRows:
