@@ -23,8 +23,24 @@ _PARALLEL = 1e-13
 """Largest difference of an entry of unit vectors that count as equal."""
 
 
+class HiddenLayer:
+    """Sizes of a network whose first layer is ``W (m, d)``."""
+
+    W: FloatArray
+
+    @property
+    def width(self) -> int:
+        """Number of neurons m."""
+        return self.W.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of inputs d."""
+        return self.W.shape[1]
+
+
 @dataclass(frozen=True, eq=False)
-class ReLUNetwork:
+class ReLUNetwork(HiddenLayer):
     r"""Two-layer ReLU network :math:`f(X) = (X W^T)_+\, a`.
 
     Parameters
@@ -106,16 +122,6 @@ class ReLUNetwork:
         net = cls(np.asarray(directions, dtype=np.float64), np.asarray(coefficients, dtype=np.float64)).balanced()
         keep = np.any(net.W != 0, axis=1)
         return replace(net, W=net.W[keep], a=net.a[keep])
-
-    @property
-    def width(self) -> int:
-        """Number of neurons m."""
-        return self.W.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        """Number of inputs d."""
-        return self.W.shape[1]
 
     @property
     def n_outputs(self) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Blocks", "History", "Solution", "SolveError", "Status"]
+__all__ = ["Blocks", "Certified", "History", "Solution", "SolveError", "Status"]
 
 
 class Status(Enum):
@@ -112,8 +112,29 @@ class History:
         return len(self.iterations)
 
 
+class Certified:
+    """Figures that a result has from its certificate."""
+
+    certificate: Certificate
+
+    @property
+    def objective(self) -> float:
+        """Objective of what was found, recomputed from it."""
+        return self.certificate.objective
+
+    @property
+    def lower_bound(self) -> float:
+        """Proved lower bound of the objective within the scope of the certificate."""
+        return self.certificate.lower_bound
+
+    @property
+    def gap(self) -> float:
+        """Relative duality gap ``(objective - lower_bound) / max(|objective|, eps)``."""
+        return self.certificate.gap
+
+
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(Certified):
     """Network found by :func:`cvxnn.solve`, with its certificate.
 
     Attributes
@@ -142,21 +163,6 @@ class Solution:
     blocks: Blocks
     history: History
     n_iter: int
-
-    @property
-    def objective(self) -> float:
-        """Objective of the network, recomputed from its weights."""
-        return self.certificate.objective
-
-    @property
-    def lower_bound(self) -> float:
-        """Proved lower bound of the objective within :attr:`scope`."""
-        return self.certificate.lower_bound
-
-    @property
-    def gap(self) -> float:
-        """Relative duality gap ``(objective - lower_bound) / max(|objective|, eps)``."""
-        return self.certificate.gap
 
     @property
     def scope(self) -> Scope:

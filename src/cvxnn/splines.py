@@ -21,7 +21,7 @@ from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
 from cvxnn.programs.spline_lasso import SplineState, solve_spline_lasso
 from cvxnn.progress import Progress, Recorder
-from cvxnn.solution import History, Status
+from cvxnn.solution import Certified, History, Status
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -119,7 +119,7 @@ class LinearSpline:
 
 
 @dataclass(frozen=True, eq=False)
-class SplineSolution:
+class SplineSolution(Certified):
     """Spline found by :func:`fit_spline`, with its certificate.
 
     Attributes
@@ -127,7 +127,8 @@ class SplineSolution:
     spline : LinearSpline
         Best spline found.
     certificate : Certificate
-        Objective, lower bound over networks of every width, gap; ``certificate.dual`` is in the order of the samples.
+        Objective, which is the loss plus beta times the norm of the spline, lower bound over networks of every width
+        whose biases are free, and gap; ``certificate.dual`` is in the order of the samples.
     status : Status
     history : History
     n_iter : int
@@ -139,21 +140,6 @@ class SplineSolution:
     status: Status
     history: History
     n_iter: int
-
-    @property
-    def objective(self) -> float:
-        """Loss of the spline plus beta times its norm."""
-        return self.certificate.objective
-
-    @property
-    def lower_bound(self) -> float:
-        """Proved lower bound over networks of every width whose biases are free."""
-        return self.certificate.lower_bound
-
-    @property
-    def gap(self) -> float:
-        """Relative duality gap."""
-        return self.certificate.gap
 
     def __repr__(self) -> str:
         """Key figures on one line."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from cvxnn._validation import as_count, as_features, as_float_array, frozen_weights
 from cvxnn.certificates._rounding import gamma as rounding_gamma
 from cvxnn.certificates.batch_norm_bound import certify_batch_norm, dual_size, whitening_error
-from cvxnn.networks import ReLUNetwork, row_norms, safe_ratio
+from cvxnn.networks import HiddenLayer, ReLUNetwork, row_norms, safe_ratio
 from cvxnn.problem import Problem
 from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.progress import Recorder
@@ -36,7 +36,7 @@ deviations are as small as dependent. A larger number would deny networks that c
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BatchNormReLUNetwork:
+class BatchNormReLUNetwork(HiddenLayer):
     r"""Two-layer ReLU network with batch norm and the statistics of its training data.
 
     .. math:: f(x) = \sum_i a_i \big(\gamma_i\, (x-\mu)^\top w_i / s_i + \alpha_i/\sqrt n\big)_+
@@ -115,16 +115,6 @@ class BatchNormReLUNetwork:
         noise = np.abs(weights) @ units
         scale[scale <= noise] = 0.0
         return cls(weights, np.asarray(gamma), np.asarray(alpha), np.asarray(a), mean, scale, len(data))
-
-    @property
-    def width(self) -> int:
-        """Number of neurons m."""
-        return self.W.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        """Number of inputs d."""
-        return self.W.shape[1]
 
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
         """Outputs ``(n,)`` with the stored statistics, as a trained network predicts."""

@@ -22,7 +22,7 @@ from cvxnn._validation import as_features, as_float_array, as_number, frozen_wei
 from cvxnn._workers import in_parallel
 from cvxnn.architectures import GatedReLU, gate_masks, gate_patterns
 from cvxnn.certificates.gated_bound import certify_gated
-from cvxnn.networks import row_norms, safe_ratio
+from cvxnn.networks import HiddenLayer, row_norms, safe_ratio
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import unpack
 from cvxnn.problem import Problem
@@ -38,7 +38,7 @@ __all__ = ["GatedReLUNetwork", "solve_gated"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GatedReLUNetwork:
+class GatedReLUNetwork(HiddenLayer):
     r"""Two-layer gated ReLU network :math:`f(X) = \sum_i \mathrm{diag}(1[X g_i \ge 0])\, X w_i a_i`.
 
     Parameters
@@ -97,16 +97,6 @@ class GatedReLUNetwork:
         keep = norm > 0
         root = np.sqrt(norm[keep])
         return cls(g[keep], u[keep] / root[:, None], root)
-
-    @property
-    def width(self) -> int:
-        """Number of neurons m."""
-        return self.W.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        """Number of inputs d."""
-        return self.W.shape[1]
 
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
         """Evaluate the network on data (n, d): outputs ``(n,)``."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cvxnn._validation import as_features, frozen_weights
 from cvxnn.architectures import Polynomial
-from cvxnn.networks import row_norms
+from cvxnn.networks import HiddenLayer, row_norms
 from cvxnn.problem import Problem
 from cvxnn.solution import Blocks
 
@@ -23,7 +23,7 @@ _UNIT = 1e-6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PolynomialNetwork:
+class PolynomialNetwork(HiddenLayer):
     r"""Two-layer network :math:`f(X) = \sum_j \alpha_j\, \sigma(X w_j)` with :math:`\sigma(t) = a t^2 + b t + c`.
 
     Parameters
@@ -70,16 +70,6 @@ class PolynomialNetwork:
             W = np.where(off[:, None], W / norms[:, None], W)
         object.__setattr__(self, "W", frozen_weights(W, "W"))
         object.__setattr__(self, "alpha", alpha)
-
-    @property
-    def width(self) -> int:
-        """Number of neurons m."""
-        return self.W.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        """Number of inputs d."""
-        return self.W.shape[1]
 
     def __call__(self, X: npt.ArrayLike) -> FloatArray:
         """Outputs of the network, ``(n,)``."""
