@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tests.oracles.full_program import full_program_optimum
 from tests.oracles.pattern_enumeration import patterns_by_linear_programming
 
 DATA = Path(__file__).parent.parent / "data"
+judging = sys.modules["cvxnn.landscape.certify"]
 FIXTURES = [p for p in sorted(DATA.glob("*.json")) if "vertices_masses" in json.loads(p.read_text())]
 
 
@@ -201,7 +204,42 @@ def test_an_interrupt_gives_the_bounds_so_far(monkeypatch, rank):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["cvxnn.landscape.certify"], "solve", interrupted)
+    monkeypatch.setattr(judging, "solve", interrupted)
     judged = certify(problem, network)
     assert judged.interrupted and judged.is_global is False and judged.escape is not None
     assert 0.0 < judged.lower_bound <= solve(problem, time_limit=5.0).objective
+
+
+def judge_of(mass):
+    """Judge of a network of one neuron; the optimum has the mass 1.5 and the objective 0.875."""
+    problem = Problem([[1.0]], [2.0], beta=0.5)
+    network = ReLUNetwork([[np.sqrt(mass)]], [np.sqrt(mass)])
+    return judging._Judge(problem, network, 1e-6, time.perf_counter(), None, 0)
+
+
+def test_verdicts_say_no_more_than_what_is_proved():
+    optimal, worse = judge_of(1.5), judge_of(1.503)
+    assert judging._report(optimal, 0.0, 0.0).is_global is True
+    # A gap of five tolerances, and no better network at hand.
+    assert worse.objective == pytest.approx(0.8750045, rel=1e-9)
+    assert judging._report(worse, 0.0, 0.0).is_global is None
+    worse.best = worse.objective * (1.0 - 1e-15)
+    assert judging._report(worse, 0.0, 0.0).is_global is None
+    worse.best = 0.875
+    assert judging._report(worse, 0.0, 0.0).is_global is False
+    # An optimal network has no escape: what lowers it by less than the tolerance is not called one.
+    optimal.escape = "a neuron"
+    assert judging._report(optimal, 0.0, 0.0).escape is None
+
+
+def test_a_judge_keeps_the_best_global_bound_only():
+    judge = judge_of(1.503)
+    judge.certificate = replace(judge.certificate, lower_bound=0.25)
+    best = replace(judge.certificate, objective=0.875, lower_bound=0.8749)
+    judge._keep(best)
+    assert judge.certificate.lower_bound == 0.8749 and judge.certificate.objective == judge.objective
+    judge._keep(replace(best, lower_bound=0.5))
+    assert judge.certificate.lower_bound == 0.8749
+    among = replace(best, lower_bound=0.87499, scope="patterns", global_lower_bound=0.0, n_patterns=1)
+    judge._take(SimpleNamespace(status=None, network=judge.network, scope="patterns", certificate=among))
+    assert judge.certificate.lower_bound == 0.8749

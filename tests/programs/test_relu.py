@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from cvxnn import Problem, Status, solve
+from cvxnn.certificates.certificate import certify_norm
+from cvxnn.programs import relu
 from cvxnn.programs.reduction import reduce_problem
+from cvxnn.solvers.column_state import ColumnState
+from cvxnn.solvers.neurons import Neurons
 
 
 def small(n=30):
@@ -52,3 +56,26 @@ def test_reduction_survives_scales_whose_squares_are_not_normal_numbers():
 def test_a_beta_below_rounding_is_refused_in_one_sentence():
     with pytest.raises(ValueError, match=r"beta is 1e-300, too small beside .* accepted\.$"):
         reduce_problem(Problem([[1.0], [2.0]], [1.0, 2.0], 1e-300))
+
+
+@pytest.mark.parametrize(
+    ("n_patterns", "objective", "outcome", "interrupted", "listed", "status"),
+    [
+        (None, 0.875, "running", False, False, Status.GLOBAL_OPTIMUM),
+        (None, 0.875, "time_limit", True, False, Status.GLOBAL_OPTIMUM),
+        (3, 0.875, "search", False, False, Status.PATTERNS_OPTIMUM),
+        (3, 0.875, "stalled", False, True, Status.PATTERNS_OPTIMUM),
+        # A closed gap among patterns that the search chose is no proof before the search has ended.
+        (3, 0.875, "stalled", False, False, Status.STALLED),
+        (3, 0.875, "time_limit", False, False, Status.TIME_LIMIT),
+        (3, 0.875, "max_iter", False, False, Status.MAX_ITER),
+        (3, 0.875, "search", True, False, Status.INTERRUPTED),
+        (None, 0.876, "search", False, True, Status.STALLED),
+        (3, 0.876, "search", False, True, Status.STALLED),
+    ],
+)
+def test_status_says_no_more_than_what_is_proved(n_patterns, objective, outcome, interrupted, listed, status):
+    problem = Problem([[1.0]], [2.0], beta=0.5)
+    certificate = certify_norm(problem, objective, np.array([0.5]), 0.5, 0.5, method="by hand", n_patterns=n_patterns)
+    state = ColumnState(Neurons.empty(1), objective, np.zeros((0, 1)), outcome=outcome)
+    assert relu._status(certificate, state, 1e-6, interrupted=interrupted, listed=listed) is status
