@@ -108,12 +108,6 @@ def test_animation_has_a_frame_for_each_record():
         assert display.axes_[0].get_title(loc="right") == f"step {run.steps[record]}"
 
 
-def test_film_without_ffmpeg(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(RuntimeError, match="MP4 needs the program ffmpeg"):
-        line_display()[1].save(tmp_path / "film.mp4")
-
-
 class Outline(HTMLParser):
     """Elements of a page, and its texts outside scripts and styles."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from copy import copy
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cvxnn._validation import as_number
 from cvxnn.display._dynamics_page import write_page
+from cvxnn.display._film import film_kind, frames_of, write_film
 from cvxnn.display._style import COLOURS, pyplot
 from cvxnn.landscape.dynamics import Dynamics, line_columns
 from cvxnn.networks import row_norms
@@ -207,46 +208,44 @@ class DynamicsDisplay:
             Records shown a second.
         """
         rate = as_number(fps, "fps", minimum=0.0, inclusive=False)
-        self._prepare_film()
+        self.plot(record=0)
+        # The layout is found once: solving it again takes most of the time of a frame.
+        self.figure_.canvas.draw()
+        self.figure_.set_layout_engine(None)
         from matplotlib.animation import FuncAnimation
 
         return FuncAnimation(
             self.figure_, self._show, frames=len(self.steps), interval=1000.0 / rate, blit=False, repeat=True
         )
 
-    def _prepare_film(self) -> None:
-        """Draw the first frame on a new figure."""
-        self.plot(record=0)
-        # The layout is found once: solving it again takes most of the time of a frame.
-        self.figure_.canvas.draw()
-        self.figure_.set_layout_engine(None)
-
     def save(self, path: str | PathLike[str], *, fps: float = 12.0, dpi: float = 80.0) -> Path:
-        """Write the film as ``.gif``, or as ``.mp4`` where the program ffmpeg is installed; returns the path.
+        """Write the film as ``.gif`` or ``.mp4``; returns the path.
+
+        Parameters
+        ----------
+        path : str or path
+        fps : float, default 12.0
+            Records shown a second.
+        dpi : float, default 80.0
+            Pixels per inch; the film is 10 by 7.2 inches large.
 
         Raises
         ------
         ValueError
             On another ending.
         RuntimeError
-            On ``.mp4`` without ffmpeg.
+            On ``.mp4`` without the program ffmpeg (the package imageio-ffmpeg brings one), or where ffmpeg fails.
         """
-        goal = Path(path)
-        kind = goal.suffix.lower()
-        if kind not in (".gif", ".mp4"):
-            raise ValueError(f"path must end in .gif or .mp4 (or use to_html); got {goal.name!r}.")
-        if kind == ".mp4" and shutil.which("ffmpeg") is None:
-            raise RuntimeError("MP4 needs the program ffmpeg, which was not found; save as .gif, or use to_html.")
+        goal, count = Path(path), len(self.steps)
+        film_kind(goal)
         rate = as_number(fps, "fps", minimum=0.0, inclusive=False)
-        self._prepare_film()
-        from matplotlib.animation import FFMpegWriter, PillowWriter
-
-        # FuncAnimation.save would draw each frame twice.
-        writer = (PillowWriter if kind == ".gif" else FFMpegWriter)(fps=max(round(rate), 1))
-        with writer.saving(self.figure_, str(goal), dpi):
-            for record in range(len(self.steps)):
-                self._show(record)
-                writer.grab_frame()
+        size = as_number(dpi, "dpi", minimum=0.0, inclusive=False)
+        # On a figure of its own: one that was drawn before stays as it is.
+        film = copy(self).plot(record=0)
+        try:
+            write_film(goal, frames_of(film.figure_, film._show, count, size), count, rate)
+        finally:
+            pyplot().close(film.figure_)
         return goal
 
     def to_html(self, path: str | PathLike[str], *, title: str = "Training dynamics") -> Path:
@@ -320,6 +319,9 @@ class DynamicsDisplay:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
         share = ax.twinx()
+        # The marker of the record lies over both curves.
+        share.set_zorder(ax.get_zorder() - 1)
+        ax.patch.set_visible(False)
         (dashed,) = share.plot(self.steps, 100.0 * self.changed, "--", color=COLOURS["path"])
         share.set(ylabel="activations unlike the start (%)", ylim=(0, max(110.0 * self.changed.max(), 1.0)))
         (self._mark,) = ax.plot([], [], "D", color=COLOURS["network"], markersize=7)
