@@ -9,7 +9,7 @@ __all__ = ["legend_below"]
 
 def legend_below(ax: Any, *, own: bool, ncols: int = 2) -> None:
     """Put the legend below the picture: of the figure where it is the display's ``own``, else of the axes given."""
-    style = {"ncols": ncols, "frameon": False, "fontsize": "small"}
+    style = {"ncols": ncols, "frameon": False, "fontsize": "small", "handlelength": 3.0}
     if own:
         ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", **style)
     else:
