@@ -90,11 +90,15 @@ def test_solves_on_one_picture_are_told_apart(values):
     assert second.figure_ is first.figure_
     assert first.line_.get_linestyle() != second.line_.get_linestyle()
     assert first.line_.get_marker() != second.line_.get_marker()
-    # One legend holds both.
+    # The axes reach to the end of each, and one legend holds all.
+    longer = GapDisplay(
+        seconds=9.0 * second.seconds, objective=second.objective, lower_bound=0.1, scope="global", name="3"
+    )
+    assert longer.plot(first.ax_, values=values).ax_.get_xlim()[1] > longer.seconds[-1]
     (legend,) = first.figure_.legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert len(texts) == 2 if values == "gap" else len(texts) == 4
-    assert all(any(name in text for text in texts) for name in ("one", "two"))
+    assert len(texts) == (3 if values == "gap" else 6)
+    assert all(any(name in text for text in texts) for name in ("one", "two", "3"))
     # Legends of others stay.
     _, axes = plt.subplots(1, 2)
     theirs = axes[0].figure.legend([], [])

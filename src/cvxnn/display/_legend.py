@@ -8,7 +8,7 @@ __all__ = ["legend_below"]
 
 
 def legend_below(ax: Any, *, own: bool, ncols: int = 2) -> Any:
-    """Put the legend below the picture and return it: of the figure where it is the display's ``own``, else of the axes."""
+    """Put the legend below the picture (of the display's ``own`` figure, else of the axes given) and return it."""
     style = {"ncols": ncols, "frameon": False, "fontsize": "small", "handlelength": 3.0}
     if own:
         return ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", **style)

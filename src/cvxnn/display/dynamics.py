@@ -278,7 +278,7 @@ class DynamicsDisplay:
                 label="convex optimum of its patterns",
             )
         if self.lower_bound > 0:
-            ax.axhline(self.lower_bound, color=COLOURS["bound"], linestyle=":", label="proved bound for every network")
+            ax.axhline(self.lower_bound, color=COLOURS["bound"], linestyle=":", label="bound for every network")
         positive = min(np.min(self.objective), np.min(self.optima, initial=np.inf)) > 0
         ax.set(xlabel="step", ylabel="objective (loss and weight decay)", yscale="log" if positive else "linear")
         ax.grid(alpha=0.3)

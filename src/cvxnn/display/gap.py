@@ -28,8 +28,8 @@ _TAG = "cvxnn course of a solve"
 class GapDisplay:
     """Course of a solve against time: distance of the best objective from the proved bound, or the two themselves.
 
-    Build it by :meth:`from_solution` or :meth:`from_estimator`; the data are kept apart from the drawing. Several solves
-    are compared on one picture by ``.plot(ax)`` on the axes of the first, each with a name.
+    Build it by :meth:`from_solution` or :meth:`from_estimator`; the data are kept apart from the drawing. Several
+    solves are compared on one picture by ``.plot(ax)`` on the axes of the first, each with a name.
 
     Parameters
     ----------
@@ -136,7 +136,8 @@ class GapDisplay:
         else:
             self._draw_both(ax, proved, look)
         ax.set_xlabel("time (s)")
-        ax.set_xlim(left=0.0)
+        last = max(float(np.asarray(line.get_xdata())[-1]) for line in ax.lines if line.get_gid() == _TAG)
+        ax.set_xlim(0.0, 1.04 * last or 1.0)
         ax.grid(alpha=0.3)
         if ax.get_legend_handles_labels()[1]:
             # One legend for all solves, where that of the first one was.
@@ -163,4 +164,5 @@ class GapDisplay:
         low, high = float(np.min(seen)), float(np.max(seen))
         room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
         ax.set(ylabel="objective (loss and weight decay)", ylim=(low - room, high + room))
+        ax.ticklabel_format(axis="y", useOffset=False)
         ax.set_title("Best network and proved bound")
