@@ -241,7 +241,9 @@ class ArrangementDisplay:
         ax.figure.colorbar(filled, ax=ax, label=text, shrink=0.7, ticks=np.linspace(0, 1, 6))
         pieces = [piece for row in self.X[row_norms(self.X) > 0.0] for piece in _great_circle(row)]
         for index, piece in enumerate(pieces):
-            ax.plot(*piece.T, color=COLOURS["kink"], lw=self._thin, label=_once("a sample switches", index))
+            effects = _halo(2.4 * self._thin)
+            label = _once("a sample switches", index)
+            ax.plot(*piece.T, color=COLOURS["kink"], lw=self._thin, label=label, path_effects=effects)
         rim = np.linspace(-np.pi / 2, np.pi / 2, 181)
         for side in (-np.pi, np.pi):
             ax.plot(*_hammer(np.full_like(rim, side), rim).T, color=COLOURS["bound"], lw=1)
@@ -296,11 +298,11 @@ class ArrangementDisplay:
                 ax.plot(*chosen.T, marker, ls="none", label=f"{self.meaning}, {word} output weight", **style)
 
 
-def _halo() -> list[Any]:
-    """White rim of texts that stand on grey."""
+def _halo(width: float = 2.0) -> list[Any]:
+    """White rim of texts and lines on grey, which keeps them apart without colours, too."""
     from matplotlib.patheffects import withStroke
 
-    return [withStroke(linewidth=2.0, foreground="white")]
+    return [withStroke(linewidth=width, foreground="white")]
 
 
 def _at(angle: float, radius: float) -> tuple[float, float]:

@@ -322,7 +322,7 @@ class DynamicsDisplay:
         # The marker of the record lies over both curves.
         share.set_zorder(ax.get_zorder() - 1)
         ax.patch.set_visible(False)
-        (dashed,) = share.plot(self.steps, 100.0 * self.changed, "--", color=COLOURS["path"])
+        (dashed,) = share.plot(self.steps, 100.0 * self.changed, "--", color=COLOURS["kink"])
         share.set(ylabel="activations unlike the start (%)", ylim=(0, max(110.0 * self.changed.max(), 1.0)))
         (self._mark,) = ax.plot([], [], "D", color=COLOURS["network"], markersize=7)
         ax.legend(
