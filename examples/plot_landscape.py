@@ -60,7 +60,9 @@ display.plot_fits()
 # ------------------------------
 #
 # Two starts of gradient descent, six weights each. One course ends in a strict local minimum, 14 % above the optimum;
-# the plane goes through both ends and the first start, and both courses are seen in projection onto it.
+# the plane goes through both ends and the first start, and both courses are seen in projection onto it. Distances in
+# the picture depend on the order of the neurons, which here is that of the starts; ``match=True`` would bring the
+# neurons of each network into the order that comes closest to the first.
 
 X = [[0.4, -0.1], [-2.3, 1.0], [-1.4, 0.7], [0.4, 0.6], [0.5, 0.7], [0.6, 0.7]]
 problem = Problem(X, [0.0, 1.4, 0.9, 0.2, 0.2, 0.1], beta=0.2)

@@ -85,6 +85,17 @@ def test_plot_shows_the_record():
         DynamicsDisplay.from_dynamics(dynamics(problem, width=3, steps=5)).plot().figure_.canvas.draw()
 
 
+def test_heights_that_hardly_differ_have_a_linear_axis():
+    start = dynamics(LINE, width=6, scale=0.5, steps=2000, step_size=0.02).final
+    display = DynamicsDisplay.from_dynamics(dynamics(LINE, start, steps=5, step_size=1e-3))
+    assert not display.is_logarithmic and display.plot().axes_[1].get_yscale() == "linear"
+    _, display = line_display()
+    heights = np.concatenate([display.objective, display.optima, [display.lower_bound]])
+    assert display.is_logarithmic == (heights.max() >= 2.5 * heights.min()) and display.is_logarithmic
+    display.objective = display.objective - 1.0
+    assert not display.is_logarithmic
+
+
 def test_film(tmp_path):
     from PIL import Image
 

@@ -46,6 +46,7 @@ def _data(display: DynamicsDisplay) -> dict[str, Any]:
         "optimumSteps": display.optimum_steps.tolist(),
         "optima": _short(display.optima),
         "bound": _short(display.lower_bound),
+        "logarithmic": display.is_logarithmic,
         "patterns": display.n_patterns.tolist(),
         "changed": _short(100.0 * display.changed),
         "samples": _short(display.samples),

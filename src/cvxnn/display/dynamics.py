@@ -40,6 +40,9 @@ _LEGEND: Final[dict[str, Any]] = {
 }
 """Above the panel, where it covers no data."""
 
+_WIDE = 2.5
+"""Ratio of heights from which on they are drawn on a logarithmic axis; below, its ticks are no round numbers."""
+
 _BEYOND = 0.15
 """Part of the width of the data that is shown beyond them on either side."""
 
@@ -172,6 +175,12 @@ class DynamicsDisplay:
         output = "output (before the loss)" if self.has_labels else "output (units of the target)"
         return "input" if self.on_line else "label" if self.has_labels else "target", output
 
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether objectives and optima are drawn on a logarithmic axis: all positive, and some much larger."""
+        heights = np.concatenate([self.objective, self.optima, [self.lower_bound] if self.lower_bound > 0 else []])
+        return bool(0.0 < _WIDE * np.min(heights) <= np.max(heights))
+
     def plot(self, ax: Any = None, *, record: int = -1) -> DynamicsDisplay:
         """Draw the four panels at a record, the last one by default.
 
@@ -279,8 +288,8 @@ class DynamicsDisplay:
             )
         if self.lower_bound > 0:
             ax.axhline(self.lower_bound, color=COLOURS["bound"], linestyle=":", label="bound for every network")
-        positive = min(np.min(self.objective), np.min(self.optima, initial=np.inf)) > 0
-        ax.set(xlabel="step", ylabel="objective (loss and weight decay)", yscale="log" if positive else "linear")
+        scale = "log" if self.is_logarithmic else "linear"
+        ax.set(xlabel="step", ylabel="objective (loss and weight decay)", yscale=scale)
         ax.grid(alpha=0.3)
         ax.legend(**_LEGEND)
         (self._cursor,) = ax.plot([], [], "D", color=COLOURS["descent"], markersize=7)
