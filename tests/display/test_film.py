@@ -25,13 +25,19 @@ def display() -> DynamicsDisplay:
     return DynamicsDisplay.from_dynamics(run)
 
 
-def test_frames_are_the_pictures_drawn_afresh():
+def of_labels() -> DynamicsDisplay:
+    problem = Problem(np.vander(np.arange(12.0) / 6.0, 4), np.arange(12) % 3, beta=0.1, loss="softmax")
+    return DynamicsDisplay.from_dynamics(dynamics(problem, width=8, steps=40, record=10))
+
+
+@pytest.mark.parametrize("make", [display, of_labels])
+def test_frames_are_the_pictures_drawn_afresh(make):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    film = display().plot(record=0)
+    film = make().plot(record=0)
     frame = frames_of(film.figure_, film._show, 5, DPI)
     for k in (0, 3, 1, 4):
-        whole = display().plot(record=k)
+        whole = make().plot(record=k)
         whole.figure_.set_dpi(DPI)
         canvas = FigureCanvasAgg(whole.figure_)
         canvas.draw()
