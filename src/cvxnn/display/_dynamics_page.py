@@ -55,6 +55,7 @@ def _data(display: DynamicsDisplay) -> dict[str, Any]:
         # The first coordinates of the fit are the same in all records.
         "grid": _short(display.curves[0, :, 0]),
         "curves": _short(display.curves[:, :, 1]),
+        "kinks": None if display.kinks is None else _short(display.kinks),
         "neurons": _short(display.neurons),
         "positive": display.positive.astype(int).tolist(),
         "fitView": _short(np.stack(fit)),

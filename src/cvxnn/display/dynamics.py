@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_number
+from cvxnn.display._dynamics_data import curves, kinks, positions
 from cvxnn.display._dynamics_page import write_page
 from cvxnn.display._film import film_kind, frames_of, write_film
 from cvxnn.display._style import COLOURS, pyplot
 from cvxnn.landscape.dynamics import Dynamics, line_columns
-from cvxnn.networks import row_norms
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -28,7 +28,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 __all__ = ["DynamicsDisplay"]
 
-_GRID = 241
 _LEGEND: Final[dict[str, Any]] = {
     "loc": "lower left",
     "bbox_to_anchor": (0.0, 1.0),
@@ -42,9 +41,6 @@ _LEGEND: Final[dict[str, Any]] = {
 
 _WIDE = 2.5
 """Ratio of heights from which on they are drawn on a logarithmic axis; below, its ticks are no round numbers."""
-
-_BEYOND = 0.15
-"""Part of the width of the data that is shown beyond them on either side."""
 
 
 class DynamicsDisplay:
@@ -82,6 +78,8 @@ class DynamicsDisplay:
         Whether the data lie on a line.
     has_labels : bool
         Whether the targets are labels, which outputs need not equal.
+    kinks : ndarray (T, m, 2), optional
+        On a line with few neurons: points of the fit at which the neurons switch, NaN where one never does.
 
     Attributes
     ----------
@@ -122,12 +120,14 @@ class DynamicsDisplay:
         curves: FloatArray,
         on_line: bool,
         has_labels: bool,
+        kinks: FloatArray | None = None,
     ) -> None:
         self.steps, self.objective, self.loss = steps, objective, loss
         self.optimum_steps, self.optima, self.lower_bound = optimum_steps, optima, lower_bound
         self.n_patterns, self.changed = n_patterns, changed
         self.neurons, self.positive, self.neuron_labels = neurons, positive, neuron_labels
         self.samples, self.curves, self.on_line, self.has_labels = samples, curves, on_line, has_labels
+        self.kinks = kinks
 
     @classmethod
     def from_dynamics(cls, dynamics: Dynamics) -> DynamicsDisplay:
@@ -141,15 +141,15 @@ class DynamicsDisplay:
         problem, run = dynamics.problem, dynamics
         if run.weights is None:
             raise ValueError("the weights of the run were not kept; run dynamics with keep_weights=True.")
-        neurons, labels = _positions(run)
+        neurons, labels = positions(run)
         columns = line_columns(problem.X) if problem.n_outputs == 1 else None
         if columns is None:
             target = problem.y.ravel()
             samples = np.column_stack([target, target])
-            curves = np.stack([np.column_stack([target, fit.ravel()]) for fit in run.fits])
+            drawn = np.stack([np.column_stack([target, fit.ravel()]) for fit in run.fits])
         else:
             samples = np.column_stack([problem.X[:, columns[0]], problem.y])
-            curves = _curves(run, columns)
+            drawn = curves(run, columns)
         trajectory = run.trajectory
         return cls(
             steps=run.steps,
@@ -164,7 +164,8 @@ class DynamicsDisplay:
             positive=run.outputs.reshape(*run.norms.shape, -1)[:, :, 0] > 0,
             neuron_labels=labels,
             samples=samples,
-            curves=curves,
+            curves=drawn,
+            kinks=None if columns is None else kinks(run, columns),
             on_line=columns is not None,
             has_labels=problem.loss.labels or not problem.loss.entrywise,
         )
@@ -265,6 +266,9 @@ class DynamicsDisplay:
         if self.on_line:
             ax.scatter(*self.samples.T, color=COLOURS["data"], marker="o", s=28, label="samples", zorder=3)
             (self._fit,) = ax.plot([], [], color=COLOURS["network"], label="network")
+            if self.kinks is not None:
+                look: dict[str, Any] = {"color": COLOURS["kink"], "markeredgecolor": "black", "markersize": 8}
+                (self._kinks,) = ax.plot([], [], "D", label="a neuron switches", zorder=4, **look)
         else:
             if not self.has_labels:
                 ax.plot(*_span(self.samples[:, 0]), color=COLOURS["data"], linewidth=1.0, label="exact fit")
@@ -349,7 +353,11 @@ class DynamicsDisplay:
         self._cursor.set_data([self.steps[record]], [self.objective[record]])
         self._mark.set_data([self.steps[record]], [self.n_patterns[record]])
         self._caption.set_text(f"step {self.steps[record]}")
-        return [self._fit, self._up, self._down, self._cursor, self._mark, self._caption]
+        moved: list[Any] = [self._fit, self._up, self._down, self._cursor, self._mark, self._caption]
+        if self.kinks is not None:
+            self._kinks.set_data(*self.kinks[record].T)
+            moved.append(self._kinks)
+        return moved
 
     def fit_view(self) -> tuple[FloatArray, FloatArray]:
         """Lower and upper limits of the panel of the fit; wild fits of a large start are cut off."""
@@ -382,36 +390,3 @@ def _margin(points: FloatArray) -> tuple[FloatArray, FloatArray]:
     low, high = np.min(points, axis=0), np.max(points, axis=0)
     room = 0.08 * np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
     return low - room, high + room
-
-
-def _curves(run: Dynamics, columns: tuple[int, int]) -> FloatArray:
-    """Outputs of the recorded networks along the line of the data."""
-    X = run.problem.X
-    low, high = np.min(X[:, columns[0]]), np.max(X[:, columns[0]])
-    room = _BEYOND * (high - low)
-    x = np.linspace(low - room, high + room, _GRID)
-    line = np.empty((_GRID, 2))
-    line[:, columns[0]], line[:, columns[1]] = x, X[0, columns[1]]
-    return np.stack([np.column_stack([x, run.network(record)(line)]) for record in range(len(run))])
-
-
-def _positions(run: Dynamics) -> tuple[FloatArray, tuple[str, str]]:
-    """Where the neurons are drawn, and what that is."""
-    W = run.weights
-    assert W is not None
-    a = run.outputs.reshape(*run.norms.shape, -1)
-    sizes = np.stack([row_norms(rows) for rows in a])
-    mass = run.norms * sizes * (np.where(a[:, :, 0] < 0, -1.0, 1.0) if a.shape[2] == 1 else 1.0)
-    amount = r"$a\,\|w\|$ (output weight times norm)" if a.shape[2] == 1 else r"$\|a\|\,\|w\|$ (product of the norms)"
-    if run.activation_points is not None:
-        return (
-            np.stack([run.activation_points, mass], axis=2),
-            ("input at which the neuron switches (units of the data)", amount),
-        )
-    if W.shape[2] == 2:
-        return sizes[:, :, None] * W, (r"$\|a\|\,w_1$ (weight on feature 1)", r"$\|a\|\,w_2$ (weight on feature 2)")
-    first = W[0] / np.where(run.norms[0] > 0, run.norms[0], 1.0)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cosine = np.sum(W * first, axis=2) / run.norms
-    angle = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
-    return np.stack([angle, mass], axis=2), ("angle to the start (degrees)", amount)
