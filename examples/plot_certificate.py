@@ -11,7 +11,7 @@ is then judged by the same bound.
 # The problem
 # -----------
 #
-# Body mass index and a blood serum value of 442 patients predict how their diabetes progresses. Features and target
+# Body mass index and a blood serum value of 120 patients predict how their diabetes progresses. Features and target
 # are standardised; a column of ones is the bias. The objective is
 #
 # .. math:: \tfrac12 \|f(X) - y\|^2 + \tfrac{\beta}{2} (\|W\|_F^2 + \|a\|^2) .
@@ -20,13 +20,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_diabetes
 
-from cvxnn import Problem, ReLUNetwork, landscape, solve
+from cvxnn import Problem, landscape, solve
 from cvxnn.display import COLOURS, GapDisplay
 
-X, y = load_diabetes(return_X_y=True)
-X = np.column_stack([X[:, [2, 8]] / X[:, [2, 8]].std(axis=0), np.ones(len(X))])
-y = (y - y.mean()) / y.std()
-problem = Problem(X, y, beta=5.0)
+table, progress = (array[:120] for array in load_diabetes(return_X_y=True))
+table = (table - table.mean(axis=0)) / table.std(axis=0)
+y = (progress - progress.mean()) / progress.std()
+problem = Problem(np.column_stack([table[:, [2, 8]], np.ones(len(y))]), y, beta=2.0)
 
 # %%
 # Train
@@ -42,20 +42,10 @@ print(f"{solution.objective:.6f} >= optimum >= {solution.lower_bound:.6f}")
 # Judge a network from elsewhere
 # ------------------------------
 #
-# Gradient descent on eight neurons from a random start, with its objective recorded at every step.
+# Gradient descent on eight neurons from a random start, with its objective on record.
 
-rng = np.random.default_rng(0)
-W, a = 0.3 * rng.standard_normal((8, 3)), 0.3 * rng.standard_normal(8)
-course = []
-for _ in range(2000):
-    hidden = X @ W.T
-    course.append(ReLUNetwork(W, a).objective(problem))
-    slope = np.maximum(hidden, 0.0) @ a - y
-    step_W = ((hidden > 0) * np.outer(slope, a)).T @ X + problem.beta * W
-    step_a = np.maximum(hidden, 0.0).T @ slope + problem.beta * a
-    W, a = W - 5e-4 * step_W, a - 5e-4 * step_a
-
-verdict = landscape.certify(problem, ReLUNetwork(W, a))
+run = landscape.dynamics(problem, width=8, scale=0.3, steps=2000, step_size=5e-4, record=20)
+verdict = landscape.certify(problem, run.final)
 print(verdict.verdict)
 print(f"{verdict.objective:.4f} >= best network of any width >= {verdict.lower_bound:.4f}")
 
@@ -64,8 +54,9 @@ print(f"{verdict.objective:.4f} >= best network of any width >= {verdict.lower_b
 # of all. With it, the part of the objective that is left to gain is known at every step.
 
 figure, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-left = 1.0 - solution.lower_bound / np.array(course)
-ax.semilogy(left, color=COLOURS["descent"], label="gradient descent, 8 neurons")
+ax.semilogy(
+    run.steps, 1.0 - solution.lower_bound / run.objective, color=COLOURS["descent"], label="gradient descent, 8 neurons"
+)
 ax.axhline(solution.gap, color=COLOURS["optimum"], linestyle="--", label="the network of solve")
 ax.set(xlabel="step of gradient descent", ylabel="(objective - bound) / objective", ylim=(1e-13, 2))
 ax.set_title("What is left to gain, for networks of every width")
@@ -77,7 +68,7 @@ ax.grid(alpha=0.3)
 # the time limit; the bound holds in every case. From the network of gradient descent a path leads down to the better
 # one, along which the objective never rises.
 
-path = landscape.descent_path(problem, ReLUNetwork(W, a), optimum=verdict.better)
+path = landscape.descent_path(problem, run.final, optimum=verdict.better)
 values = path.objectives(200)
 print(f"path of width {path.width}: {values[0]:.4f} -> {values[-1]:.4f}, largest rise {path.max_rise(200):.1e}")
 
@@ -86,10 +77,18 @@ print(f"path of width {path.width}: {values[0]:.4f} -> {values[-1]:.4f}, largest
 # ------------
 #
 # With all ten columns the activation patterns are too many to be searched. The bound then holds among the patterns in
-# use, and is not called global. The course of the solve: how far the best network so far was from that bound.
+# use, and is not called global. The course of the solve at two weight decays: the best network is found long before the
+# solve can tell that it is, and the gap closes with the last patterns that are missing.
 
-X, y = load_diabetes(return_X_y=True)
-X = np.column_stack([X / X.std(axis=0), np.ones(len(X))])
-large = solve(Problem(X, (y - y.mean()) / y.std(), beta=10.0), tol=1e-4)
-print(large.status.value, "in scope", large.scope)
-GapDisplay.from_solution(large).plot()
+X = np.column_stack([table, np.ones(len(y))])
+larger = {beta: solve(Problem(X, y, beta=beta), tol=1e-4) for beta in (10.0, 5.0)}
+ax = None
+for beta, found in larger.items():
+    print(f"beta {beta:g}: {found.status.value} in scope {found.scope}, {found.network.width} neurons")
+    ax = GapDisplay.from_solution(found, name=f"beta {beta:g}").plot(ax).ax_
+
+# %%
+# The same course as objective and bound.
+
+GapDisplay.from_solution(larger[5.0]).plot(values="objective")
+plt.show()

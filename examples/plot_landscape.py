@@ -19,24 +19,16 @@ networks that are too large to be drawn otherwise.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cvxnn import Problem, ReLUNetwork, solve
+from cvxnn import Problem, ReLUNetwork, landscape, solve
 from cvxnn.display import LandscapeDisplay, TwoNeuronDisplay
 
 points = Problem([[-1.0], [2.0]], [1.0, 2.0], beta=0.1)
 
 
-def gradient_descent(problem: Problem, network: ReLUNetwork, rate: float, steps: int) -> list[ReLUNetwork]:
-    """Full-batch gradient descent on all weights; every network on the way."""
-    W, a = network.W.copy(), network.a.copy()
-    course = [network]
-    for _ in range(steps):
-        pre = problem.X @ W.T
-        slope = problem.loss_gradient(np.maximum(pre, 0.0) @ a)
-        grad_W = ((slope[:, None] * a) * (pre > 0)).T @ problem.X + problem.beta * W
-        grad_a = np.maximum(pre, 0.0).T @ slope + problem.beta * a
-        W, a = W - rate * grad_W, a - rate * grad_a
-        course.append(ReLUNetwork(W, a))
-    return course
+def course(problem: Problem, start: ReLUNetwork, steps: int) -> list[ReLUNetwork]:
+    """Networks of full-batch gradient descent on all weights."""
+    run = landscape.dynamics(problem, start, steps=steps, step_size=0.02, record=steps // 200)
+    return [run.network(record) for record in range(len(run))]
 
 
 starts = {"descent from both neurons at x > 0": (0.9, 1.2), "descent from one neuron at each side": (-0.2, 0.3)}
@@ -44,7 +36,7 @@ paths = {}
 for name, z in starts.items():
     root = np.sqrt(np.abs(z))
     start = ReLUNetwork((np.sign(z) * root)[:, None], root)
-    paths[name] = gradient_descent(points, start, rate=0.02, steps=600)
+    paths[name] = course(points, start, steps=600)
 
 display = TwoNeuronDisplay.from_problem(points, paths=paths).plot()
 
@@ -68,13 +60,15 @@ display.plot_fits()
 # ------------------------------
 #
 # Two starts of gradient descent, six weights each. One course ends in a strict local minimum, 14 % above the optimum;
-# the plane goes through both ends and the first start, and both courses are seen in projection onto it.
+# the plane goes through both ends and the first start, and both courses are seen in projection onto it. Distances in
+# the picture depend on the order of the neurons, which here is that of the starts; ``match=True`` would bring the
+# neurons of each network into the order that comes closest to the first.
 
 X = [[0.4, -0.1], [-2.3, 1.0], [-1.4, 0.7], [0.4, 0.6], [0.5, 0.7], [0.6, 0.7]]
 problem = Problem(X, [0.0, 1.4, 0.9, 0.2, 0.2, 0.1], beta=0.2)
 proof = solve(problem, tol=1e-9)
-stuck = gradient_descent(problem, ReLUNetwork([[0.9, 0.1], [-0.7, -0.9]], [0.5, 0.2]), rate=0.02, steps=4000)
-found = gradient_descent(problem, ReLUNetwork([[0.4, 1.0], [-0.1, 1.4]], [0.7, 0.4]), rate=0.02, steps=4000)
+stuck = course(problem, ReLUNetwork([[0.9, 0.1], [-0.7, -0.9]], [0.5, 0.2]), steps=4000)
+found = course(problem, ReLUNetwork([[0.4, 1.0], [-0.1, 1.4]], [0.7, 0.4]), steps=4000)
 plane = LandscapeDisplay.from_networks(
     problem,
     stuck[-1],

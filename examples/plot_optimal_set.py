@@ -80,7 +80,7 @@ figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", 
 # With less symmetric targets the optimum is unique, and its neurons come one by one as beta falls.
 
 targets = np.array([1.0, 0.2, 0.8, -0.5, 0.1, -1.0, 0.4, 0.6])
-path = landscape.regularization_path(Problem(problem.X, targets), n_betas=25)
+path = landscape.regularization_path(Problem(problem.X, targets), n_betas=16)
 RegularizationPathDisplay.from_path(path).plot()
 print(path)
 

@@ -42,6 +42,9 @@ def test_data_on_a_line_are_those_of_the_networks():
             assert network.W[neuron] @ [place, 1.0] == pytest.approx(0.0, abs=1e-12)
             assert mass == pytest.approx(network.a[neuron] * np.linalg.norm(network.W[neuron]))
         np.testing.assert_array_equal(display.positive[record], network.a > 0)
+        places, heights = display.kinks[record].T
+        np.testing.assert_array_equal(places, run.activation_points[record])
+        np.testing.assert_allclose(network(np.column_stack([places, np.ones(6)])), heights, rtol=1e-12)
     np.testing.assert_array_equal(display.samples, np.column_stack([X[:, 0], LINE.y]))
     np.testing.assert_array_equal(display.optima, run.trajectory.optima)
     assert display.optimum_steps.tolist() == [0, 20, 40]
@@ -54,7 +57,7 @@ def test_neurons_of_other_data():
     display = DynamicsDisplay.from_dynamics(plane)
     final = plane.final
     np.testing.assert_allclose(display.neurons[-1], np.abs(final.a)[:, None] * final.W, rtol=1e-12)
-    assert not display.on_line and not display.has_labels
+    assert not display.on_line and not display.has_labels and display.kinks is None
     np.testing.assert_allclose(display.curves[-1], np.column_stack([plane.problem.y, plane.fits[-1]]))
     run = dynamics(several(), width=5, steps=50)
     display = DynamicsDisplay.from_dynamics(run)
@@ -85,6 +88,17 @@ def test_plot_shows_the_record():
         DynamicsDisplay.from_dynamics(dynamics(problem, width=3, steps=5)).plot().figure_.canvas.draw()
 
 
+def test_heights_that_hardly_differ_have_a_linear_axis():
+    start = dynamics(LINE, width=6, scale=0.5, steps=2000, step_size=0.02).final
+    display = DynamicsDisplay.from_dynamics(dynamics(LINE, start, steps=5, step_size=1e-3))
+    assert not display.is_logarithmic and display.plot().axes_[1].get_yscale() == "linear"
+    _, display = line_display()
+    heights = np.concatenate([display.objective, display.optima, [display.lower_bound]])
+    assert display.is_logarithmic == (heights.max() >= 2.5 * heights.min()) and display.is_logarithmic
+    display.objective = display.objective - 1.0
+    assert not display.is_logarithmic
+
+
 def test_film(tmp_path):
     from PIL import Image
 
@@ -106,12 +120,6 @@ def test_animation_has_a_frame_for_each_record():
     for record in range(len(run)):
         film._draw_next_frame(record, blit=False)
         assert display.axes_[0].get_title(loc="right") == f"step {run.steps[record]}"
-
-
-def test_film_without_ffmpeg(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(RuntimeError, match="MP4 needs the program ffmpeg"):
-        line_display()[1].save(tmp_path / "film.mp4")
 
 
 class Outline(HTMLParser):
@@ -156,6 +164,8 @@ def test_page_is_whole_escaped_and_needs_no_network(tmp_path):
 def test_neurons_without_a_place_become_null(tmp_path):
     run = dynamics(LINE, ReLUNetwork([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0]), steps=2, step_size=0.001)
     assert np.isnan(run.activation_points[0, 0])
+    kinks = DynamicsDisplay.from_dynamics(run).kinks
+    assert np.isnan(kinks[0, 0]).all() and np.isfinite(kinks[0, 1]).all()
     text = DynamicsDisplay.from_dynamics(run).to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert "NaN" not in text and '"neurons":[[[null,' in text
 

@@ -61,3 +61,48 @@ def test_wrong_axes_are_refused():
     axes = plt.figure().add_subplot(projection="3d")
     with pytest.raises(ValueError, match="ax must be two-dimensional axes; got three-dimensional ones"):
         GapDisplay.from_solution(solve(problem())).plot(axes)
+
+
+def test_bounds_are_the_course_that_was_proved():
+    solution = solve(problem())
+    display = GapDisplay.from_solution(solution).plot(values="objective")
+    assert np.all(display.bounds <= solution.lower_bound) and np.all(np.diff(display.bounds) >= 0.0)
+    assert display.bounds[-1] == solution.lower_bound
+    assert np.all(display.bounds[:-1] <= solution.history.lower_bound)
+    # No bound ever lies above the best objective of all.
+    assert np.all(display.bounds <= np.min(display.objective))
+    np.testing.assert_array_equal(display.line_.get_ydata(), display.objective)
+    shown = display.bound_line_.get_ydata()
+    np.testing.assert_array_equal(shown[display.bounds > 0.0], display.bounds[display.bounds > 0.0])
+    assert np.all(np.isnan(shown[display.bounds == 0.0]))
+    assert display.bound_line_.get_color() == COLOURS["bound"]
+    low, high = display.ax_.get_ylim()
+    assert low < display.lower_bound and high > display.objective[0]
+
+
+@pytest.mark.parametrize("values", ["gap", "objective"])
+def test_solves_on_one_picture_are_told_apart(values):
+    import matplotlib.pyplot as plt
+
+    solution = solve(problem())
+    first = GapDisplay.from_solution(solution, name="one").plot(values=values)
+    second = GapDisplay.from_solution(solution, name="two").plot(first.ax_, values=values)
+    assert second.figure_ is first.figure_
+    assert first.line_.get_linestyle() != second.line_.get_linestyle()
+    assert first.line_.get_marker() != second.line_.get_marker()
+    # The axes reach to the end of each, and one legend holds all.
+    longer = GapDisplay(
+        seconds=9.0 * second.seconds, objective=second.objective, lower_bound=0.1, scope="global", name="3"
+    )
+    assert longer.plot(first.ax_, values=values).ax_.get_xlim()[1] > longer.seconds[-1]
+    (legend,) = first.figure_.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert len(texts) == (3 if values == "gap" else 6)
+    assert all(any(name in text for text in texts) for name in ("one", "two", "3"))
+    # Legends of others stay.
+    _, axes = plt.subplots(1, 2)
+    theirs = axes[0].figure.legend([], [])
+    GapDisplay.from_solution(solution, name="one").plot(axes[1], values=values)
+    assert axes[0].figure.legends == [theirs] and axes[1].get_legend() is not None
+    with pytest.raises(ValueError, match='values must be "gap" or "objective"; got \'bound\''):
+        first.plot(values="bound")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -146,3 +147,36 @@ def test_what_spans_no_plane_is_refused():
         LandscapeDisplay.from_directions(problem, one, 3, (two.W, two.a))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="holds no network"):
         LandscapeDisplay.from_networks(problem, one, two, three, paths={"nothing": []})
+
+
+@pytest.mark.parametrize("problem", problems(), ids=lambda p: f"{p.loss.name}{p.n_outputs}")
+def test_matching_is_the_closest_of_all_orders(problem):
+    a, b, c = (random_network(problem, seed) for seed in range(3))
+    display = LandscapeDisplay.from_networks(problem, a, b, c, match=True, resolution=3)
+    for point, other in zip(display.points[1:], (b, c), strict=True):
+        closest = min(np.linalg.norm(flat(a) - flat(other.permuted(order))) for order in permutations(range(4)))
+        assert np.linalg.norm(point.position) == pytest.approx(closest, rel=1e-12)
+        assert point.residual <= 1e-12 and point.objective == pytest.approx(other.objective(problem), rel=1e-12)
+
+
+def test_matching_sees_reordered_networks_and_their_paths_where_they_are():
+    problem = problems()[0]
+    a, b, c = (random_network(problem, seed) for seed in range(3))
+    b = ReLUNetwork(a.W + 0.1 * b.W, a.a + 0.1 * b.a)
+    c = ReLUNetwork(a.W + 0.1 * c.W, a.a + 0.1 * c.a)
+    parts = np.linspace(0.0, 1.0, 5)
+    course = [ReLUNetwork((1 - t) * a.W + t * b.W, (1 - t) * a.a + t * b.a) for t in parts]
+    whole = LandscapeDisplay.from_networks(problem, a, b, c, paths={"course": course}, resolution=3)
+    order = [2, 0, 3, 1]
+    shuffled = [net.permuted(order) for net in course]
+    same = LandscapeDisplay.from_networks(
+        problem, a, b.permuted(order), c.permuted([1, 2, 3, 0]), match=True, paths={"course": shuffled}, resolution=3
+    )
+    for one, other in zip(same.points, whole.points, strict=True):
+        np.testing.assert_allclose(one.position, other.position, atol=1e-12)
+    np.testing.assert_allclose(same.values, whole.values, rtol=1e-12)
+    np.testing.assert_allclose(same.paths[0].positions, whole.paths[0].positions, atol=1e-12)
+    assert np.all(same.paths[0].residuals <= 1e-12)
+    # Networks that differ in the order alone are one point, and no plane goes through it and another.
+    with pytest.raises(ValueError, match="equal networks"):
+        LandscapeDisplay.from_networks(problem, a, a.permuted(order), c, match=True)

@@ -48,6 +48,17 @@ def test_terminal_line_is_cleared_before_the_next_one(monkeypatch):
     assert progress.objectives == [2.0, 1.5, 1.0]
 
 
+def test_another_solve_begins_anew():
+    stream = Terminal()
+    progress = ProgressDisplay(file=stream)
+    later = Progress("certify", 7, 3.0, 1.0, 0.0, 1e-3, 4, 0.1)
+    for shown in (state("start", 0, 2.0), later, state("start", 0, 5.0)):
+        progress(shown)
+    assert progress.objectives == [5.0]
+    # The last line of the solve before is left standing.
+    assert stream.getvalue().count("\x1b[1A") == 1
+
+
 @pytest.fixture
 def notebook(monkeypatch):
     """A Jupyter kernel in miniature: what is displayed, and each renewal of it."""

@@ -139,7 +139,7 @@ def test_no_proof_is_claimed_where_the_signs_do_not_suffice():
     problem = Problem([[-1.0], [2.0]], [1.0, -2.0], beta=0.1)
     display = TwoNeuronDisplay.from_problem(problem).plot()
     assert not display.is_global
-    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    labels = [text.get_text() for text in display.figure_.legends[0].get_texts()]
     assert any("not of all networks" in label for label in labels) and not any(
         "proved for" in label for label in labels
     )

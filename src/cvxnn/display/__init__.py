@@ -1,7 +1,9 @@
 """Pictures: data that are computed once, kept apart from the drawing (scikit-learn's Display convention).
 
-Each display is built by a class method (``from_problem``, ``from_solution``, ``from_estimator``), keeps its data as
-attributes, and draws by ``.plot(ax=None)``, which sets ``ax_`` and ``figure_``. Drawing needs matplotlib
+Each display is built by a class method named after what it takes (``from_problem``, ``from_solution``,
+``from_estimator``, ``from_network``, ``from_networks``, ``from_path``, ``from_set``, ``from_rows``, ``from_spline``,
+``from_dynamics``, ...), keeps its data as attributes, and draws by ``.plot(ax=None)``, which sets ``ax_`` and
+``figure_`` and returns the display; :class:`ProgressDisplay` shows a solve while it runs. Drawing needs matplotlib
 (``pip install 'cvxnn[plot]'``), building does not. An object has the same colour in all pictures, see :data:`COLOURS`.
 """
 

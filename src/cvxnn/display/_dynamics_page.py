@@ -46,6 +46,7 @@ def _data(display: DynamicsDisplay) -> dict[str, Any]:
         "optimumSteps": display.optimum_steps.tolist(),
         "optima": _short(display.optima),
         "bound": _short(display.lower_bound),
+        "logarithmic": display.is_logarithmic,
         "patterns": display.n_patterns.tolist(),
         "changed": _short(100.0 * display.changed),
         "samples": _short(display.samples),
@@ -54,6 +55,7 @@ def _data(display: DynamicsDisplay) -> dict[str, Any]:
         # The first coordinates of the fit are the same in all records.
         "grid": _short(display.curves[0, :, 0]),
         "curves": _short(display.curves[:, :, 1]),
+        "kinks": None if display.kinks is None else _short(display.kinks),
         "neurons": _short(display.neurons),
         "positive": display.positive.astype(int).tolist(),
         "fitView": _short(np.stack(fit)),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from cvxnn._validation import as_float_array
 from cvxnn.landscape.network_path import NetworkPath
@@ -15,7 +17,7 @@ from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["PlanePath", "PlanePoint", "WeightPlane", "flat_weights"]
+__all__ = ["PlanePath", "PlanePoint", "WeightPlane", "flat_weights", "matching_order"]
 
 _BLOCK_ENTRIES = 2_000_000
 _COLLINEAR = 1e-9
@@ -140,13 +142,23 @@ class WeightPlane:
         position, residual = self.coordinates(flat_weights(network)[None])
         return PlanePoint(name, kind, position[0], float(residual[0]), network.objective(self.problem))
 
-    def path(self, name: str, path: NetworkPath | Sequence[ReLUNetwork], num: int) -> PlanePath:
-        """See a path in the plane: ``num`` times and all breakpoints of a NetworkPath, or each of the networks."""
+    def path(
+        self,
+        name: str,
+        path: NetworkPath | Sequence[ReLUNetwork],
+        num: int,
+        *,
+        orders: Sequence[npt.NDArray[np.int64]] = (),
+    ) -> PlanePath:
+        """See a path in the plane: ``num`` times and all breakpoints of a NetworkPath, or each of the networks.
+
+        Of the ``orders`` of the neurons, that one is taken, for the whole path, which leads closest to the plane.
+        """
         if isinstance(path, NetworkPath):
             self.require_shape(path.start, name)
             times = np.union1d(np.linspace(0.0, 1.0, num), path.breakpoints)
             W, a = path.weights(times)
-            flat = np.concatenate([W.reshape(len(times), -1), a, np.zeros((len(times), 1))], axis=1)
+            bias = np.zeros(len(times))
             kind, objectives = "path", path.objectives_at(times)
         else:
             networks = list(path)
@@ -154,9 +166,14 @@ class WeightPlane:
                 raise ValueError(f"The path {name!r} holds no network; at least one is needed.")
             for network in networks:
                 self.require_shape(network, name)
-            flat = np.array([flat_weights(network) for network in networks])
+            W, a = np.array([net.W for net in networks]), np.array([net.a for net in networks])
+            bias = np.array([net.output_bias for net in networks])
             kind, objectives = "descent", np.array([network.objective(self.problem) for network in networks])
-        positions, residuals = self.coordinates(flat)
+        seen = []
+        for order in orders or (np.arange(W.shape[1]),):
+            ordered = W[:, order].reshape(len(W), -1), a[:, order].reshape(len(W), -1), bias[:, None]
+            seen.append(self.coordinates(np.concatenate(ordered, axis=1)))
+        positions, residuals = min(seen, key=lambda pair: float(np.max(pair[1])))
         return PlanePath(name, kind, positions, residuals, objectives)
 
     def require_shape(self, network: ReLUNetwork, name: str) -> None:
@@ -172,6 +189,12 @@ class WeightPlane:
 def flat_weights(network: ReLUNetwork) -> FloatArray:
     """All weights of a network in one vector: W row by row, a, output bias."""
     return np.concatenate([network.W.ravel(), network.a.ravel(), [network.output_bias]])
+
+
+def matching_order(first: ReLUNetwork, other: ReLUNetwork) -> npt.NDArray[np.int64]:
+    """Order of the neurons of ``other`` whose weights are closest to those of ``first`` (Euclidean)."""
+    one, two = (np.column_stack([net.W, net.a]) for net in (first, other))
+    return linear_sum_assignment(cdist(one, two, "sqeuclidean"))[1]
 
 
 def require_same_shape(first: ReLUNetwork, other: ReLUNetwork, name: str) -> None:

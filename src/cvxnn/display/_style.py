@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "new_axes", "pyplot"]
+__all__ = ["COLOURS", "greys", "new_axes", "pyplot"]
 
 COLOURS: Final = {
     "data": "#333333",
@@ -37,6 +37,14 @@ def pyplot() -> Any:
             "cvxnn.display draws with matplotlib, which is not installed: pip install 'cvxnn[plot]'."
         ) from error
     return plt
+
+
+def greys() -> Any:
+    """Colour map that is white at the bottom, where one looks, and ends before greys that would hide lines."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("light_greys", colormaps["Greys"]([k / 255 * 0.62 for k in range(256)]))
 
 
 def new_axes(ax: Axes | None, *, size: tuple[float, float] = (6.4, 4.4), three: bool = False) -> Axes:

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_count
+from cvxnn.display._style import greys
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["draw_contours", "draw_surface", "grid_size", "height_levels", "legend_below", "log_heights"]
+__all__ = ["draw_contours", "draw_surface", "grid_size", "height_levels", "log_heights"]
 
 _LEVELS = 17
 
@@ -34,21 +35,13 @@ def height_levels(heights: FloatArray, decades: float) -> FloatArray:
     return np.geomspace(min(low, 0.5 * top), top, _LEVELS)
 
 
-def _greys() -> Any:
-    from matplotlib import colormaps
-    from matplotlib.colors import LinearSegmentedColormap
-
-    # The darkest greys would hide lines; white at the bottom, where one looks.
-    return LinearSegmentedColormap.from_list("light_greys", colormaps["Greys"](np.linspace(0.0, 0.62, 256)))
-
-
 def draw_contours(ax: Axes, s: FloatArray, t: FloatArray, heights: FloatArray, levels: FloatArray, label: str) -> None:
     """Filled contours with lines and a bar that tells the heights."""
     from matplotlib.colors import LogNorm
 
     norm = LogNorm(levels[0], levels[-1])
     raised = np.clip(heights, levels[0], levels[-1])
-    filled = ax.contourf(s, t, raised, levels=levels, norm=norm, cmap=_greys())
+    filled = ax.contourf(s, t, raised, levels=levels, norm=norm, cmap=greys())
     ax.contour(s, t, raised, levels=levels[1:-1], colors="#666666", linewidths=0.4, alpha=0.7)
     bar = ax.figure.colorbar(filled, cax=ax.inset_axes((1.03, 0.0, 0.04, 1.0)), label=label)
     ticks = _ticks(levels, (1.0, 2.0, 5.0))
@@ -61,7 +54,7 @@ def draw_surface(ax: Any, s: FloatArray, t: FloatArray, heights: FloatArray, lev
     ax.computed_zorder = False
     raised = log_heights(heights, levels)
     style = {"rcount": 80, "ccount": 80, "linewidth": 0.1, "edgecolor": "#999999", "alpha": 0.75}
-    ax.plot_surface(*np.meshgrid(s, t), raised, cmap=_greys(), **style)
+    ax.plot_surface(*np.meshgrid(s, t), raised, cmap=greys(), **style)
     ticks = _ticks(levels, (1.0,))
     ax.set_zticks(np.log10(ticks), labels=[f"{tick:g}" for tick in ticks])
     ax.set_zlabel(label.replace("above the", "above\nthe"), labelpad=10.0)
@@ -77,10 +70,3 @@ def _ticks(levels: FloatArray, steps: tuple[float, ...]) -> FloatArray:
     decades = 10.0 ** np.arange(np.floor(np.log10(levels[0])), np.ceil(np.log10(levels[-1])) + 1.0)
     ticks = np.outer(decades, steps).ravel()
     return ticks[(ticks >= levels[0]) & (ticks <= levels[-1])]
-
-
-def legend_below(ax: Axes, columns: int = 1) -> None:
-    """Legend under the axes, clear of the data."""
-    if ax.get_legend_handles_labels()[1]:
-        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "borderaxespad": 5.0}
-        ax.legend(frameon=False, ncols=columns, fontsize=9, handlelength=3.5, **place)

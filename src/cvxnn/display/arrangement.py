@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cvxnn._validation import as_float_array
 from cvxnn.display._legend import legend_below
-from cvxnn.display._style import COLOURS, new_axes
+from cvxnn.display._style import COLOURS, greys, new_axes
 from cvxnn.landscape import OptimalSet, ParallelOptimalSet, optimal_set
 from cvxnn.networks import ReLUNetwork, row_norms
 from cvxnn.patterns import ActivationPatterns, enumerate_patterns
@@ -179,7 +179,7 @@ class ArrangementDisplay:
     def plot(self, ax: Axes | None = None) -> ArrangementDisplay:
         """Draw the circle of directions, or their sphere in Hammer's equal-area map, on ``ax`` or a new figure."""
         flat = self.X.shape[1] == 2
-        own, ax = ax is None, new_axes(ax, size=(7.4, 5.6) if flat else (8.2, 5.4))
+        own, ax = ax is None, new_axes(ax, size=(7.4, 6.0) if flat else (8.2, 4.6))
         if flat:
             self._draw_circle(ax)
         else:
@@ -237,11 +237,13 @@ class ArrangementDisplay:
             text = r"$|h(u)|/\beta$, 1 where neurons are optimal"
         grid = _hammer(longitude, latitude)
         levels, shades = np.linspace(0.0, 1.0, 11), shades.reshape(latitude.shape)
-        filled = ax.contourf(grid[..., 0], grid[..., 1], shades, levels, cmap="Greys", alpha=0.6)
+        filled = ax.contourf(grid[..., 0], grid[..., 1], shades, levels, cmap=greys())
         ax.figure.colorbar(filled, ax=ax, label=text, shrink=0.7, ticks=np.linspace(0, 1, 6))
         pieces = [piece for row in self.X[row_norms(self.X) > 0.0] for piece in _great_circle(row)]
         for index, piece in enumerate(pieces):
-            ax.plot(*piece.T, color=COLOURS["kink"], lw=self._thin, label=_once("a sample switches", index))
+            effects = _halo(2.4 * self._thin)
+            label = _once("a sample switches", index)
+            ax.plot(*piece.T, color=COLOURS["kink"], lw=self._thin, label=label, path_effects=effects)
         rim = np.linspace(-np.pi / 2, np.pi / 2, 181)
         for side in (-np.pi, np.pi):
             ax.plot(*_hammer(np.full_like(rim, side), rim).T, color=COLOURS["bound"], lw=1)
@@ -251,7 +253,8 @@ class ArrangementDisplay:
                 text = f"${'+' if sign > 0 else '-'}u_{axis + 1}$"
                 lift = (0, 9 * np.sign(spot[1])) if axis == 2 else (0, -9)
                 ax.plot(*spot, "+", color=COLOURS["bound"], ms=7)
-                ax.annotate(text, spot, lift, textcoords="offset points", ha="center", va="center", fontsize=8)
+                style = {"ha": "center", "va": "center", "fontsize": 8, "path_effects": _halo(), "zorder": 6}
+                ax.annotate(text, spot, lift, textcoords="offset points", **style)
         samples = _project(self._samples())
         self._draw_samples(ax, samples, samples + 0.09, apart=0.12)
         self._draw_optimal(ax, _project(self.directions))
@@ -279,7 +282,8 @@ class ArrangementDisplay:
             text = ",".join(str(index + 1) for index in left[near])
             right = numbers[left[0], 0] - spots[left[0], 0]
             side = "left" if right > 0.05 else "right" if right < -0.05 else "center"
-            ax.annotate(text, numbers[left[0]], ha=side, va="center", fontsize=8, color=COLOURS["data"])
+            style = {"ha": side, "va": "center", "fontsize": 8, "path_effects": _halo(), "zorder": 6}
+            ax.annotate(text, numbers[left[0]], color=COLOURS["data"], **style)
             left = left[~near]
 
     def _draw_optimal(self, ax: Any, tips: FloatArray) -> None:
@@ -292,6 +296,13 @@ class ArrangementDisplay:
             if len(chosen):
                 style = {"ms": 10, "color": _colour(sign), "mec": "black", "zorder": 5}
                 ax.plot(*chosen.T, marker, ls="none", label=f"{self.meaning}, {word} output weight", **style)
+
+
+def _halo(width: float = 2.0) -> list[Any]:
+    """White rim of texts and lines on grey, which keeps them apart without colours, too."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=width, foreground="white")]
 
 
 def _at(angle: float, radius: float) -> tuple[float, float]:

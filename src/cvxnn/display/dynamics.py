@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from copy import copy
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_number
+from cvxnn.display._dynamics_data import curves, kinks, positions
 from cvxnn.display._dynamics_page import write_page
+from cvxnn.display._film import film_kind, frames_of, write_film
 from cvxnn.display._style import COLOURS, pyplot
 from cvxnn.landscape.dynamics import Dynamics, line_columns
-from cvxnn.networks import row_norms
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -27,7 +28,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 __all__ = ["DynamicsDisplay"]
 
-_GRID = 241
 _LEGEND: Final[dict[str, Any]] = {
     "loc": "lower left",
     "bbox_to_anchor": (0.0, 1.0),
@@ -39,8 +39,8 @@ _LEGEND: Final[dict[str, Any]] = {
 }
 """Above the panel, where it covers no data."""
 
-_BEYOND = 0.15
-"""Part of the width of the data that is shown beyond them on either side."""
+_WIDE = 2.5
+"""Ratio of heights from which on they are drawn on a logarithmic axis; below, its ticks are no round numbers."""
 
 
 class DynamicsDisplay:
@@ -78,6 +78,8 @@ class DynamicsDisplay:
         Whether the data lie on a line.
     has_labels : bool
         Whether the targets are labels, which outputs need not equal.
+    kinks : ndarray (T, m, 2), optional
+        On a line with few neurons: points of the fit at which the neurons switch, NaN where one never does.
 
     Attributes
     ----------
@@ -118,12 +120,14 @@ class DynamicsDisplay:
         curves: FloatArray,
         on_line: bool,
         has_labels: bool,
+        kinks: FloatArray | None = None,
     ) -> None:
         self.steps, self.objective, self.loss = steps, objective, loss
         self.optimum_steps, self.optima, self.lower_bound = optimum_steps, optima, lower_bound
         self.n_patterns, self.changed = n_patterns, changed
         self.neurons, self.positive, self.neuron_labels = neurons, positive, neuron_labels
         self.samples, self.curves, self.on_line, self.has_labels = samples, curves, on_line, has_labels
+        self.kinks = kinks
 
     @classmethod
     def from_dynamics(cls, dynamics: Dynamics) -> DynamicsDisplay:
@@ -137,15 +141,15 @@ class DynamicsDisplay:
         problem, run = dynamics.problem, dynamics
         if run.weights is None:
             raise ValueError("the weights of the run were not kept; run dynamics with keep_weights=True.")
-        neurons, labels = _positions(run)
+        neurons, labels = positions(run)
         columns = line_columns(problem.X) if problem.n_outputs == 1 else None
         if columns is None:
             target = problem.y.ravel()
             samples = np.column_stack([target, target])
-            curves = np.stack([np.column_stack([target, fit.ravel()]) for fit in run.fits])
+            drawn = np.stack([np.column_stack([target, fit.ravel()]) for fit in run.fits])
         else:
             samples = np.column_stack([problem.X[:, columns[0]], problem.y])
-            curves = _curves(run, columns)
+            drawn = curves(run, columns)
         trajectory = run.trajectory
         return cls(
             steps=run.steps,
@@ -160,7 +164,8 @@ class DynamicsDisplay:
             positive=run.outputs.reshape(*run.norms.shape, -1)[:, :, 0] > 0,
             neuron_labels=labels,
             samples=samples,
-            curves=curves,
+            curves=drawn,
+            kinks=None if columns is None else kinks(run, columns),
             on_line=columns is not None,
             has_labels=problem.loss.labels or not problem.loss.entrywise,
         )
@@ -170,6 +175,12 @@ class DynamicsDisplay:
         """Labels of the panel of the fit."""
         output = "output (before the loss)" if self.has_labels else "output (units of the target)"
         return "input" if self.on_line else "label" if self.has_labels else "target", output
+
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether objectives and optima are drawn on a logarithmic axis: all positive, and some much larger."""
+        heights = np.concatenate([self.objective, self.optima, [self.lower_bound] if self.lower_bound > 0 else []])
+        return bool(0.0 < _WIDE * np.min(heights) <= np.max(heights))
 
     def plot(self, ax: Any = None, *, record: int = -1) -> DynamicsDisplay:
         """Draw the four panels at a record, the last one by default.
@@ -207,46 +218,44 @@ class DynamicsDisplay:
             Records shown a second.
         """
         rate = as_number(fps, "fps", minimum=0.0, inclusive=False)
-        self._prepare_film()
+        self.plot(record=0)
+        # The layout is found once: solving it again takes most of the time of a frame.
+        self.figure_.canvas.draw()
+        self.figure_.set_layout_engine(None)
         from matplotlib.animation import FuncAnimation
 
         return FuncAnimation(
             self.figure_, self._show, frames=len(self.steps), interval=1000.0 / rate, blit=False, repeat=True
         )
 
-    def _prepare_film(self) -> None:
-        """Draw the first frame on a new figure."""
-        self.plot(record=0)
-        # The layout is found once: solving it again takes most of the time of a frame.
-        self.figure_.canvas.draw()
-        self.figure_.set_layout_engine(None)
-
     def save(self, path: str | PathLike[str], *, fps: float = 12.0, dpi: float = 80.0) -> Path:
-        """Write the film as ``.gif``, or as ``.mp4`` where the program ffmpeg is installed; returns the path.
+        """Write the film as ``.gif`` or ``.mp4``; returns the path.
+
+        Parameters
+        ----------
+        path : str or path
+        fps : float, default 12.0
+            Records shown a second.
+        dpi : float, default 80.0
+            Pixels per inch; the film is 10 by 7.2 inches large.
 
         Raises
         ------
         ValueError
             On another ending.
         RuntimeError
-            On ``.mp4`` without ffmpeg.
+            On ``.mp4`` without the program ffmpeg (the package imageio-ffmpeg brings one), or where ffmpeg fails.
         """
-        goal = Path(path)
-        kind = goal.suffix.lower()
-        if kind not in (".gif", ".mp4"):
-            raise ValueError(f"path must end in .gif or .mp4 (or use to_html); got {goal.name!r}.")
-        if kind == ".mp4" and shutil.which("ffmpeg") is None:
-            raise RuntimeError("MP4 needs the program ffmpeg, which was not found; save as .gif, or use to_html.")
+        goal, count = Path(path), len(self.steps)
+        film_kind(goal)
         rate = as_number(fps, "fps", minimum=0.0, inclusive=False)
-        self._prepare_film()
-        from matplotlib.animation import FFMpegWriter, PillowWriter
-
-        # FuncAnimation.save would draw each frame twice.
-        writer = (PillowWriter if kind == ".gif" else FFMpegWriter)(fps=max(round(rate), 1))
-        with writer.saving(self.figure_, str(goal), dpi):
-            for record in range(len(self.steps)):
-                self._show(record)
-                writer.grab_frame()
+        size = as_number(dpi, "dpi", minimum=0.0, inclusive=False)
+        # On a figure of its own: one that was drawn before stays as it is.
+        film = copy(self).plot(record=0)
+        try:
+            write_film(goal, frames_of(film.figure_, film._show, count, size), count, rate)
+        finally:
+            pyplot().close(film.figure_)
         return goal
 
     def to_html(self, path: str | PathLike[str], *, title: str = "Training dynamics") -> Path:
@@ -257,6 +266,9 @@ class DynamicsDisplay:
         if self.on_line:
             ax.scatter(*self.samples.T, color=COLOURS["data"], marker="o", s=28, label="samples", zorder=3)
             (self._fit,) = ax.plot([], [], color=COLOURS["network"], label="network")
+            if self.kinks is not None:
+                look: dict[str, Any] = {"color": COLOURS["kink"], "markeredgecolor": "black", "markersize": 8}
+                (self._kinks,) = ax.plot([], [], "D", label="a neuron switches", zorder=4, **look)
         else:
             if not self.has_labels:
                 ax.plot(*_span(self.samples[:, 0]), color=COLOURS["data"], linewidth=1.0, label="exact fit")
@@ -279,9 +291,9 @@ class DynamicsDisplay:
                 label="convex optimum of its patterns",
             )
         if self.lower_bound > 0:
-            ax.axhline(self.lower_bound, color=COLOURS["bound"], linestyle=":", label="proved bound for every network")
-        positive = min(np.min(self.objective), np.min(self.optima, initial=np.inf)) > 0
-        ax.set(xlabel="step", ylabel="objective (loss and weight decay)", yscale="log" if positive else "linear")
+            ax.axhline(self.lower_bound, color=COLOURS["bound"], linestyle=":", label="bound for every network")
+        scale = "log" if self.is_logarithmic else "linear"
+        ax.set(xlabel="step", ylabel="objective (loss and weight decay)", yscale=scale)
         ax.grid(alpha=0.3)
         ax.legend(**_LEGEND)
         (self._cursor,) = ax.plot([], [], "D", color=COLOURS["descent"], markersize=7)
@@ -320,7 +332,10 @@ class DynamicsDisplay:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
         share = ax.twinx()
-        (dashed,) = share.plot(self.steps, 100.0 * self.changed, "--", color=COLOURS["path"])
+        # The marker of the record lies over both curves.
+        share.set_zorder(ax.get_zorder() - 1)
+        ax.patch.set_visible(False)
+        (dashed,) = share.plot(self.steps, 100.0 * self.changed, "--", color=COLOURS["kink"])
         share.set(ylabel="activations unlike the start (%)", ylim=(0, max(110.0 * self.changed.max(), 1.0)))
         (self._mark,) = ax.plot([], [], "D", color=COLOURS["network"], markersize=7)
         ax.legend(
@@ -338,7 +353,11 @@ class DynamicsDisplay:
         self._cursor.set_data([self.steps[record]], [self.objective[record]])
         self._mark.set_data([self.steps[record]], [self.n_patterns[record]])
         self._caption.set_text(f"step {self.steps[record]}")
-        return [self._fit, self._up, self._down, self._cursor, self._mark, self._caption]
+        moved: list[Any] = [self._fit, self._up, self._down, self._cursor, self._mark, self._caption]
+        if self.kinks is not None:
+            self._kinks.set_data(*self.kinks[record].T)
+            moved.append(self._kinks)
+        return moved
 
     def fit_view(self) -> tuple[FloatArray, FloatArray]:
         """Lower and upper limits of the panel of the fit; wild fits of a large start are cut off."""
@@ -371,36 +390,3 @@ def _margin(points: FloatArray) -> tuple[FloatArray, FloatArray]:
     low, high = np.min(points, axis=0), np.max(points, axis=0)
     room = 0.08 * np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
     return low - room, high + room
-
-
-def _curves(run: Dynamics, columns: tuple[int, int]) -> FloatArray:
-    """Outputs of the recorded networks along the line of the data."""
-    X = run.problem.X
-    low, high = np.min(X[:, columns[0]]), np.max(X[:, columns[0]])
-    room = _BEYOND * (high - low)
-    x = np.linspace(low - room, high + room, _GRID)
-    line = np.empty((_GRID, 2))
-    line[:, columns[0]], line[:, columns[1]] = x, X[0, columns[1]]
-    return np.stack([np.column_stack([x, run.network(record)(line)]) for record in range(len(run))])
-
-
-def _positions(run: Dynamics) -> tuple[FloatArray, tuple[str, str]]:
-    """Where the neurons are drawn, and what that is."""
-    W = run.weights
-    assert W is not None
-    a = run.outputs.reshape(*run.norms.shape, -1)
-    sizes = np.stack([row_norms(rows) for rows in a])
-    mass = run.norms * sizes * (np.where(a[:, :, 0] < 0, -1.0, 1.0) if a.shape[2] == 1 else 1.0)
-    amount = r"$a\,\|w\|$ (output weight times norm)" if a.shape[2] == 1 else r"$\|a\|\,\|w\|$ (product of the norms)"
-    if run.activation_points is not None:
-        return (
-            np.stack([run.activation_points, mass], axis=2),
-            ("input at which the neuron switches (units of the data)", amount),
-        )
-    if W.shape[2] == 2:
-        return sizes[:, :, None] * W, (r"$\|a\|\,w_1$ (weight on feature 1)", r"$\|a\|\,w_2$ (weight on feature 2)")
-    first = W[0] / np.where(run.norms[0] > 0, run.norms[0], 1.0)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cosine = np.sum(W * first, axis=2) / run.norms
-    angle = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
-    return np.stack([angle, mass], axis=2), ("angle to the start (degrees)", amount)

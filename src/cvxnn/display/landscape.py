@@ -10,9 +10,17 @@ import numpy.typing as npt
 
 from cvxnn._validation import as_float_array, as_number
 from cvxnn.certificates.certificate import relative_gap
-from cvxnn.display._plane import PlanePath, PlanePoint, WeightPlane, flat_weights, require_same_shape
+from cvxnn.display._legend import legend_below
+from cvxnn.display._plane import (
+    PlanePath,
+    PlanePoint,
+    WeightPlane,
+    flat_weights,
+    matching_order,
+    require_same_shape,
+)
 from cvxnn.display._style import COLOURS, new_axes
-from cvxnn.display._surfaces import draw_contours, draw_surface, grid_size, height_levels, legend_below, log_heights
+from cvxnn.display._surfaces import draw_contours, draw_surface, grid_size, height_levels, log_heights
 from cvxnn.landscape.network_path import NetworkPath
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem, require_problem
@@ -100,12 +108,16 @@ class LandscapeDisplay:
         c: ReLUNetwork,
         *,
         names: Sequence[str] = ("A", "B", "C"),
+        match: bool = False,
         paths: Paths | None = None,
         lower_bound: float | None = None,
         resolution: int = 81,
         margin: float = 0.25,
     ) -> LandscapeDisplay:
-        """Plane through three networks of one width; the neurons are compared in the order that they have.
+        """Plane through three networks of one width.
+
+        The order of the neurons does not change a network, but it changes where its weights lie: without ``match``, two
+        networks that differ in the order alone are far apart in the picture.
 
         Parameters
         ----------
@@ -114,6 +126,9 @@ class LandscapeDisplay:
             ``a`` is the origin, and ``b`` lies on the first axis.
         names : sequence of str
             Names of the three in the picture.
+        match : bool, default False
+            Put the neurons of ``b`` and ``c`` into the order in which their weights come closest to those of ``a``, in
+            the sum of squares. Each path takes, as a whole, that order of the three which leads closest to the plane.
         paths : mapping of str to NetworkPath or sequence of ReLUNetwork, optional
             Curves to be seen in the plane, by name; a sequence of networks is the course of a descent.
         lower_bound : float, optional
@@ -127,17 +142,21 @@ class LandscapeDisplay:
         Raises
         ------
         ValueError
-            When the networks differ in shape, lie on one line, or one of them lies below ``lower_bound``.
+            When the networks differ in shape, lie on one line (as equal ones do), or one of them lies below
+            ``lower_bound``.
         """
         require_problem(problem)
         if len(names) != 3:
             raise ValueError(f"names must hold three names; got {len(names)}.")
         for network, name in ((a, "a"), (b, "b"), (c, "c")):
             require_same_shape(a if isinstance(a, ReLUNetwork) else network, network, name)
+        orders = [matching_order(a, network) for network in (a, b, c)] if match else []
+        if match:
+            b, c = b.permuted(orders[1]), c.permuted(orders[2])
         origin = flat_weights(a)
         plane = WeightPlane.spanned(problem, a, flat_weights(b) - origin, flat_weights(c) - origin)
         networks = dict(zip(names, (a, b, c), strict=True))
-        return cls._computed(plane, networks, paths, lower_bound, resolution, margin, extent=0.0)
+        return cls._computed(plane, networks, paths, lower_bound, resolution, margin, extent=0.0, orders=orders)
 
     @classmethod
     def from_directions(
@@ -196,6 +215,7 @@ class LandscapeDisplay:
         margin: float,
         *,
         extent: float,
+        orders: Sequence[npt.NDArray[np.int64]] = (),
     ) -> LandscapeDisplay:
         count = grid_size(resolution)
         margin = as_number(margin, "margin", minimum=0.0)
@@ -205,7 +225,7 @@ class LandscapeDisplay:
             value = network.objective(plane.problem)
             proved = lower_bound is not None and relative_gap(value, lower_bound) <= _PROVED
             points.append(plane.point(name, "optimum" if proved else "network", network))
-        curves = [plane.path(name, path, _PATH_TIMES) for name, path in (paths or {}).items()]
+        curves = [plane.path(name, path, _PATH_TIMES, orders=orders) for name, path in (paths or {}).items()]
         seen = np.concatenate([[p.position for p in points], *[curve.positions for curve in curves]])
         low, high = np.minimum(seen.min(axis=0), -extent), np.maximum(seen.max(axis=0), extent)
         wide = margin * np.max(high - low)
@@ -233,7 +253,7 @@ class LandscapeDisplay:
         The heights are those above :attr:`floor`, in the logarithm; a path begins at its dot. In three dimensions,
         networks and paths stand at their own objective, above or below the surface where they are beside the plane.
         """
-        ax = new_axes(ax, size=(6.8, 6.0), three=three)
+        own, ax = ax is None, new_axes(ax, size=(6.8, 6.4 if three else self._tall()), three=three)
         heights = self.values - self.floor
         levels = height_levels(heights, _DECADES)
         over = "proved lower bound" if self.lower_bound is not None else "lowest objective seen"
@@ -256,9 +276,14 @@ class LandscapeDisplay:
             ax.plot(*ends, color=COLOURS[point.kind], zorder=9, label=label, **style)
         label = "weights along axis {}" if three else "distance of weights along axis {} of the plane"
         ax.set(xlabel=label.format(1), ylabel=label.format(2), title="Objective on a plane of networks")
-        legend_below(ax)
+        legend_below(ax, own=own, ncols=1)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def _tall(self) -> float:
+        """Height in inches of a figure that the plane fills, legend included."""
+        ratio = float(np.ptp(self.t) / np.ptp(self.s))
+        return 1.2 + 0.2 * (len(self.points) + len(self.paths)) + float(np.clip(5.2 * ratio, 1.5, 6.0))
 
     def _heights(self, objectives: FloatArray, levels: FloatArray, *, three: bool) -> list[FloatArray]:
         """Third coordinate of objectives, where there is one."""

@@ -34,7 +34,7 @@ class ProgressDisplay:
     Attributes
     ----------
     objectives : list of float
-        Best objective at every iteration.
+        Best objective at every iteration of the last solve.
 
     Examples
     --------
@@ -50,12 +50,17 @@ class ProgressDisplay:
         self.objectives: list[float] = []
         self._file = file
         self._shown = -_PAUSE
+        self._seconds = 0.0
         self._phase = ""
         self._lines = 0
         self._handle: Any = None
 
     def __call__(self, state: Progress) -> None:
         """Show a state of the solve."""
+        if state.seconds < self._seconds:
+            # Another solve begins; what was shown of the last one stays.
+            self.objectives, self._phase, self._lines, self._handle = [], "", 0, None
+        self._seconds = state.seconds
         self.objectives.append(state.objective)
         now = time.perf_counter()
         if state.phase == self._phase and now < self._shown + _PAUSE:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from cvxnn._validation import as_float_array, as_number
 from cvxnn.certificates.certificate import relative_gap
+from cvxnn.display._legend import legend_below
 from cvxnn.display._style import COLOURS, new_axes
-from cvxnn.display._surfaces import draw_contours, draw_surface, grid_size, height_levels, legend_below, log_heights
+from cvxnn.display._surfaces import draw_contours, draw_surface, grid_size, height_levels, log_heights
 from cvxnn.display._two_neurons import CriticalPoint, Region, critical_points, regions, surface
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem, require_no_output_bias, require_one_output
@@ -196,7 +197,7 @@ class TwoNeuronDisplay:
 
         The heights are those above the proved lower bound, in the logarithm; a path begins at its dot.
         """
-        ax = new_axes(ax, size=(7.6, 7.2), three=three)
+        own, ax = ax is None, new_axes(ax, size=(7.6, 7.2), three=three)
         heights = self.values - self.lower_bound
         levels = height_levels(heights, _DECADES)
         draw = draw_surface if three else draw_contours
@@ -217,7 +218,7 @@ class TwoNeuronDisplay:
             ylabel="$z_2 = |a_2|\\,w_2$  (units of y per unit of x)",
             title="Two neurons: a convex program in each region",
         )
-        legend_below(ax, columns=2)
+        legend_below(ax, own=own)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -226,7 +227,7 @@ class TwoNeuronDisplay:
 
         At a segment of optima the function is the same at all its points. Functions that agree are drawn once.
         """
-        ax = new_axes(ax)
+        own, ax = ax is None, new_axes(ax)
         x = self.problem.X[:, 0]
         grid = np.union1d(1.2 * np.linspace(min(x.min(), 0.0), max(x.max(), 0.0), 101), 0.0)
         proved = "global optimum, proved" if self.is_global else "best of the surface"
@@ -247,7 +248,7 @@ class TwoNeuronDisplay:
         ax.plot(x, self.problem.y, "o", color=COLOURS["data"], zorder=4, label="data")
         ax.set(xlabel="x", ylabel="y, output of the network", title="The same two neurons as functions")
         ax.grid(alpha=0.3)
-        legend_below(ax)
+        legend_below(ax, own=own, ncols=1)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
