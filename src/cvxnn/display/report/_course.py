@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.architectures import GatedReLU
 from cvxnn.display.report._facts import Facts
 from cvxnn.display.report._markup import Markup, tag
 from cvxnn.display.report._svg import Axis, Series, curves, legend
@@ -16,6 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["course_section"]
 
 _LEAST_GAP = 1e-16
+_TINY = 1e-300
 
 
 def course_section(facts: Facts) -> Markup:
@@ -25,16 +27,15 @@ def course_section(facts: Facts) -> Markup:
     if course is None or not facts.fits_file:
         return tag("section", heading, tag("p", _missing(facts)), aria_labelledby="course")
     words = (
-        f"The training took {_iterations(course)}. Each improved the network or the bound, or both; what is proved at "
-        "the end holds from the start. Iterations are counted instead of seconds, which differ from run to run."
+        f"The training took {_iterations(course)}, says the file; before them are no neurons at all. Each improved "
+        "the network or the bound, or both. Iterations are counted instead of seconds, which differ from run to run."
     )
-    if len(set(course.iterations)) == 1:
-        words = (
-            f"The training took {_iterations(course)}, so that there is no course to draw: the objective ended at "
-            f"{figure(course.objective[-1])}."
-        )
-        return tag("section", heading, tag("p", words), aria_labelledby="course")
-    body = tag("div", _objective(course), _gap(course), class_="row")
+    # Training starts anywhere; what is common to all is that no neurons at all come before.
+    first = () if course.iterations[0] == 0 else (0,)
+    x = np.array([*first, *course.iterations], dtype=np.float64)
+    empty = [float(facts.way_down(count=1)[1][0])]
+    objective = np.array([*(empty * len(first)), *course.objective])
+    body = tag("div", _objective(facts, course, x, objective), _gap(facts, course, x, objective), class_="row")
     return tag("section", heading, tag("p", words), body, aria_labelledby="course")
 
 
@@ -53,44 +54,49 @@ def _iterations(course: Course) -> str:
     return f"{count:,} iteration{'' if count == 1 else 's'}"
 
 
-def _objective(course: Course) -> Markup:
-    x, objective = np.asarray(course.iterations, dtype=np.float64), np.asarray(course.objective)
-    known = [k for k, value in enumerate(course.lower_bound) if value is not None]
-    lower = np.array([course.lower_bound[k] for k in known], dtype=np.float64)
+def _objective(facts: Facts, course: Course, x: FloatArray, objective: FloatArray) -> Markup:
+    bounds = [(k, value) for k, value in zip(course.iterations, course.lower_bound, strict=True) if value is not None]
     lines = [Series("objective", "network", *_steps(x, objective))]
-    final = course.lower_bound[-1]
-    if known:
-        lines.append(Series("bound so far", "bound", *_steps(x[known], lower)))
-    told = f"; the bound ended at {bound_figure(final)}" if final is not None else ""
+    if bounds:
+        where, lower = np.array(bounds, dtype=np.float64).T
+        lines.append(Series("bound so far", "bound", *_steps(where, lower)))
+    told = f"; the bound ended at {bound_figure(bounds[-1][1])}" if bounds else ""
     picture = curves(
         "course-objective",
         "Objective and bound over the iterations",
         f"The objective fell from {figure(objective[0])} to {figure(objective[-1])}{told}.",
         Axis.around(x, "iteration", whole=True, tight=True),
-        Axis.around(np.concatenate([line.y for line in lines]), "objective"),
+        Axis.around(np.concatenate([line.y for line in lines]), "objective", zero=True),
         lines,
     )
-    caption = "The objective falls, the bound rises; they meet where nothing is left to be gained."
+    caption = f"The objective falls and the bound rises; where they meet nothing is left to be gained.{_scope(facts)}"
     entries = [(line.label, line.style, "curve") for line in lines]
     return tag("figure", picture, legend(entries), tag("figcaption", caption))
 
 
-def _gap(course: Course) -> Markup:
-    """Distance from the bound at the end, which holds for all networks of the course."""
-    x, objective, final = np.asarray(course.iterations, dtype=np.float64), course.objective, course.lower_bound[-1]
-    bound = 0.0 if final is None else final
-    gaps = np.maximum((np.asarray(objective) - bound) / np.maximum(np.abs(objective), 1e-300), _LEAST_GAP)
+def _gap(facts: Facts, course: Course, x: FloatArray, objective: FloatArray) -> Markup:
+    """Distance from the last bound, which was proved at the end and holds all along."""
+    bound = course.lower_bound[-1] or 0.0
+    gaps = np.maximum((objective - bound) / np.maximum(np.abs(objective), _TINY), _LEAST_GAP)
     picture = curves(
         "course-gap",
         "Gap over the iterations",
-        f"What could still be gained, as a share of the objective, fell from {gap_figure(gaps[0])} to "
-        f"{gap_figure(gaps[-1])}.",
+        f"The distance to the last bound, as a share of the objective, fell from {gap_figure(gaps[0])} to "
+        f"{gap_figure(gaps[-1])}.{_scope(facts)}",
         Axis.around(x, "iteration", whole=True, tight=True),
-        Axis.powers(gaps, "gap, a share of the objective"),
+        Axis.powers(gaps, "gap (share of the objective)"),
         [Series("gap", "network", *_steps(x, np.log10(gaps)))],
     )
-    caption = "How far the objective is above the bound at the end; each line of the grid is a power of ten."
+    caption = f"How far the objective was above the last bound, on a scale of powers of ten.{_scope(facts)}"
     return tag("figure", picture, tag("figcaption", caption))
+
+
+def _scope(facts: Facts) -> str:
+    """Warning where the bound of the training is not about all networks of the kind."""
+    whole = isinstance(facts.model, Model) and facts.model.certificate.scope == "global"
+    if whole or isinstance(facts.model.architecture, GatedReLU):
+        return ""
+    return " This bound is about the networks that the search considered, not about all."
 
 
 def _steps(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -78,13 +78,22 @@ def _output(facts: Facts, neuron: Neuron) -> Markup:
 
 def _inputs_of(facts: Facts, neuron: Neuron) -> Markup:
     inputs = facts.model.preprocessing.inputs
-    form = "+.3g" if _signed(facts) else ".3g"
-    parts: list[str] = []
-    for position in strongest(neuron, _NAMED, len(inputs)):
-        parts += [name(inputs[position], 30), f" {neuron.w[position]:{form}}, "]
+    # Names may end in a number: a sign, or else a colon, parts the weight from them.
+    before, form = (" ", "+.3g") if _signed(facts) else (": ", ".3g")
+    pairs: list[tuple[str, float]] = [
+        (name(inputs[position], 30), neuron.w[position]) for position in strongest(neuron, _NAMED, len(inputs))
+    ]
     if len(neuron.w) > len(inputs):
-        return tag("span", *parts, f"bias {neuron.w[-1]:{form}}")
-    return tag("span", *parts[:-1], parts[-1].removesuffix(", ")) if parts else tag("span", "none")
+        pairs.append(("bias", neuron.w[-1]))
+    if not pairs:
+        return tag("span", "none")
+    ends = [","] * (len(pairs) - 1) + [""]
+    # Lines break between inputs before they break within one.
+    items = [
+        tag("span", label, f"{before}{weight:{form}}{end}", class_="item")
+        for (label, weight), end in zip(pairs, ends, strict=True)
+    ]
+    return tag("span", *(part for item in items for part in (item, " ")))
 
 
 def _signed(facts: Facts) -> bool:

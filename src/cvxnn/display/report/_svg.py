@@ -93,7 +93,7 @@ class Axis:
         first, last = math.floor(logarithms.min() + 1e-9), math.ceil(logarithms.max() - 1e-9)
         last = max(last, first + 1)
         step = math.ceil((last - first) / 7)
-        last = first + step * math.ceil((last - first) / step)
+        first = last - step * math.ceil((last - first) / step)
         ticks = range(first, last + 1, step)
         labels = tuple("1" if power == 0 else f"1e{power}" for power in ticks)
         return cls(title, float(first), float(last), tuple(map(float, ticks)), labels)
