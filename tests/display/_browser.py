@@ -55,10 +55,11 @@ document.getElementById("frame").addEventListener("load", () => {
       .map((e) => e.tagName + " " + contrast(e, inside).toFixed(2) + " " + e.textContent.slice(0, 40)),
     headings: [...page.querySelectorAll("h1, h2, h3, h4, h5, h6")].map((e) => Number(e.tagName[1])),
     unnamed: [...page.querySelectorAll("a, section, nav, svg:not([aria-hidden]), table")].filter((e) => {
-      const by = (e.getAttribute("aria-labelledby") || "").split(" ").filter(Boolean).map((k) => page.getElementById(k));
+      const keys = (e.getAttribute("aria-labelledby") || "").split(" ").filter(Boolean);
+      const by = keys.map((k) => page.getElementById(k));
       const label = e.getAttribute("aria-label") || by.map((k) => k ? k.textContent : "").join(" ");
       const caption = e.querySelector(":scope > caption");
-      return !(label || (caption && caption.textContent) || (e.tagName === "A" && e.textContent)).trim(); })
+      return !(label || (caption && caption.textContent) || (e.tagName === "A" && e.textContent) || "").trim(); })
       .map((e) => e.tagName),
     loose: [...page.querySelectorAll("th:not([scope]), html:not([lang]), svg.picture:not([role=img])")]
       .map((e) => e.tagName),

@@ -137,6 +137,21 @@ def test_layout_and_silence(pages, kind, width, tmp_path):
     assert found["headings"][0] == 1 and all(b <= a + 1 for a, b in pairwise(found["headings"]))
 
 
+def test_the_checks_see_faults(tmp_path):
+    """A page with one fault of each kind."""
+    faults = """<!DOCTYPE html><html><body style="background:#fff"><h1>One</h1><h3>Three</h3>
+    <p style="color:#888">faint</p><a href="#x" style="font-size:8px">small</a><section>no name</section>
+    <table><caption>Named</caption><tr><th>loose</th></tr></table><svg class="picture"><title>t</title></svg>
+    <div style="width:2000px">wide</div></body></html>"""
+    (tmp_path / "faults.html").write_text(faults, encoding="utf-8")
+    found = browser.visit(tmp_path / "faults.html", tmp_path, 360).found
+    assert [fault.split()[0] for fault in found["faint"]] == ["P"]
+    assert (found["headings"], found["small"]) == ([1, 3], ["small"])
+    assert set(found["unnamed"]) == {"SECTION", "svg"}
+    assert set(found["loose"]) == {"HTML", "TH", "svg"}
+    assert found["outside"] == ["DIV wide"] and found["scroll"] > found["width"]
+
+
 def check_pictures(pictures: list[dict[str, Any]]) -> None:
     """Texts lie in their picture, apart from each other, and can be read."""
     for picture in pictures:
