@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
 import json
 import types
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +83,7 @@ def write_reference(folder: Path) -> None:
     _write(folder / "index.rst", f"Reference\n=========\n\n{note}\n\n.. toctree::\n   :maxdepth: 2\n\n{toc}\n")
 
 
-def _as_markdown(cell: dict[str, Any]) -> str:
+def _as_markdown(cell: dict[str, Any], picture: str | None) -> str:
     source = "".join(cell["source"])
     if cell["cell_type"] == "markdown":
         return source
@@ -88,16 +91,48 @@ def _as_markdown(cell: dict[str, Any]) -> str:
     for output in cell["outputs"]:
         shown = "".join(output["text"] if output["output_type"] == "stream" else output["data"]["text/plain"])
         text += f"\n\n```text\n{shown.rstrip()}\n```"
-    return text
+    return text if picture is None else f"{text}\n\n{picture}"
 
 
-def write_lessons(notebooks: Path, folder: Path) -> None:
-    """Write each notebook of ``notebooks``, with the output stored in it, as a Markdown page of ``folder``."""
+def _draw(cells: list[dict[str, Any]], stem: str, folder: Path) -> dict[int, str]:
+    """Run a notebook and save its pictures, which are not stored in it: Markdown of the image of each cell."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    names: dict[str, Any] = {}
+    pictures: dict[int, str] = {}
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        # A window that cannot be shown here is what the cells end with.
+        warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
+        for position, cell in enumerate(cells):
+            if cell["cell_type"] == "markdown":
+                continue
+            exec(compile("".join(cell["source"]), f"{stem}, cell {position}", "exec"), names)
+            if pyplot.get_fignums():
+                ax = pyplot.gca()
+                pyplot.savefig(folder / f"{stem}_{position}.png", dpi=100, bbox_inches="tight")
+                pictures[position] = f"![{ax.get_ylabel()} against {ax.get_xlabel()}]({stem}_{position}.png)"
+                pyplot.close("all")
+    return pictures
+
+
+def write_lessons(notebooks: Path, folder: Path, *, draw: bool = True) -> None:
+    """Write each notebook of ``notebooks``, with the output stored in it, as a Markdown page of ``folder``.
+
+    Pictures are drawn anew, unless ``draw`` is False.
+    """
     folder.mkdir(exist_ok=True)
     files = sorted(notebooks.glob("*.ipynb"))
     for file in files:
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
-        _write(folder / f"{file.stem}.md", "\n\n".join(map(_as_markdown, cells)) + "\n")
+        pictures = _draw(cells, file.stem, folder) if draw else {}
+        parts = [_as_markdown(cell, pictures.get(position)) for position, cell in enumerate(cells)]
+        _write(folder / f"{file.stem}.md", "\n\n".join(parts) + "\n")
     toc = "\n".join(f"   {file.stem}" for file in files)
-    note = "Each is a notebook of the folder ``lessons/``; all run on the core install."
+    note = (
+        "Each is a notebook of the folder ``lessons/``; all run on the core install, and draw where matplotlib is "
+        "installed. They build on each other; the first needs no more than what a gradient is."
+    )
     _write(folder / "index.rst", f"Lessons\n=======\n\n{note}\n\n.. toctree::\n   :maxdepth: 1\n\n{toc}\n")

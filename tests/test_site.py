@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import re
+import shutil
 import types
 from pathlib import Path
 
@@ -54,13 +55,31 @@ def test_every_public_name_is_documented(pages):
 
 
 def test_lessons_become_pages(pages, tmp_path):
-    pages.write_lessons(ROOT / "lessons", tmp_path)
+    pages.write_lessons(ROOT / "lessons", tmp_path, draw=False)
     for notebook in (ROOT / "lessons").glob("*.ipynb"):
         text = (tmp_path / f"{notebook.stem}.md").read_text(encoding="utf-8")
         assert text.startswith("# ")
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
             assert "".join(cell["source"]) in text
         assert f"   {notebook.stem}\n" in (tmp_path / "index.rst").read_text()
+
+
+def test_pictures_of_a_lesson_are_drawn(pages, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    name = "3_patterns_and_arrangements"
+    shutil.copy(ROOT / "lessons" / f"{name}.ipynb", tmp_path / "notebooks")
+    pages.write_lessons(tmp_path / "notebooks", tmp_path / "made")
+    pictures = list((tmp_path / "made").glob("*.png"))
+    assert len(pictures) == 1 and pictures[0].read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "made" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"![second weight against first weight]({pictures[0].name})" in text
+
+
+def test_pictures_of_the_front_page_are_made_by_examples():
+    text = (DOCS / "index.rst").read_text(encoding="utf-8")
+    shown = re.findall(r"gallery/images/sphx_glr_(\w+)_\d{3}\.png", text)
+    assert shown
+    assert all((ROOT / "examples" / f"{name}.py").is_file() for name in shown)
 
 
 def test_every_page_is_in_a_list(pages, tmp_path):
