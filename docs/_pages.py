@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import inspect
@@ -9,7 +10,9 @@ import io
 import json
 import types
 import warnings
+from itertools import pairwise
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 MODULES = {
@@ -25,6 +28,15 @@ MODULES = {
     "cvxnn.gan": "Generators and discriminators",
     "cvxnn.certificates": "Certificates",
 }
+
+PARTS = (
+    "cvxnn.solution.History",
+    "cvxnn.solution.Blocks",
+    "cvxnn.programs.gated.GatedReLUNetwork",
+    "cvxnn.programs.batch_norm.BatchNormReLUNetwork",
+    "cvxnn.programs.polynomial_network.PolynomialNetwork",
+)
+"""Classes that users meet as parts of results, in modules whose other names are not public."""
 
 GUIDES = ("tutorial", "how_to_choose", "what_is_certified", "theorems_and_code", "coming_from", "several_outputs")
 
@@ -56,6 +68,19 @@ def write_guides(folder: Path) -> None:
     _write(folder / "guides.rst", f"Guides\n======\n\n.. toctree::\n   :maxdepth: 1\n\n{toc}\n")
 
 
+def constant_text(module_name: str, name: str) -> str:
+    """Text below the assignment of a constant; autosummary does not find that of one from another module."""
+    origin = Path(importlib.import_module(module_name).__file__ or "")
+    for path in sorted(origin.parent.glob("*.py")) if origin.name == "__init__.py" else [origin]:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for statement, after in pairwise(body):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+            named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+            if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                return inspect.cleandoc(str(after.value.value))
+    raise LookupError(f"{module_name}.{name} has no text below its assignment")
+
+
 def write_reference(folder: Path) -> None:
     """Write ``index.rst`` and a page for each module, with a table of its public names.
 
@@ -64,11 +89,13 @@ def write_reference(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     described: dict[int, str] = {}
     for module, title in MODULES.items():
-        own, elsewhere = [], []
+        own, elsewhere, constants = [], [], []
         for name in public_names(module):
             value = getattr(importlib.import_module(module), name)
             place = described.setdefault(id(value), f"{module}.{name}")
-            if place == f"{module}.{name}":
+            if not inspect.isclass(value) and not inspect.isroutine(value):
+                constants.append(f".. py:data:: {name}\n\n{indent(constant_text(module, name), '   ')}\n")
+            elif place == f"{module}.{name}":
                 own.append(name)
             else:
                 elsewhere.append(f":py:obj:`{name} <{place}>`")
@@ -76,9 +103,14 @@ def write_reference(folder: Path) -> None:
         table = f".. autosummary::\n   :toctree: generated\n   :nosignatures:\n\n{names}\n"
         if elsewhere:
             table += f"\nAlso here, described elsewhere: {', '.join(elsewhere)}.\n"
+        table += "".join(f"\n{constant}" for constant in constants)
         head = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {module}\n\n.. currentmodule:: {module}\n\n"
         _write(folder / f"{module}.rst", head + table)
-    toc = "\n".join(f"   {module}" for module in MODULES)
+    words = "Classes of what results hold: the networks of the relatives of ReLU, and the course of a solve."
+    names = "\n".join(f"   {name}" for name in PARTS)
+    table = f".. autosummary::\n   :toctree: generated\n   :nosignatures:\n\n{names}\n"
+    _write(folder / "parts.rst", f"Parts of results\n================\n\n{words}\n\n{table}")
+    toc = "\n".join(f"   {module}" for module in [*MODULES, "parts"])
     note = "All public names. What is not listed here may change without notice."
     _write(folder / "index.rst", f"Reference\n=========\n\n{note}\n\n.. toctree::\n   :maxdepth: 2\n\n{toc}\n")
 
