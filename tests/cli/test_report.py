@@ -37,7 +37,7 @@ HOSTILE = [
     "W" * 10_000,
     "javascript:hacked=1//<a href='javascript:hacked=1'>x</a>",
     "<svg/onload=hacked=1><style>*{display:none}</style>",
-    "\u2028\u200f\u200e\ufeff\u061c\u180e<iframe srcdoc='<script>parent.hacked=1</script>'>",
+    "a\u2028\u200f\u200e\ufeff\u061c\u180e<iframe srcdoc='<script>parent.hacked=1</script>'>",
     "}</style><link rel=stylesheet href=//x.example/a.css>",
 ]
 

@@ -94,6 +94,33 @@ def test_a_proof_is_that_of_certify(cvxnn_here, kinds, kind, tmp_path):
         assert "best possible network" not in page.text and "every network" not in page.text
 
 
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_the_empty_network_of_an_architecture(cvxnn_here, kinds, kind, tmp_path):
+    _, table = kinds
+    options = [*ARCHITECTURES[kind], "--target", "y", "--alpha", 1e3, "--out", tmp_path / "m"]
+    assert cvxnn_here("fit", table, *options).exit_code == 0
+    assert load_model(tmp_path / "m").network.width == 0
+    result = cvxnn_here("report", tmp_path / "m", table, "-o", tmp_path / "r.html", "--certify", 5)
+    page = check_page(tmp_path / "r.html")
+    assert result.exit_code == 0
+    assert "it predicts 0 (in its own units) for every row" in page.text
+    assert "The network is empty; a smaller weight decay ( --alpha ) allows more." in page.text
+
+
+@pytest.mark.parametrize("kind", ["gated", "batch-norm"])
+def test_other_rows_have_their_own_objective(cvxnn_here, kinds, kind, tmp_path):
+    """Batch norm is judged with the statistics of the rows at hand; the file's certificate and course are not used."""
+    out, table, record = fitted(cvxnn_here, kinds, kind)
+    columns = {column.name: column.text.tolist()[3:] for column in read_table(table).columns}
+    other = write_table(tmp_path / "t.csv", columns)
+    proof = json.loads(cvxnn_here("certify", out, other, "--json", "--time-limit", 5).stdout)
+    result = cvxnn_here("report", out, other, "-o", tmp_path / "r.html")
+    assert "these are not the data that the network was trained on" in result.stderr
+    page = check_page(tmp_path / "r.html")
+    assert f"{proof['objective']:.9g}" in page.text and f"{record['objective']:.9g}" not in page.text
+    assert "The course in the model file is that of other rows or other weights" in page.text
+
+
 @pytest.mark.parametrize("kind", ["gated", "batch-norm", "polynomial", "deep"])
 def test_units_of_an_architecture(cvxnn_here, kinds, kind):
     """Neurons rebuilt from what the table of the page says give the outputs of the network."""

@@ -72,7 +72,11 @@ class Case:
         """Judge the network against all networks of all widths."""
         # Where biases are free the gap of the problem is not quite theirs.
         aim = self.tol if self.judged.exact else 0.5 * self.tol
-        proof = certify_network(self.judged.problem, self.judged.network, tol=aim, time_limit=time_limit)
+        try:
+            proof = certify_network(self.judged.problem, self.judged.network, tol=aim, time_limit=time_limit)
+        except ValueError as error:
+            # Data of scales that leave no digits to a bound.
+            raise common.CommandError(str(error)) from error
         if not isinstance(proof, NetworkCertificate):
             raise TypeError(f"certify returned a {type(proof).__name__} for a ReLU network.")
         return proof

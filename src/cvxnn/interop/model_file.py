@@ -35,6 +35,7 @@ FORMAT = 3
 _KEY = "cvxnn"
 _SCALING = ("input_mean", "input_scale")
 _PLAIN = {"kind": "relu"}
+_MOST_ITERATIONS = 2**53
 
 
 class ModelFileError(ValueError):
@@ -305,4 +306,6 @@ def _course(record: dict[str, Any] | None) -> Course | None:
     lower = tuple(None if item is None else _number(item, "lower_bound") for item in bounds)
     if not len(iterations) == len(objective) == len(lower):
         raise ValueError("the course of the training has lists of different lengths")
+    if not iterations or list(iterations) != sorted(iterations) or iterations[-1] > _MOST_ITERATIONS:
+        raise ValueError("the iterations of the course of the training are none, not in order or too large")
     return Course(iterations, objective, lower)

@@ -49,6 +49,8 @@ class Neuron:
 
 def neurons_of(network: Network, X: FloatArray) -> tuple[Neuron, ...]:
     """Neurons or sub-networks by falling mass, with the share of the rows of X on which they are on."""
+    if network.width == 0:
+        return ()
     if isinstance(network, ParallelReLUNetwork):
         return _sub_networks(network, X)
     if isinstance(network, PolynomialNetwork):
