@@ -175,18 +175,28 @@ class Facts:
 
     @property
     def better(self) -> tuple[Network, ...] | None:
-        """Better networks of the problems, where the proofs met one."""
-        if all(proof.better is None for proof in self.proofs):
-            return None
-        return tuple(proof.better or proof.network for proof in self.proofs)
+        """Better networks of the problems, where the proofs met one that is better in the units of the objective."""
+        networks = tuple(self._best_of(proof) for proof in self.proofs)
+        unchanged = all(best is proof.network for best, proof in zip(networks, self.proofs, strict=True))
+        return None if unchanged else networks
+
+    def _best_of(self, proof: Proof) -> Any:
+        own = self._value(proof.problem, proof.network)
+        if proof.better is not None and self._value(proof.problem, proof.better) < own:
+            return proof.better
+        if isinstance(self.model, ForeignModel) and isinstance(proof, NetworkCertificate):
+            # Its objective is not quite that of the problem: what is better there need not be, and the other way round.
+            added = _added(proof)
+            if added is not None and self._value(proof.problem, added[1]) < own:
+                return added[1]
+        return proof.network
 
     @property
     def best_objective(self) -> float:
         """Lowest objective that was met."""
-        if not self.proofs:
+        if self.better is None:
             return self.objective
-        met = sum(self._value(proof.problem, proof.better or proof.network) for proof in self.proofs)
-        return min(float(met), self.objective)
+        return float(sum(self._value(proof.problem, self._best_of(proof)) for proof in self.proofs))
 
     @property
     def is_beaten(self) -> bool:
@@ -210,14 +220,14 @@ class Facts:
         return None
 
     def way_down(self, count: int = 40) -> tuple[FloatArray, FloatArray]:
-        """Objective from the zero network (0) over this one (1) to the better one (2) where one is known.
+        """Objective from the zero network (0) over this one (1) to the better one (2) where one is clearly better.
 
         On the way the masses of one network fall and those of the next grow, in proportion: the networks stand side by
         side, the outputs are mixed and so is the price of the weights, so that the objective is convex on each piece.
         The bias of the output is mixed, too.
         """
         stations: list[Sequence[Network]] = [self.model.networks()]
-        if self.better is not None:
+        if self.is_beaten and self.better is not None:
             stations.append(self.better)
         shares = np.linspace(0.0, 1.0, count + 1)
         total = np.zeros(len(stations) * count + 1)

@@ -76,7 +76,7 @@ def _output(facts: Facts, neuron: Neuron) -> Markup:
     return tag("span", f"{neuron.a[largest]:+.4g} for ", name(labels[largest], 30))
 
 
-def _inputs_of(facts: Facts, neuron: Neuron) -> Markup:
+def _inputs_of(facts: Facts, neuron: Neuron, end: str = "") -> Markup:
     inputs = facts.model.preprocessing.inputs
     # Names may end in a number: a sign, or else a colon, parts the weight from them.
     before, form = (" ", "+.3g") if _signed(facts) else (": ", ".3g")
@@ -86,14 +86,14 @@ def _inputs_of(facts: Facts, neuron: Neuron) -> Markup:
     if len(neuron.w) > len(inputs):
         pairs.append(("bias", neuron.w[-1]))
     if not pairs:
-        return tag("span", "none")
-    ends = [","] * (len(pairs) - 1) + [""]
-    # Lines break between inputs before they break within one.
+        return tag("span", f"none{end}")
+    ends = [","] * (len(pairs) - 1) + [end]
+    # Lines break between inputs before they break within one, and never in a number.
     items = [
-        tag("span", label, f"{before}{weight:{form}}{end}", class_="item")
-        for (label, weight), end in zip(pairs, ends, strict=True)
+        tag("span", label, before, tag("span", f"{weight:{form}}{after}", class_="value"), class_="item")
+        for (label, weight), after in zip(pairs, ends, strict=True)
     ]
-    return tag("span", *(part for item in items for part in (item, " ")))
+    return tag("span", *(part for item in items for part in (" ", item)))
 
 
 def _signed(facts: Facts) -> bool:
@@ -109,9 +109,10 @@ def _sizes(facts: Facts) -> Markup:
     heights = np.array([neuron.mass for neuron in shown])
     total = sum(neuron.mass for neuron in facts.neurons)
     half = 1 + int(np.searchsorted(np.cumsum([neuron.mass for neuron in facts.neurons]), 0.5 * total))
+    holders = f"largest {unit} holds" if half == 1 else f"{half} largest {unit}s hold"
     described = (
         f"Columns of the sizes of {_count(len(shown), unit)} by falling size, from {short(heights[0])} to "
-        f"{short(heights[-1])}; the {half} largest hold half of the total {short(total)}."
+        f"{short(heights[-1])}; the {holders} half of the total {short(total)}."
     )
     picture = columns(
         "sizes",
@@ -125,10 +126,7 @@ def _sizes(facts: Facts) -> Markup:
     )
     entries = [(raises, "positive", "column"), (lowers, "negative", "column")]
     told = f" The {len(shown)} largest of {len(facts.neurons)} are drawn." if len(shown) < len(facts.neurons) else ""
-    caption = tag(
-        "figcaption",
-        f"The {_count(half, f'largest {unit}')} {'holds' if half == 1 else 'hold'} half of the total size.{told}",
-    )
+    caption = tag("figcaption", f"The {holders} half of the total size.{told}")
     return tag("figure", picture, *([legend(entries)] if single else []), caption)
 
 
@@ -200,7 +198,7 @@ def _from_proofs(facts: Facts) -> list[Markup]:
         classes = facts.model.target.classes
         whose = [" for the class ", name(classes[position])] if len(facts.proofs) > 1 else []
         change = f" lowers the objective from {figure(facts.objective)} to {figure(objective)}: output weight "
-        parts = [_output(facts, neuron), "; inputs ", _inputs_of(facts, neuron), "."]
+        parts = [_output(facts, neuron), "; inputs", _inputs_of(facts, neuron, ".")]
         items.append(tag("li", f"Adding one {facts.kind.unit}", *whose, change, *parts))
     if facts.best_objective < facts.objective:
         again = "training again with a smaller --tol or a longer --time-limit reaches it or a better one."
