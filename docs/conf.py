@@ -32,6 +32,7 @@ myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # numpydoc's sections say the types in words
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False

@@ -272,6 +272,7 @@ class Polynomial:
 
 
 Architecture = ReLU | GatedReLU | SampledGatedReLU | BatchNormReLU | Polynomial | ParallelReLU
+"""Any of the architectures, as ``architecture=`` of :func:`cvxnn.solve` takes them."""
 
 
 def gate_masks(X: npt.ArrayLike, gates: npt.ArrayLike) -> BoolArray:

@@ -35,6 +35,10 @@ HOSTILE = [
     "<!--",
     "&lt;b&gt;&amp;",
     "W" * 10_000,
+    "javascript:hacked=1//<a href='javascript:hacked=1'>x</a>",
+    "<svg/onload=hacked=1><style>*{display:none}</style>",
+    "a\u2028\u200f\u200e\ufeff\u061c\u180e<iframe srcdoc='<script>parent.hacked=1</script>'>",
+    "}</style><link rel=stylesheet href=//x.example/a.css>",
 ]
 
 
@@ -284,16 +288,38 @@ def test_refusals(fitted, cvxnn_here, options, message, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_refuses_inputs_and_other_networks(fitted, cvxnn_here, tmp_path):
+def test_refuses_inputs_and_misplaced_options(fitted, cvxnn_here, tmp_path):
     out, table, _ = fitted["regression"]
     before = out.read_bytes()
     assert cvxnn_here("report", out, table, "-o", out).exit_code == 2
     assert out.read_bytes() == before
-    cvxnn_here("fit", table, "--target", "progression", "--architecture", "polynomial", "--out", tmp_path / "p")
-    result = cvxnn_here("report", tmp_path / "p", table, "-o", tmp_path / "r.html")
-    assert result.exit_code == 2
-    assert "trained with another architecture than relu" in result.stderr
-    (tmp_path / "net.onnx").write_bytes(b"")
-    result = cvxnn_here("report", tmp_path / "net.onnx", table, "-o", tmp_path / "r.html")
-    assert result.exit_code == 2
-    assert "takes model files of cvxnn fit" in result.stderr
+    result = cvxnn_here("report", out, table, "--weight-decay", 0.1, "-o", tmp_path / "r.html")
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "--weight-decay is for networks of other programs" in result.stderr
+
+
+def test_the_course_is_kept_and_shown(fitted, cvxnn_here, tmp_path):
+    out, table, record = fitted["multiclass"]
+    model = load_model(out)
+    assert model.course is not None
+    assert model.course.objective[-1] == record["objective"]
+    assert model.course.lower_bound[-1] == record["lower_bound"]
+    assert np.all(np.diff(model.course.objective) <= 1e-9 * record["objective"])
+    known = [bound for bound in model.course.lower_bound if bound is not None]
+    assert np.all(np.diff(known) >= 0.0) and np.all(np.diff(model.course.iterations) >= 0)
+    page, _ = report(cvxnn_here, out, table, tmp_path / "r.html")
+    assert "Objective and bound over the iterations" in page.text and "Gap over the iterations" in page.text
+    save_model(tmp_path / "old", replace(model, course=None))
+    page, _ = report(cvxnn_here, tmp_path / "old", table, tmp_path / "r.html")
+    assert "The model file holds no course of the training" in page.text
+
+
+def test_the_course_of_a_search_is_no_proof_for_all(fitted, cvxnn_here, tmp_path):
+    out, table, _ = fitted["regression"]
+    model = load_model(out)
+    weaker = replace(model.certificate, scope="patterns", global_lower_bound=0.5 * model.certificate.lower_bound)
+    save_model(tmp_path / "m", replace(model, certificate=weaker))
+    page, _ = report(cvxnn_here, tmp_path / "m", table, tmp_path / "r.html")
+    assert page.text.count("This bound is about the networks that the search considered, not about all.") >= 2
+    page, _ = report(cvxnn_here, out, table, tmp_path / "r.html")
+    assert "not about all" not in page.text

@@ -21,6 +21,15 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 _AROUND = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
 <iframe id="frame" src="page.html" style="border:0;width:%(width)dpx;height:%(height)dpx"></iframe>
 <pre id="found"></pre><script>
+// Contrast as the guidelines of the web define it, of each text on the first ground below it that is not clear.
+const parts = (c) => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
+const light = (c) => { const [r, g, b] = parts(c).slice(0, 3).map((v) => v / 255)
+  .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const ground = (e, view) => { for (let at = e; at; at = at.parentElement) {
+  const c = view.getComputedStyle(at).backgroundColor; if (parts(c)[3] > 0) return c; } return "rgb(255, 255, 255)"; };
+const contrast = (e, view) => { const style = view.getComputedStyle(e);
+  const [a, b] = [light(e.closest("svg") ? style.fill : style.color), light(ground(e, view))].sort((x, y) => y - x);
+  return (a + 0.05) / (b + 0.05); };
 const box = (e) => { const r = e.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
 document.getElementById("frame").addEventListener("load", () => {
   const inside = document.getElementById("frame").contentWindow, page = inside.document;
@@ -42,6 +51,19 @@ document.getElementById("frame").addEventListener("load", () => {
     handlers: [...page.querySelectorAll("*")].flatMap((e) => [...e.attributes].map((a) => a.name))
       .filter((a) => a.startsWith("on")),
     hacked: inside.hacked === undefined ? null : String(inside.hacked),
+    faint: all.filter((e) => own(e) && contrast(e, inside) < 4.5)
+      .map((e) => e.tagName + " " + contrast(e, inside).toFixed(2) + " " + e.textContent.slice(0, 40)),
+    headings: [...page.querySelectorAll("h1, h2, h3, h4, h5, h6")].map((e) => Number(e.tagName[1])),
+    unnamed: [...page.querySelectorAll("a, section, nav, svg:not([aria-hidden]), table")].filter((e) => {
+      const keys = (e.getAttribute("aria-labelledby") || "").split(" ").filter(Boolean);
+      const by = keys.map((k) => page.getElementById(k));
+      const label = e.getAttribute("aria-label") || by.map((k) => k ? k.textContent : "").join(" ");
+      const caption = e.querySelector(":scope > caption");
+      return !(label || (caption && caption.textContent) || (e.tagName === "A" && e.textContent) || "").trim(); })
+      .map((e) => e.tagName),
+    loose: [...page.querySelectorAll("th:not([scope]), html:not([lang]), svg.picture:not([role=img])")]
+      .map((e) => e.tagName),
+    small: all.filter((e) => e.tagName === "A" && box(e)[3] - box(e)[1] < 24).map((e) => e.textContent),
     styled: inside.getComputedStyle(page.body).maxWidth,
     text: page.body.textContent,
   });

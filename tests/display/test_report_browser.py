@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from cvxnn.cli import app
@@ -17,7 +18,19 @@ from tests.display import _browser as browser
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs a Chromium on the path")
 
-WIDTHS = [320, 390, 1100]
+WIDTHS = [320, 360, 1100]
+PICTURES = {
+    "numbers": 6,
+    "classes": 4,
+    "targets": 10,
+    "gated": 6,
+    "batch-norm": 4,
+    "polynomial": 6,
+    "parallel": 6,
+    "foreign": 4,
+    "foreign classes": 2,
+}
+ARCHITECTURES = ("gated", "batch-norm", "polynomial", "parallel")
 NASTY = '</script></style><img src=x onerror="hacked=1"><script>hacked=1</script>'
 
 
@@ -28,7 +41,10 @@ def cvxnn(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
-    """Reports on numbers, on classes with hostile and long names, and on several targets of awkward sizes."""
+    """Reports on numbers, on classes with hostile and long names, and on several targets of awkward sizes.
+
+    Then one on each other architecture, and on networks of another program.
+    """
     folder = tmp_path_factory.mktemp("reports")
     rng = np.random.default_rng(0)
     X = rng.standard_normal((120, 3))
@@ -50,6 +66,42 @@ def pages(tmp_path_factory) -> dict[str, Path]:
         cvxnn("fit", data, *options, "--alpha", 0.03, "--time-limit", 8, "--out", model)
         cvxnn("report", model, data, "-o", out, *(["--certify", 3] if kind == "classes" else []))
         made[kind] = out
+    for kind in ARCHITECTURES:
+        # Batch norm has classes, whose table is as wide as that of any.
+        data, target = (folder / "numbers.tsv", "price") if kind != "batch-norm" else (folder / "classes.tsv", None)
+        options = ["--target", target or NASTY + "2", "--architecture", kind, "--alpha", 0.03, "--time-limit", 8]
+        if target is None:
+            options += ["--loss", "logistic"]
+            data = write_table(
+                folder / "two.tsv", names | {NASTY + "2": [NASTY if v > 0 else "W" * 300 for v in y]}, "\t"
+            )
+        model, out = folder / f"{kind}.safetensors", folder / f"{kind}.html"
+        cvxnn("fit", data, *options, "--out", model)
+        cvxnn("report", model, data, "-o", out, *(["--certify", 2] if kind == "parallel" else []))
+        made[kind] = out
+    return made | foreign_pages(folder, names | {NASTY + "2": [float(v) for v in y]}, X, y)
+
+
+def foreign_pages(folder: Path, columns: dict[str, list], X: np.ndarray, y: np.ndarray) -> dict[str, Path]:
+    """Reports on plain weights as another program stores them: not trained, and judged for numbers and for classes."""
+    weights = np.random.default_rng(1).standard_normal((4, 5))
+    numbers = {
+        "0.weight": weights[:, :3].copy(),
+        "0.bias": weights[:, 3].copy(),
+        "2.weight": weights[None, :, 4].copy(),
+    }
+    classes = {**numbers, "2.weight": weights[:, :3].T.copy()}
+    made = {}
+    for kind, tensors, goal, loss in (
+        ("foreign", numbers, y.tolist(), "mse"),
+        ("foreign classes", classes, np.digitize(y, [-0.5, 0.5]).tolist(), "cross_entropy"),
+    ):
+        model, out = folder / f"{kind} {NASTY.replace('/', '|')[:40]}.safetensors", folder / f"{kind}.html"
+        save_file(tensors, model)
+        data = write_table(folder / f"{kind}.tsv", columns | {NASTY + "2": goal}, "\t")
+        options = ["--target", NASTY + "2", "--weight-decay", 0.05, "--loss", loss]
+        cvxnn("report", model, data, "-o", out, *options, *(["--certify", 2] if kind == "foreign" else []))
+        made[kind] = out
     return made
 
 
@@ -58,8 +110,10 @@ def overlap(a: list[float], b: list[float]) -> bool:
     return min(a[2], b[2]) - max(a[0], b[0]) > 0.5 and min(a[3], b[3]) - max(a[1], b[1]) > 0.5
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", ["numbers", "classes", "targets"])
+@pytest.mark.parametrize(
+    ("kind", "width"),
+    [*product(["numbers", "classes", "targets"], WIDTHS), *((kind, 360) for kind in list(PICTURES)[3:])],
+)
 def test_layout_and_silence(pages, kind, width, tmp_path):
     visit = browser.visit(pages[kind], tmp_path, width)
     found = visit.found
@@ -76,8 +130,26 @@ def test_layout_and_silence(pages, kind, width, tmp_path):
     assert len(blocks) > 40
     for first, second in combinations(blocks, 2):
         assert not overlap(first["box"], second["box"]), (first, second)
-    assert len(found["pictures"]) == {"numbers": 4, "classes": 2, "targets": 8}[kind]
+    assert len(found["pictures"]) == PICTURES[kind]
     check_pictures(found["pictures"])
+    # What a screen reader and weak eyes need.
+    assert (found["faint"], found["unnamed"], found["loose"], found["small"]) == ([], [], [], [])
+    assert found["headings"][0] == 1 and all(b <= a + 1 for a, b in pairwise(found["headings"]))
+
+
+def test_the_checks_see_faults(tmp_path):
+    """A page with one fault of each kind."""
+    faults = """<!DOCTYPE html><html><body style="background:#fff"><h1>One</h1><h3>Three</h3>
+    <p style="color:#888">faint</p><a href="#x" style="font-size:8px">small</a><section>no name</section>
+    <table><caption>Named</caption><tr><th>loose</th></tr></table><svg class="picture"><title>t</title></svg>
+    <div style="width:2000px">wide</div></body></html>"""
+    (tmp_path / "faults.html").write_text(faults, encoding="utf-8")
+    found = browser.visit(tmp_path / "faults.html", tmp_path, 360).found
+    assert [fault.split()[0] for fault in found["faint"]] == ["P"]
+    assert (found["headings"], found["small"]) == ([1, 3], ["small"])
+    assert set(found["unnamed"]) == {"SECTION", "svg"}
+    assert set(found["loose"]) == {"HTML", "TH", "svg"}
+    assert found["outside"] == ["DIV wide"] and found["scroll"] > found["width"]
 
 
 def check_pictures(pictures: list[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from cvxnn import BatchNormReLU, GatedReLU, ParallelReLU, ParallelReLUNetwork, Polynomial, ReLU, ReLUNetwork
-from cvxnn.interop.model import Model, StoredCertificate
+from cvxnn.interop.model import Course, Model, StoredCertificate
 from cvxnn.interop.model_file import ModelFileError, load_model, save_model
 from cvxnn.interop.preprocessing import Preprocessing
 from cvxnn.interop.tables import Column, Table, TableError
@@ -79,6 +79,39 @@ def test_round_trip(tmp_path, kind):
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
     for name in ("target", "alpha", "beta", "tol", "seed", "certificate", "table_hash", "training_hash", "n_train"):
         assert getattr(loaded, name) == getattr(model, name)
+
+
+COURSE = Course((0, 1, 1), (3.0, 2.5, 2.0), (None, 1.0, 1.9999))
+
+
+def test_the_course_comes_back(tmp_path):
+    save_model(tmp_path / "m.safetensors", replace(make_model(), course=COURSE))
+    assert load_model(tmp_path / "m.safetensors").course == COURSE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iterations": [0, 1]}, "lists of different lengths"),
+        ({"iterations": [1, 0, 1]}, "not in order"),
+        ({"iterations": [0, 1, 10**400]}, "too large"),
+        ({"iterations": [], "objective": [], "lower_bound": []}, "are none"),
+        ({"iterations": [0, 1, 1.5]}, "iterations is not a natural number"),
+        ({"objective": [3.0, None, 2.0]}, "objective is not a number"),
+        ({"lower_bound": ["<b>", 1.0, 2.0]}, "lower_bound is not a number"),
+        ({"lower_bound": 1.0}, "damaged"),
+    ],
+)
+def test_a_damaged_course_is_told(tmp_path, change, message):
+    path = tmp_path / "m.safetensors"
+    save_model(path, replace(make_model(), course=COURSE))
+    with safe_open(path, framework="np") as stream:
+        record = json.loads(stream.metadata()["cvxnn"])
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
+    record["course"] |= change
+    save_file(tensors, path, {"cvxnn": json.dumps(record)})
+    with pytest.raises(ModelFileError, match=message):
+        load_model(path)
 
 
 def test_zero_network_and_huber(tmp_path):

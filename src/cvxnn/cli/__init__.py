@@ -80,6 +80,27 @@ ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file wri
 NetworkPath = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Model file of cvxnn fit, or .pt, .pth, .onnx, .safetensors of others.")
 ]
+WeightDecay = Annotated[
+    float | None, typer.Option(help="As given to the optimiser of PyTorch: half of it times the squares.")
+]
+ForeignBeta = Annotated[
+    float | None, typer.Option(help="Instead of --weight-decay: in the units of the summed loss of cvxnn.")
+]
+ForeignLossWord = Annotated[
+    ForeignLoss | None, typer.Option(help="mse unless --beta is given, then squared (half of mse).")
+]
+ForeignDelta = Annotated[float | None, typer.Option(help="Width of huber and smooth_l1; 1 if not given.")]
+ReductionWord = Annotated[
+    Reduction | None, typer.Option(help="Whether the loss was a mean or a sum over the rows; mean if not given.")
+]
+DecayBiases = Annotated[
+    bool | None, typer.Option("--decay-biases/--no-decay-biases", help="Whether biases were decayed, too; yes.")
+]
+LabelPositive = Annotated[
+    str | None, typer.Option(metavar="LABEL", help="Class for which the output is large; 1 among 0 and 1.")
+]
+Drop = Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")]
+ForeignTol = Annotated[float | None, typer.Option(help="Relative gap that counts as proved; 1e-4 if not given.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 
 
@@ -107,7 +128,7 @@ def fit(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Column to predict, repeatable for numbers; 'y' by default for .npz."),
     ] = None,
-    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
+    drop: Drop = None,
     architecture: Annotated[
         ArchitectureName, typer.Option(help="Network to train; all but relu have one output.")
     ] = ArchitectureName.RELU,
@@ -202,27 +223,15 @@ def certify(
         typer.Option(metavar="COLUMN", help="Target column, repeatable; needed unless MODEL was written by cvxnn fit."),
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds for the bound.")] = 60.0,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="As given to the optimiser of PyTorch: half of it times the squares.")
-    ] = None,
-    beta: Annotated[
-        float | None, typer.Option(help="Instead of --weight-decay: in the units of the summed loss of cvxnn.")
-    ] = None,
-    loss: Annotated[
-        ForeignLoss | None, typer.Option(help="mse unless --beta is given, then squared (half of mse).")
-    ] = None,
-    huber_delta: Annotated[float | None, typer.Option(help="Width of huber and smooth_l1; 1 if not given.")] = None,
-    reduction: Annotated[
-        Reduction | None, typer.Option(help="Whether the loss was a mean or a sum over the rows; mean if not given.")
-    ] = None,
-    decay_biases: Annotated[
-        bool | None, typer.Option("--decay-biases/--no-decay-biases", help="Whether biases were decayed, too; yes.")
-    ] = None,
-    label_positive: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Class for which the output is large; 1 among 0 and 1.")
-    ] = None,
-    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
-    tol: Annotated[float | None, typer.Option(help="Relative gap that counts as proved; 1e-4 if not given.")] = None,
+    weight_decay: WeightDecay = None,
+    beta: ForeignBeta = None,
+    loss: ForeignLossWord = None,
+    huber_delta: ForeignDelta = None,
+    reduction: ReductionWord = None,
+    decay_biases: DecayBiases = None,
+    label_positive: LabelPositive = None,
+    drop: Drop = None,
+    tol: ForeignTol = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a network on a table against all networks of all widths, from its weights alone.
@@ -258,21 +267,33 @@ def certify(
 
 @app.command()
 def report(
-    model: ModelPath,
+    model: NetworkPath,
     data: TablePath,
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
     target: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Target column, repeatable; the one of the training if not given."),
+        typer.Option(metavar="COLUMN", help="Target column, repeatable; that of the training for a file of cvxnn fit."),
     ] = None,
     certify: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Prove anew how good the network is, and look for a better.")
     ] = None,
+    weight_decay: WeightDecay = None,
+    beta: ForeignBeta = None,
+    loss: ForeignLossWord = None,
+    huber_delta: ForeignDelta = None,
+    reduction: ReductionWord = None,
+    decay_biases: DecayBiases = None,
+    label_positive: LabelPositive = None,
+    drop: Drop = None,
+    tol: ForeignTol = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Write a page for the browser: what was trained, what is proved, how well it fits, what would improve it.
 
     The page is one file without scripts that loads nothing from a network.
+
+    MODEL is a file of cvxnn fit, or of another program, as cvxnn certify takes it; the options from --weight-decay to
+    --tol are for the latter.
 
     Exit code 0: written (with --certify: and proved within the tolerance). 1: written, but --certify did not prove it
     or was interrupted. 2: wrong usage, or unusable files.
@@ -280,9 +301,22 @@ def report(
     from cvxnn.cli._common import plain_errors
 
     with plain_errors("nothing was written"):
+        from cvxnn.cli._foreign import ForeignOptions
         from cvxnn.cli._report import run
 
-        raise typer.Exit(run(model, data, out=out, targets=tuple(target or ()), certify=certify, quiet=quiet))
+        foreign = ForeignOptions(
+            weight_decay=weight_decay,
+            beta=beta,
+            loss=loss.value if loss else None,
+            huber_delta=huber_delta,
+            reduction=reduction.value if reduction else None,
+            decay_biases=decay_biases,
+            label_positive=label_positive,
+            drop=tuple(drop or ()),
+            tol=tol,
+        )
+        names = tuple(target or ())
+        raise typer.Exit(run(model, data, out=out, targets=names, certify=certify, foreign=foreign, quiet=quiet))
 
 
 @app.command()
@@ -291,7 +325,7 @@ def landscape(
     target: Annotated[str | None, typer.Option(help="Column to predict; 'y' by default for .npz.")] = None,
     beta: Annotated[float | None, typer.Option(help="Weight decay in the units of the summed loss, > 0.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight decay in the units of the mean loss instead.")] = None,
-    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
+    drop: Drop = None,
     loss: Annotated[
         LossName, typer.Option(help="auto: squared for numbers, logistic or softmax for classes.")
     ] = LossName.AUTO,

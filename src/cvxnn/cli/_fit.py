@@ -12,7 +12,7 @@ from cvxnn.architectures import GatedReLU, ParallelReLU, SampledGatedReLU
 from cvxnn.cli import _common as common
 from cvxnn.cli._architectures import ArchitectureOptions, architecture_words
 from cvxnn.cli._progress import watch
-from cvxnn.cli._training import Outcome, Prepared, prepare, solve_outputs, target_names
+from cvxnn.cli._training import Outcome, Prepared, course_of, prepare, solve_outputs, target_names
 from cvxnn.interop.architecture_records import record_of
 from cvxnn.interop.model import Model, StoredCertificate, array_hash
 from cvxnn.interop.model_file import save_model
@@ -149,7 +149,13 @@ def _finished(draft: Model, outcome: Outcome) -> Model:
     if isinstance(architecture, SampledGatedReLU) and outcome.solutions[0] is not None:
         # The gates that were drawn are part of the problem that was solved.
         architecture = GatedReLU(outcome.solutions[0].patterns.gates)
-    return replace(draft, network=outcome.network, certificate=outcome.certificate, architecture=architecture)
+    return replace(
+        draft,
+        network=outcome.network,
+        certificate=outcome.certificate,
+        architecture=architecture,
+        course=course_of(outcome),
+    )
 
 
 def _scores(model: Model, prepared: Prepared) -> tuple[float | None, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,19 @@ import numpy as np
 
 from cvxnn.cli import _common as common
 from cvxnn.cli._training import target_names
+from cvxnn.interop.foreign_model import ForeignModel
 from cvxnn.interop.judging import FloatArray, JudgedNetwork, judge
 from cvxnn.interop.network_files import read_network_file
 from cvxnn.interop.tables import Column, Table, TableError, listing, read_table
+from cvxnn.interop.targets import Target
 from cvxnn.interop.two_layer import MissingExtraError, NetworkFormatError, TwoLayerWeights
 from cvxnn.interop.weight_decay import TrainingObjective, torch_objective
 from cvxnn.landscape import NetworkCertificate
 from cvxnn.landscape import certify as certify_network
+from cvxnn.losses import SoftmaxLoss
 from cvxnn.networks import ReLUNetwork
 
-__all__ = ["ForeignOptions", "run", "spent", "verdict"]
+__all__ = ["Case", "ForeignOptions", "read_case", "run", "spent", "verdict"]
 
 _TOL = 1e-4
 _POSITIVE = ("1", "1.0", "+1")
@@ -50,10 +53,89 @@ class ForeignOptions:
                 )
 
 
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network of another program on a table: its weights, what it sees, and what it is to predict."""
+
+    weights: TwoLayerWeights
+    judged: JudgedNetwork
+    columns: tuple[str, ...]
+    goals: tuple[Column, ...]
+    options: ForeignOptions
+
+    @property
+    def tol(self) -> float:
+        """Relative gap that counts as proved."""
+        return _TOL if self.options.tol is None else self.options.tol
+
+    def prove(self, time_limit: float) -> NetworkCertificate:
+        """Judge the network against all networks of all widths."""
+        # Where biases are free the gap of the problem is not quite theirs.
+        aim = self.tol if self.judged.exact else 0.5 * self.tol
+        try:
+            proof = certify_network(self.judged.problem, self.judged.network, tol=aim, time_limit=time_limit)
+        except ValueError as error:
+            # Data of scales that leave no digits to a bound.
+            raise common.CommandError(str(error)) from error
+        if not isinstance(proof, NetworkCertificate):
+            raise TypeError(f"certify returned a {type(proof).__name__} for a ReLU network.")
+        return proof
+
+    def model(self) -> ForeignModel:
+        """Network with its columns and its target, for a report.
+
+        Raises
+        ------
+        CommandError
+            If there are several targets of classes, which a report cannot tell.
+        """
+        loss, names = self.judged.training.loss, [goal.name for goal in self.goals]
+        if loss.labels and len(names) > 1:
+            raise common.CommandError(
+                f"--target names {len(names)} columns of classes; cvxnn report takes one (cvxnn certify takes them)."
+            )
+        if isinstance(loss, SoftmaxLoss):
+            single = len(names) == 1
+            classes = tuple(map(str, range(self.weights.n_outputs))) if single else tuple(names)
+            target = Target(names[0] if single else "class", "multiclass", classes)
+        elif loss.labels:
+            target = Target(names[0], "binary", _classes(self.goals[0], loss_word(self.options), self.options))
+        else:
+            target, *more = (Target(name, "regression") for name in names)
+            target = replace(target, more=tuple(more))
+        return ForeignModel(
+            self.judged, self.columns, target, self.tol, loss_word(self.options), _reduction(self.options)
+        )
+
+    def encoded(self, target: Target) -> FloatArray:
+        """Targets as ``target`` encodes them."""
+        y = self.judged.problem.y
+        if target.kind == "regression":
+            return y
+        if target.kind == "binary":
+            return (y > 0.0).astype(np.float64)
+        return np.argmax(y, axis=1).astype(np.float64)
+
+
 def run(
     path: Path, data: Path, *, targets: tuple[str, ...], time_limit: float, options: ForeignOptions, as_json: bool
 ) -> int:
     """Prove how far the network is from the best of any width; return the exit code."""
+    case = read_case(path, data, targets=targets, options=options)
+    start = time.perf_counter()
+    proof = case.prove(time_limit)
+    record = _record(path, data, case.judged, proof, case.tol, time.perf_counter() - start)
+    names = ", ".join(goal.name for goal in case.goals)
+    record |= {"target": names, "columns": list(case.columns), "training": _training_record(options, case.judged)}
+    if as_json:
+        common.print_json(record)
+    else:
+        common.print_report(_report(record, case.weights))
+    return 0 if record["certified_global"] else 1
+
+
+def read_case(path: Path, data: Path, *, targets: tuple[str, ...], options: ForeignOptions) -> Case:
+    """Read the network and the table; CommandError where they or the options do not fit."""
     for name in ("weight_decay", "beta", "huber_delta", "tol"):
         common.require_positive(getattr(options, name), f"--{name.replace('_', '-')}")
     try:
@@ -61,9 +143,8 @@ def run(
     except (NetworkFormatError, MissingExtraError) as error:
         raise common.CommandError(str(error)) from error
     table = read_table(data)
-    goals = [table[name] for name in target_names(targets, data, table)]
-    goal_names = [goal.name for goal in goals]
-    names = _columns(table, goal_names, options.drop, weights.n_inputs)
+    goals = tuple(table[name] for name in target_names(targets, data, table))
+    names = _columns(table, [goal.name for goal in goals], options.drop, weights.n_inputs)
     try:
         training = _objective(options, table.n_rows, weights.n_outputs)
         columns = [_targets(goal, training, options) for goal in goals]
@@ -71,18 +152,7 @@ def run(
         judged = judge(weights, _values(table, names), y, training)
     except ValueError as error:
         raise common.CommandError(str(error)) from error
-    tol = _TOL if options.tol is None else options.tol
-    start = time.perf_counter()
-    # Where biases are free the gap of the problem is not quite theirs.
-    aim = tol if judged.exact else 0.5 * tol
-    proof = certify_network(judged.problem, judged.network, tol=aim, time_limit=time_limit)
-    record = _record(path, data, judged, proof, tol, time.perf_counter() - start)
-    record |= {"target": ", ".join(goal_names), "columns": names, "training": _training_record(options, judged)}
-    if as_json:
-        common.print_json(record)
-    else:
-        common.print_report(_report(record, weights))
-    return 0 if record["certified_global"] else 1
+    return Case(weights, judged, tuple(names), goals, options)
 
 
 def _columns(table: Table, targets: list[str], drop: tuple[str, ...], wanted: int) -> list[str]:
@@ -124,7 +194,7 @@ def _objective(options: ForeignOptions, n: int, n_outputs: int) -> TrainingObjec
     return torch_objective(
         n,
         weight_decay=decay,
-        loss=_loss(options),
+        loss=loss_word(options),
         reduction="sum" if options.beta is not None else options.reduction,
         delta=options.huber_delta,
         decay_biases=options.decay_biases is not False,
@@ -132,7 +202,8 @@ def _objective(options: ForeignOptions, n: int, n_outputs: int) -> TrainingObjec
     )
 
 
-def _loss(options: ForeignOptions) -> str:
+def loss_word(options: ForeignOptions) -> str:
+    """Word of --loss, or the one that stands for it."""
     return options.loss or ("mse" if options.beta is None else "squared")
 
 
@@ -140,25 +211,30 @@ def _targets(column: Column, training: TrainingObjective, options: ForeignOption
     """Numbers, or the labels of the loss: 0 and 1, or -1 and +1."""
     if not training.loss.labels:
         if options.label_positive is not None:
-            raise common.CommandError(f"--label-positive is for losses of classes; --loss is {_loss(options)}.")
+            raise common.CommandError(f"--label-positive is for losses of classes; --loss is {loss_word(options)}.")
         if column.values is None:
             raise common.CommandError(
-                f"--loss {_loss(options)} needs a target of numbers, but {column.name!r} holds text; "
+                f"--loss {loss_word(options)} needs a target of numbers, but {column.name!r} holds text; "
                 "use --loss bce_with_logits and --label-positive."
             )
         return column.values
+    _, positive = _classes(column, loss_word(options), options)
+    return np.where(column.text == positive, 1.0, 0.0 if training.zero_one_labels else -1.0)
+
+
+def _classes(column: Column, loss: str, options: ForeignOptions) -> tuple[str, str]:
+    """Classes of small and of large outputs."""
     classes = sorted(set(column.text.tolist()))
     if len(classes) != 2:
         raise common.CommandError(
-            f"--loss {_loss(options)} needs two classes, but the target {column.name!r} has {len(classes)}: "
-            f"{listing(classes)}."
+            f"--loss {loss} needs two classes, but the target {column.name!r} has {len(classes)}: {listing(classes)}."
         )
     positive = options.label_positive or next((label for label in classes if label in _POSITIVE), None)
     if positive is None:
         raise common.CommandError(f"--label-positive is needed: the class of large outputs, of {listing(classes)}.")
     if positive not in classes:
         raise common.CommandError(f"--label-positive names {positive!r}, but the classes are {listing(classes)}.")
-    return np.where(column.text == positive, 1.0, 0.0 if training.zero_one_labels else -1.0)
+    return next(label for label in classes if label != positive), positive
 
 
 def _record(
@@ -218,11 +294,15 @@ def _escape(judged: JudgedNetwork, w: FloatArray, a: Any) -> dict[str, Any] | No
     return {"w": inputs.tolist(), "hidden_bias": bias, "a": np.asarray(a).tolist(), "objective": value}
 
 
+def _reduction(options: ForeignOptions) -> str:
+    return "sum" if options.beta is not None else options.reduction or "mean"
+
+
 def _training_record(options: ForeignOptions, judged: JudgedNetwork) -> dict[str, Any]:
     training = judged.training
     return {
-        "loss": _loss(options),
-        "reduction": "sum" if options.beta is not None else options.reduction or "mean",
+        "loss": loss_word(options),
+        "reduction": _reduction(options),
         "weight_decay": training.weight_decay,
         "hidden_bias_decay": training.hidden_bias_decay if judged.column is not None else None,
         "output_bias_decay": training.output_bias_decay,

@@ -15,7 +15,7 @@ from cvxnn import Problem, ReLUNetwork, Solution, Status, solve
 from cvxnn.architectures import Architecture
 from cvxnn.cli._common import CommandError
 from cvxnn.cli._progress import Watch
-from cvxnn.interop.model import StoredCertificate
+from cvxnn.interop.model import Course, StoredCertificate
 from cvxnn.interop.preprocessing import IntArray, Preprocessing, split_rows
 from cvxnn.interop.tables import Column, Table, TableError, listing
 from cvxnn.interop.targets import MAX_CATEGORIES, Target
@@ -23,10 +23,21 @@ from cvxnn.programs.dispatch import Network
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Outcome", "Prepared", "choose_loss", "prepare", "solve_outputs", "target_name", "target_names"]
+__all__ = [
+    "Outcome",
+    "Prepared",
+    "choose_loss",
+    "course_of",
+    "prepare",
+    "solve_outputs",
+    "target_name",
+    "target_names",
+]
 
 _CLASSIFIERS = ("logistic", "squared_hinge", "softmax")
 _FEW = 20
+_MOST_ENTRIES = 200
+"""Iterations of a course that a model file keeps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,3 +284,28 @@ def _joint_status(solutions: Sequence[Solution | None]) -> Status:
         if not status.converged:
             return status
     return Status.GLOBAL_OPTIMUM if all(s is Status.GLOBAL_OPTIMUM for s in found) else Status.PATTERNS_OPTIMUM
+
+
+def course_of(outcome: Outcome) -> Course | None:
+    """Course of all solves, side by side and summed; None where an interrupt came before one of them."""
+    solutions = [solution for solution in outcome.solutions if solution is not None and len(solution.history)]
+    if not solutions or len(solutions) < len(outcome.solutions):
+        return None
+    longest = max(solutions, key=lambda solution: len(solution.history)).history
+    rows = np.arange(len(longest))
+    objective, lower = np.zeros(len(rows)), np.zeros(len(rows))
+    for solution in solutions:
+        history = solution.history
+        # A solve that has ended waits for the others.
+        last = np.minimum(rows, len(history) - 1)
+        objective += np.minimum.accumulate(history.objective)[last]
+        lower += np.maximum.accumulate(history.lower_bound)[last]
+    kept = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ENTRIES)).astype(np.int64))
+    kept = kept[np.isfinite(objective[kept])]
+    # What is proved at the end counts the weights that are stored.
+    final = outcome.certificate
+    return Course(
+        (*longest.iterations[kept].tolist(), int(longest.iterations[-1])),
+        (*objective[kept].tolist(), final.objective),
+        (*(value if np.isfinite(value) else None for value in lower[kept].tolist()), final.lower_bound),
+    )

@@ -21,7 +21,7 @@ from cvxnn.programs.dispatch import Network
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["Model", "StoredCertificate", "array_hash"]
+__all__ = ["Course", "Model", "StoredCertificate", "array_hash"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,26 @@ class StoredCertificate:
         return relative_gap(self.objective, self.global_lower_bound)
 
 
+@dataclass(frozen=True)
+class Course:
+    """Course of the training, one entry an outer iteration, summed over the problems.
+
+    It counts iterations and not seconds, so that the same data and settings give the same file.
+
+    Attributes
+    ----------
+    iterations : tuple of int
+    objective : tuple of float
+        Best objective so far.
+    lower_bound : tuple of (float or None)
+        Best bound so far, of the scope that the solve works in; None where there is none yet.
+    """
+
+    iterations: tuple[int, ...]
+    objective: tuple[float, ...]
+    lower_bound: tuple[float | None, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A trained network with all that is needed to use it on a table and to prove again how good it is.
@@ -90,6 +110,8 @@ class Model:
         Version of cvxnn that made the model.
     architecture : Architecture
         What was trained; that of a gated network lists all its gates.
+    course : Course or None
+        How the training went; None in files of earlier versions.
     """
 
     network: Network
@@ -109,6 +131,7 @@ class Model:
     training_hash: str
     version: str
     architecture: Architecture = field(default_factory=ReLU)
+    course: Course | None = None
 
     def outputs(self, table: Table) -> FloatArray:
         """Return the outputs of the network, ``(n,)`` or ``(n, c)``."""
@@ -154,12 +177,7 @@ class Model:
 
         For several columns it is the mean of theirs.
         """
-        if len(encoded) == 0:
-            return None
-        if self.target.kind != "regression":
-            return float(np.mean(self.target.decode_positions(outputs) == encoded))
-        total = np.sum((encoded - encoded.mean(axis=0)) ** 2, axis=0)
-        return None if np.any(total == 0.0) else float(np.mean(1.0 - np.sum((encoded - outputs) ** 2, axis=0) / total))
+        return self.target.score(outputs, encoded)
 
     @property
     def score_name(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.interop.architecture_records import array_names, read_architecture, read_network, record_of, tensors_of
-from cvxnn.interop.model import FloatArray, Model, StoredCertificate
+from cvxnn.interop.model import Course, FloatArray, Model, StoredCertificate
 from cvxnn.interop.preprocessing import Feature, Preprocessing
 from cvxnn.interop.targets import Target
 from cvxnn.losses import get_loss
@@ -35,6 +35,7 @@ FORMAT = 3
 _KEY = "cvxnn"
 _SCALING = ("input_mean", "input_scale")
 _PLAIN = {"kind": "relu"}
+_MOST_ITERATIONS = 2**53
 
 
 class ModelFileError(ValueError):
@@ -59,6 +60,7 @@ def save_model(path: str | Path, model: Model) -> None:
         "architecture": record_of(model.network, model.architecture),
         **{name: getattr(model, name) for name in _FIELDS},
         "certificate": asdict(model.certificate),
+        **({} if model.course is None else {"course": asdict(model.course)}),
     }
     tensors = {
         **tensors_of(model.network, model.architecture),
@@ -226,6 +228,7 @@ def _assemble(record: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> M
         certificate=_certificate(record["certificate"]),
         version=_text(record["version"], "version"),
         architecture=read_architecture(architecture, tensors),
+        course=_course(record.get("course")),
         **fields,
     )
 
@@ -291,3 +294,18 @@ def _certificate(record: dict[str, Any]) -> StoredCertificate:
     return StoredCertificate(
         scope=scope, status=_text(record["status"], "status"), n_iter=_integer(record["n_iter"], "n_iter"), **numbers
     )
+
+
+def _course(record: dict[str, Any] | None) -> Course | None:
+    """Course of the training; None in files of earlier versions, which hold none."""
+    if record is None:
+        return None
+    iterations = tuple(_integer(item, "iterations") for item in record["iterations"])
+    objective = tuple(_number(item, "objective") for item in record["objective"])
+    bounds = record["lower_bound"]
+    lower = tuple(None if item is None else _number(item, "lower_bound") for item in bounds)
+    if not len(iterations) == len(objective) == len(lower):
+        raise ValueError("the course of the training has lists of different lengths")
+    if not iterations or list(iterations) != sorted(iterations) or iterations[-1] > _MOST_ITERATIONS:
+        raise ValueError("the iterations of the course of the training are none, not in order or too large")
+    return Course(iterations, objective, lower)

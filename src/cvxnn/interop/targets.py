@@ -148,6 +148,18 @@ class Target:
             return (outputs > 0).astype(np.int64)
         return np.argmax(outputs, axis=1)
 
+    def score(self, outputs: FloatArray, encoded: FloatArray) -> float | None:
+        """R² for regression or accuracy for classes; None where R² is not defined (fewer than two distinct values).
+
+        For several columns it is the mean of theirs.
+        """
+        if len(encoded) == 0:
+            return None
+        if self.kind != "regression":
+            return float(np.mean(self.decode_positions(outputs) == encoded))
+        total = np.sum((encoded - encoded.mean(axis=0)) ** 2, axis=0)
+        return None if np.any(total == 0.0) else float(np.mean(1.0 - np.sum((encoded - outputs) ** 2, axis=0) / total))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         record = {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cvxnn.display.report._facts import Facts, Part
 from cvxnn.display.report._markup import Markup, name, table, tag
 from cvxnn.display.report._svg import Axis, Series, columns, legend, points
-from cvxnn.interop.model import Model
+from cvxnn.interop.targets import Target
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,9 +32,9 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def score_word(model: Model) -> str:
+def score_word(target: Target) -> str:
     """Name of the score."""
-    return "R²" if model.target.kind == "regression" else "accuracy"
+    return "R²" if target.kind == "regression" else "accuracy"
 
 
 def shown_score(score: float | None) -> str:

@@ -9,12 +9,16 @@ from importlib import resources
 import numpy as np
 
 from cvxnn import __version__
+from cvxnn.architectures import BatchNormReLU, GatedReLU
+from cvxnn.display.report._course import course_section
 from cvxnn.display.report._facts import Facts
 from cvxnn.display.report._fit import fit_section, score_word, shown_score
 from cvxnn.display.report._markup import Markup, name, page, prose, shown, table, tag
 from cvxnn.display.report._network import improvement_section, network_section
 from cvxnn.display.report._svg import Axis, Series, curves, legend
 from cvxnn.display.report._words import bound_figure, figure, gap_figure, share, verdict
+from cvxnn.interop.foreign_model import ForeignModel
+from cvxnn.interop.model import Model
 
 __all__ = ["report_page"]
 
@@ -29,6 +33,7 @@ _MOST_LISTED = 12
 _CONTENTS = (
     ("training", "What was trained"),
     ("proof", "How good it can get"),
+    ("course", "How the training went"),
     ("fit", "How well it fits"),
     ("network", "The network"),
     ("improve", "What would improve it"),
@@ -62,10 +67,11 @@ def report_page(facts: Facts, *, model_name: str, data_name: str, advice: str | 
         _summary(facts),
         _training(facts, data_name),
         _proof(facts),
+        course_section(facts),
         fit_section(facts),
         network_section(facts),
         improvement_section(facts, advice),
-        _words(),
+        _words(facts),
     )
     header = tag(
         "header",
@@ -79,12 +85,12 @@ def report_page(facts: Facts, *, model_name: str, data_name: str, advice: str | 
 def _summary(facts: Facts) -> Markup:
     found = verdict(facts)
     scores = [
-        (f"{score_word(facts.model)}, {part.label}", shown_score(score))
+        (f"{score_word(facts.model.target)}, {part.label}", shown_score(score))
         for part, score in zip(facts.parts, facts.scores(), strict=True)
     ]
     overall = facts.global_bound
     gap = "not known" if overall is None else share(overall.gap)
-    pairs = [*scores, ("could be gained, at most", gap), ("neurons", f"{len(facts.neurons):,}")]
+    pairs = [*scores, ("could be gained, at most", gap), (f"{facts.kind.unit}s", f"{len(facts.neurons):,}")]
     figures = [tag("div", tag("dt", label), tag("dd", value)) for label, value in pairs]
     box = [tag("h2", found.heading, id="verdict"), *(prose("p", sentence) for sentence in found.sentences)]
     section = tag("section", *box, class_=f"verdict {found.mood}", aria_labelledby="verdict")
@@ -92,33 +98,86 @@ def _summary(facts: Facts) -> Markup:
 
 
 def _training(facts: Facts, data_name: str) -> Markup:
-    model = facts.model
-    held_out = model.n_rows - model.n_train
-    used = [("Rows", f"{model.n_train:,} for training, {held_out:,} held out")]
-    if not facts.trained_on:
-        used += [("Judged on", f"all {len(facts.parts[0].X):,} rows of other data, with the same alpha")]
-    delta = f" {model.huber_delta:g}" if model.huber_delta is not None else ""
-    inputs = f"{len(model.preprocessing.inputs)} from {len(model.preprocessing.features)} columns"
-    inputs += ", standardised" if model.preprocessing.standardized else ", in the units of the table"
-    inputs += ", and a column of ones for the biases" if model.preprocessing.intercept else ", no biases"
-    rows = [
-        ["Network", f"two layers, ReLU, {len(facts.neurons):,} neurons, outputs: {model.target.n_outputs}"],
-        ["Data", name(data_name)],
-        *map(list, used),
-        ["To predict", _listed(model.target.names)],
-        *([["Classes", _listed(model.target.classes)]] if model.target.classes else []),
-        ["Columns", _listed(model.preprocessing.names)],
-        ["Inputs", inputs],
-        ["Loss", f"{_LOSSES.get(model.loss, model.loss)}{delta}"],
-        ["Weight decay", f"alpha {model.alpha:g} for the mean loss: beta {facts.beta:g} for the sum over these rows"],
-        ["Seed", f"{model.seed} (the same seed, data and settings give the same network)"],
-    ]
+    rows = _settings(facts.model, facts, data_name) if isinstance(facts.model, Model) else _foreign(facts, data_name)
     words = (
         "The network was trained by minimising an objective: how far the predictions are from the truth (the misfit), "
         "plus a price on large weights (the weight decay), which keeps the network simple."
     )
+    if not isinstance(facts.model, Model):
+        words += " The options of this command say which objective that was; the file does not."
     heading = tag("h2", "What was trained", id="training")
     return tag("section", heading, tag("p", words), table("Settings", [], rows), aria_labelledby="training")
+
+
+def _settings(model: Model, facts: Facts, data_name: str) -> list[list[str]]:
+    held_out = model.n_rows - model.n_train
+    used = [["Rows", f"{model.n_train:,} for training, {held_out:,} held out"]]
+    if not facts.trained_on:
+        used += [["Judged on", f"all {len(facts.parts[0].X):,} rows of other data, with the same alpha"]]
+    inputs = f"{len(model.preprocessing.inputs)} from {len(model.preprocessing.features)} columns"
+    inputs += ", standardised" if model.preprocessing.standardized else ", in the units of the table"
+    if isinstance(model.architecture, BatchNormReLU):
+        inputs += "; batch norm has its own shift"
+    else:
+        inputs += ", and a column of ones for the biases" if model.preprocessing.intercept else ", no biases"
+    return [
+        ["Network", _network(facts)],
+        ["Data", name(data_name)],
+        *used,
+        *_predicted(facts),
+        ["Columns", _listed(model.preprocessing.names)],
+        ["Inputs", inputs],
+        ["Loss", _loss(facts)],
+        ["Weight decay", f"alpha {model.alpha:g} for the mean loss: beta {facts.beta:g} for the sum over these rows"],
+        ["Seed", f"{model.seed} (the same seed, data and settings give the same network)"],
+    ]
+
+
+def _foreign(facts: Facts, data_name: str) -> list[list[str]]:
+    """Settings of a network of another program."""
+    model = facts.model
+    assert isinstance(model, ForeignModel)
+    training = model.judged.training
+    biases = []
+    if model.judged.column is not None:
+        biases.append(f"hidden biases {training.hidden_bias_decay:g}")
+    if model.judged.problem.output_bias_decay is not None:
+        biases.append(f"output bias {training.output_bias_decay:g}")
+    decay = f"{training.weight_decay:g}, in the units of the training" + (f"; {', '.join(biases)}" if biases else "")
+    several = len(model.target.names) > 1 or model.loss == "softmax"
+    summed = {"mean": "mean over the rows", "sum": "sum over the rows"}[model.reduction]
+    rows = [
+        ["Network", f"{_network(facts)}, made by another program"],
+        ["Data", name(data_name)],
+        ["Rows", f"{len(facts.parts[0].X):,}, all of the table; which of them trained is not known"],
+        *_predicted(facts),
+        ["Columns", _listed(model.preprocessing.names)],
+        [
+            "Inputs",
+            "the columns as they stand in the table" + (", and biases" if model.judged.column is not None else ""),
+        ],
+        ["Loss", f"{_loss(facts)} ({model.loss_word}, {summed})"],
+        ["Weight decay", decay],
+    ]
+    if not model.judged.exact:
+        reason = "of several outputs, which loosen the bound" if several else "free, so there may be no best network"
+        rows.append(["Biases", f"{reason}; the bound holds all the same"])
+    return rows
+
+
+def _network(facts: Facts) -> str:
+    return f"{facts.kind.network}, {len(facts.neurons):,} {facts.kind.unit}s, outputs: {facts.model.target.n_outputs}"
+
+
+def _predicted(facts: Facts) -> list[list[str]]:
+    target = facts.model.target
+    classes = [["Classes", _listed(target.classes)]] if target.classes else []
+    return [["To predict", _listed(target.names)], *classes]
+
+
+def _loss(facts: Facts) -> str:
+    delta = f" {facts.model.huber_delta:g}" if facts.model.huber_delta is not None else ""
+    return f"{_LOSSES.get(facts.model.loss, facts.model.loss)}{delta}"
 
 
 def _listed(names: tuple[str, ...]) -> Markup:
@@ -138,9 +197,9 @@ def _proof(facts: Facts) -> Markup:
     ]
     if bound is not None and overall is not None:
         origin = "proved for this report" if bound.source == "proved" else "as the file says"
-        if bound.scope == "patterns":
+        if not bound.whole:
             rows.append(["Bound among the patterns used", f"{bound_figure(bound.lower_bound)} ({origin})"])
-        rows.append(["Bound for every network", f"{bound_figure(overall.lower_bound)} ({origin})"])
+        rows.append([_bound_label(facts), f"{bound_figure(overall.lower_bound)} ({origin})"])
         rows.append(["Relative gap to it", f"{gap_figure(overall.gap)} (tolerance {facts.model.tol:g})"])
     if facts.proofs:
         rows.append(["Best objective met", figure(facts.best_objective)])
@@ -163,11 +222,11 @@ def _way_down(facts: Facts) -> Markup:
     lines = [Series("objective", "network", x, objectives)]
     overall = facts.global_bound
     if overall is not None:
-        lines.append(Series("bound for every network", "bound", x[[0, -1]], np.full(2, overall.lower_bound)))
+        lines.append(Series(_bound_label(facts).lower(), "bound", x[[0, -1]], np.full(2, overall.lower_bound)))
     described = (
         f"The objective goes from {figure(objectives[0])} without neurons to {figure(facts.objective)} at this network"
         + (f" and to {figure(objectives[-1])} at a better one" if x[-1] > 1.0 else "")
-        + (f"; the bound for every network is {bound_figure(overall.lower_bound)}." if overall else ".")
+        + (f"; the {_bound_label(facts).lower()} is {bound_figure(overall.lower_bound)}." if overall else ".")
     )
     picture = curves(
         "way",
@@ -186,28 +245,45 @@ def _way_down(facts: Facts) -> Markup:
     return tag("figure", picture, legend(entries), tag("figcaption", caption))
 
 
-def _words() -> Markup:
+def _bound_label(facts: Facts) -> str:
+    """Name of the bound for every network of the kind."""
+    gated = isinstance(facts.model.architecture, GatedReLU)
+    return "Bound for these gates" if gated else "Bound for every network"
+
+
+def _words(facts: Facts) -> Markup:
+    foreign = isinstance(facts.model, ForeignModel)
+    price = "Half of the weight decay times the sum of the squares of all weights." if foreign else facts.kind.price
+    on_and_off = " and is off for the others" if facts.kind.switches else ""
+    scales = (
+        ()
+        if foreign
+        else (("Alpha, beta", "The strength of the weight decay for the mean over the rows, and for their sum."),)
+    )
     meanings = (
         (
             "Objective",
             "Misfit over all rows plus the price of the weights. Training lowers it.",
         ),
-        ("Weight decay", "The price: half of beta times the sum of the squares of all weights."),
+        ("Weight decay", f"The price of the weights. {price}"),
         (
-            "Neuron",
-            "A part of the network that adds to the output of some rows and is off for the others.",
+            facts.kind.unit.capitalize(),
+            f"A part of the network that adds to the output of {'some' if on_and_off else 'all'} rows{on_and_off}.",
         ),
-        ("Lower bound", "A number that the objective of no network can be below."),
+        ("Lower bound", "A number that the objective of no such network can be below."),
         ("Gap", "How far the objective is above the bound, as a share of the objective."),
         ("Held-out rows", "Rows that were not used in training, and so tell how the network does on new ones."),
-        ("Alpha, beta", "The strength of the weight decay for the mean over the rows, and for their sum."),
+        *scales,
     )
     entries = [part for word, meaning in meanings for part in (tag("dt", word), tag("dd", meaning))]
     return tag("section", tag("h2", "Words", id="words"), tag("dl", *entries), aria_labelledby="words")
 
 
 def _footer(facts: Facts) -> Markup:
-    made = f"Made by cvxnn {__version__}; the model by cvxnn {shown(facts.model.version)}."
-    made += " This page loads nothing from a network and runs no scripts."
-    trace = f"SHA-256 of the columns used in training: {shown(facts.model.table_hash, 80)}"
+    model = facts.model
+    own = f"; the model by cvxnn {shown(model.version)}" if isinstance(model, Model) else ""
+    made = f"Made by cvxnn {__version__}{own}. This page loads nothing from a network and runs no scripts."
+    if not isinstance(model, Model):
+        return tag("footer", tag("p", made))
+    trace = f"SHA-256 of the columns used in training: {shown(model.table_hash, 80)}"
     return tag("footer", tag("p", made), tag("p", trace))

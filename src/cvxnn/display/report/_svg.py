@@ -79,6 +79,25 @@ class Axis:
         low, high = (low, high) if tight else (ticks[0], ticks[-1])
         return cls(title, low, high, tuple(ticks), tuple(labels))
 
+    @classmethod
+    def powers(cls, values: npt.ArrayLike, title: str) -> Axis:
+        """Axis around the logarithms to base 10 of positive values, marked with at most eight powers.
+
+        Examples
+        --------
+        >>> axis = Axis.powers([0.02, 3e-5], "gap")
+        >>> axis.low, axis.high, axis.labels
+        (-5.0, -1.0, ('1e-5', '1e-4', '1e-3', '1e-2', '1e-1'))
+        """
+        logarithms = np.log10(np.asarray(values, dtype=np.float64))
+        first, last = math.floor(logarithms.min() + 1e-9), math.ceil(logarithms.max() - 1e-9)
+        last = max(last, first + 1)
+        step = math.ceil((last - first) / 7)
+        first = last - step * math.ceil((last - first) / step)
+        ticks = range(first, last + 1, step)
+        labels = tuple("1" if power == 0 else f"1e{power}" for power in ticks)
+        return cls(title, float(first), float(last), tuple(map(float, ticks)), labels)
+
     def place(self, values: npt.ArrayLike, start: float, stop: float) -> FloatArray:
         """Positions on the picture between ``start`` (``low``) and ``stop`` (``high``)."""
         return start + (stop - start) * (np.asarray(values, dtype=np.float64) - self.low) / (self.high - self.low)

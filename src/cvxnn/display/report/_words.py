@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Literal
 
+from cvxnn.architectures import GatedReLU
 from cvxnn.display.report._facts import Bound, Facts
+from cvxnn.interop.foreign_model import ForeignModel
 
 __all__ = ["Verdict", "bound_figure", "figure", "gap_figure", "rows", "share", "verdict"]
 
@@ -30,32 +32,31 @@ def verdict(facts: Facts) -> Verdict:
     """Say what is known about the network, no more than that."""
     if facts.proofs:
         return _proved(facts)
-    if facts.bound is None:
+    if facts.bound is not None:
+        return _stored(facts, facts.bound)
+    reason = "These are not the rows of the training, so that the certificate in the file does not apply."
+    if isinstance(facts.model, ForeignModel):
+        reason = "It was trained by another program, whose files hold no certificate."
+    elif facts.trained_on:
         reason = (
             "The weights in the file do not give the objective that it claims, so that its certificate is not theirs."
-            if facts.trained_on
-            else "These are not the rows of the training, so that the certificate in the file does not apply."
         )
-        return Verdict("open", "Nothing is proved about this network", (reason, _ask()))
-    return _stored(facts, facts.bound)
+    return Verdict("open", "Nothing is proved about this network", (reason, _ask()))
 
 
 def _proved(facts: Facts) -> Verdict:
     bound = facts.bound
     gap = math.inf if bound is None else bound.gap
     within = share(gap)
-    limit = (
-        f"No network of this kind, however many neurons it has, can have an objective on these {rows(facts)} that is "
-        f"lower by more than {within}. This was proved anew for this report, from the weights and the data alone."
-    )
+    limit = f"{_limit(facts, within)} This was proved anew for this report, from the weights and the data alone."
     if gap <= facts.model.tol:
-        return Verdict("proved", f"Proved: the best possible network, to within {within}", (limit, _LIMITS))
-    if any(proof.is_global is False for proof in facts.proofs):
+        return Verdict("proved", f"Proved: {facts.kind.best}, to within {within}", (limit, *_limits(facts)))
+    if facts.is_beaten:
         gain = share((facts.objective - facts.best_objective) / facts.objective, up=False)
         found = f"A network whose objective is lower by {gain} was found."
-        return Verdict("beaten", "A better network exists", (found, limit, _LIMITS))
+        return Verdict("beaten", "A better network exists", (found, limit, *_limits(facts)))
     undecided = "Whether a better network exists was not decided in the time given: none was found."
-    return Verdict("open", f"Not decided: at most {within} could be gained", (limit, undecided, _LIMITS))
+    return Verdict("open", f"Not decided: at most {within} could be gained", (limit, undecided, *_limits(facts)))
 
 
 def _stored(facts: Facts, bound: Bound) -> Verdict:
@@ -64,16 +65,13 @@ def _stored(facts: Facts, bound: Bound) -> Verdict:
         "So says the file, whose weights give the objective that it claims; the bound itself was not checked again. "
         + _ask()
     )
-    if bound.scope == "global":
-        limit = (
-            f"No network of this kind, however many neurons it has, can have an objective on these {rows(facts)} "
-            f"that is lower by more than {within}."
-        )
+    if bound.whole:
+        heading = f"At most {within} could be gained"
         if tight:
-            return Verdict(
-                "proved", f"The best possible network, to within {within}, says the file", (limit, told, _LIMITS)
-            )
-        return Verdict("open", f"At most {within} could be gained", (limit, told, _LIMITS))
+            best = facts.kind.best
+            heading = f"{best[0].upper()}{best[1:]}, to within {within}, says the file"
+        sentences = (_limit(facts, within), told, *_limits(facts))
+        return Verdict("proved" if tight else "open", heading, sentences)
     overall = facts.global_bound
     known = f" All that is known of others: none is lower by more than {share(overall.gap)}." if overall else ""
     among = (
@@ -84,7 +82,21 @@ def _stored(facts: Facts, bound: Bound) -> Verdict:
     heading = f"Up to {within} could be gained among the networks considered"
     if tight:
         heading = f"Best of the networks considered, to within {within}; not proved for all networks"
-    return Verdict("open", heading, (among, told, _LIMITS))
+    return Verdict("open", heading, (among, told, *_limits(facts)))
+
+
+def _limit(facts: Facts, within: str) -> str:
+    return (
+        f"No network {facts.kind.among} can have an objective on these {rows(facts)} that is lower by more than "
+        f"{within}."
+    )
+
+
+def _limits(facts: Facts) -> tuple[str, ...]:
+    """What the proof does not say."""
+    if isinstance(facts.model.architecture, GatedReLU):
+        return ("Networks with other gates may have a lower objective: nothing is known of those.", _LIMITS)
+    return (_LIMITS,)
 
 
 def _ask() -> str:
