@@ -9,9 +9,12 @@ directions are those of :math:`X^T D_i \nu_0` for a dual vector :math:`\nu_0` ne
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._workers import in_parallel
 from cvxnn.solvers._nonnegative_qp import pivot_nonnegative_quadratic
 from cvxnn.solvers.group_lasso._eta_newton import Model
 
@@ -25,6 +28,8 @@ __all__ = ["best_lengths", "weighted_sum"]
 _MOST_STEPS, _CONSTANT_STEPS, _SMALL_DECREASE = 8, 2, 1e-10
 # Part of the last decrease up to which the next one shows that the curvature serves on.
 _FAST = 0.02
+# Slabs of samples at most, and their least length.
+_SLABS, _LEAST_SLAB = 8, 2500
 # Shift of the curvature, relative to its diagonal, as rows may depend on each other: so many roundings, at least this.
 _ROUNDINGS, _LEAST_SHIFT = 16.0, 1e-10
 
@@ -51,8 +56,10 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
             largest = float(np.max(curvature))
             if largest == 0.0:
                 return None
-            root = rows * np.sqrt(curvature / largest).astype(rows.dtype)
-            gram = largest * (root @ root.T).astype(np.float64)
+            # Most often all samples have the same curvature, and a large array stays as it is.
+            same = float(np.min(curvature)) == largest
+            root = rows if same else rows * np.sqrt(curvature / largest).astype(rows.dtype)
+            gram = largest * _gram(root)
             gram.flat[:: len(gram) + 1] *= 1.0 + noise
         slope = weighted_sum(rows.T, model.gradient(fit)) + model.beta
         target = pivot_nonnegative_quadratic(gram, gram @ lengths - slope, lengths > 0)
@@ -67,6 +74,15 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
         if decrease <= _SMALL_DECREASE * abs(last):
             break
     return lengths
+
+
+def _gram(rows: Floats) -> FloatArray:
+    """Products of the rows ``(k, n)`` with each other, over slabs of samples that depend on nothing but ``n``."""
+    n = rows.shape[1]
+    step = max(_LEAST_SLAB, -(-n // _SLABS))
+    slabs = [slice(start, min(n, start + step)) for start in range(0, n, step)]
+    parts = in_parallel(lambda piece: (rows[:, piece] @ rows[:, piece].T).astype(np.float64), slabs)
+    return functools.reduce(np.add, parts)
 
 
 def weighted_sum(rows: Floats, weights: FloatArray) -> FloatArray:

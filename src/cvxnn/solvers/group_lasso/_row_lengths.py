@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from cvxnn._workers import in_parallel
 from cvxnn.networks import row_norms
 from cvxnn.solvers.group_lasso._eta_newton import Model
 from cvxnn.solvers.group_lasso._lengths import best_lengths
 from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
 from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, SingleArray
 
-__all__ = ["lengthened", "worth_lengthening"]
+__all__ = ["columns", "lengthened", "worth_lengthening"]
 
 # Tolerance that single precision can serve, and the gap relative to whose square the one hoped for is the tolerance.
 _SINGLE_TOL = 1e-5
@@ -40,27 +41,30 @@ def lengthened(level: Level, price: Price) -> Point | None:
     vectors = -price.gradient
     vectors[level.point.ids] = level.point.U
     units = vectors[ids] / row_norms(vectors[ids])[:, None]
-    columns = _columns(level, ids, units)
+    products = columns(level, ids, units)
     start = np.zeros(len(rows.packed))
     start[level.point.ids] = row_norms(level.point.U)
     model = Model(rows.X, rows.y, rows.weight, rows.loss, beta, lambda: False)
-    lengths = best_lengths(model, columns, start[ids])
+    lengths = best_lengths(model, products, start[ids])
     if lengths is None:
         return None
     some = lengths > 0
-    return Point(ids[some], lengths[some, None] * units[some], lengths @ columns)
+    return Point(ids[some], lengths[some, None] * units[some], lengths @ products)
 
 
-def _columns(level: Level, ids: IntArray, units: FloatArray) -> SingleArray:
+def columns(level: Level, ids: IntArray, units: FloatArray) -> SingleArray:
     """Columns ``D_i X v_i`` as rows ``(k, n)``."""
     rows = level.rows
     data, directions, bits = rows.single, units.astype(np.float32), rows.bits(ids)
     out = np.empty((len(ids), len(rows)), dtype=np.float32)
     step = max(8, _SLAB // max(len(ids), 1) // 8 * 8)
-    for start in range(0, len(rows), step):
+
+    def sweep(start: int) -> None:
         rows.check()
         piece = slice(start, min(start + step, len(rows)))
         np.matmul(directions, data[piece].T, out=out[:, piece])
         packed = bits[:, start // 8 : (piece.stop + 7) // 8]
         out[:, piece] *= np.unpackbits(packed, axis=1, count=piece.stop - start, bitorder="little")
+
+    in_parallel(sweep, range(0, len(rows), step))
     return out
