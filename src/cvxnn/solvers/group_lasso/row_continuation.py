@@ -41,16 +41,17 @@ _SINGLE_TOL, _EXACT_GAP = 1e-5, 3e-6
 _MARGIN = 0.97
 # Most steps at a penalty, and steps without progress before it is given up.
 _MOST_STEPS, _PATIENCE = 20, 3
-# Square of the gap, relative to the tolerance, from which on blocks get the directions of their gradients, too.
-_SQUARE = 10.0
+# Square of the gap, relative to the tolerance, from which on blocks get the directions of their gradients, too; and
+# the one from which on that comes before the first step.
+_SQUARE, _FIRST_SQUARE = 10.0, 0.05
 # Turn of a gradient from its block, relative to the tolerance, that asks for its direction: one minus the cosine.
-_TURN = 0.1
+_TURN = 0.3
 # Most lengths in a row, and the gap relative to the tolerance up to which another one comes before a step.
 _LENGTHS, _AGAIN = 3, 3.0
 # Most entries of the products of all directions with the data, in single precision.
 _LARGEST = 1 << 24
 # Distance of the norms from the penalty within which further blocks take part.
-_CLOSE = 0.05
+_CLOSE = 0.1
 # Bounds of the factor by which an extrapolation changes the length of a block.
 _LEAST_GROWTH, _MOST_GROWTH = 0.1, 3.0
 
@@ -89,6 +90,7 @@ class RowContinuation:
         self.level = Level(self.rows, 1.0, nothing)
         self.model = Model(X, y, weight, problem.loss, 1.0, lambda: False)
         self.past: list[tuple[float, FloatArray]] = []
+        self.price: Price | None = None
         self.n_steps = 0
 
     @staticmethod
@@ -115,8 +117,8 @@ class RowContinuation:
             if self.last_penalty() > _FAR * beta:
                 return None
             level.beta = self.model.beta = beta
-            level.exact, level.point = False, self.predicted(beta)
-            reached = self.descend(_MARGIN * tol)
+            level.exact = False
+            reached = self.descend(self.started(*self.predicted(beta)), _MARGIN * tol)
         except (LinAlgError, OutOfTime):
             reached = False
         if not reached:
@@ -124,9 +126,23 @@ class RowContinuation:
         self.remember(beta, self.blocks())
         return self.result()
 
+    def started(self, ids: IntArray, U: FloatArray) -> Price:
+        """Move to some blocks with the lengths that are best for them, and price that point."""
+        level, rows = self.level, self.rows
+        if self.price is not None and len(ids):
+            # What the last point says of other blocks near the penalty spares a look at the predicted ones.
+            level.point = Point(ids, U, np.zeros(len(rows)))
+            point = self.best(*self.atoms(self.price, math.inf))
+            if point is not None:
+                level.point = point
+                return level.price()
+        level.point = Point(ids, U, rows.forward(rows.bits(ids), U))
+        return level.price()
+
     def resume(self, beta: float, vectors: FloatArray, nu: FloatArray) -> None:
         """Go on from a solution that another method has found: blocks ``(P, d)``; the dual vector follows from them."""
         self.remember(math.ldexp(beta, -self.exponent), np.ldexp(vectors[self.origin], self.exponent))
+        self.price = None
 
     def remember(self, beta: float, U: FloatArray) -> None:
         """Keep the blocks of the last two penalties."""
@@ -139,10 +155,10 @@ class RowContinuation:
         self.level.point.fit[:] = 0.0
         return self.level.price().top
 
-    def predicted(self, beta: float) -> Point:
+    def predicted(self, beta: float) -> tuple[IntArray, FloatArray]:
         """Blocks continued linearly in the logarithm of the penalty; those that would turn back are shortened."""
         if not self.past:
-            return self.level.point
+            return self.level.point.ids, self.level.point.U
         last, U = self.past[-1]
         lengths = row_norms(U)
         if len(self.past) > 1:
@@ -153,7 +169,7 @@ class RowContinuation:
             there[short] = _LEAST_GROWTH * U[short]
             U = there * np.minimum(1.0, _MOST_GROWTH * safe_ratio(lengths, row_norms(there)))[:, None]
         ids = np.flatnonzero(row_norms(U) > 0)
-        return Point(ids, U[ids], self.rows.forward(self.rows.bits(ids), U[ids]))
+        return ids, U[ids]
 
     def blocks(self) -> FloatArray:
         """Blocks of all patterns."""
@@ -161,14 +177,13 @@ class RowContinuation:
         U[self.level.point.ids] = self.level.point.U
         return U
 
-    def descend(self, tol: float) -> bool:
-        """Lengths and Newton steps in turn until the gap is small; False where it does not fall."""
+    def descend(self, price: Price, tol: float) -> bool:
+        """Newton steps and lengths in turn until the gap is small; False where it does not fall."""
         level, single = self.level, max(tol, _EXACT_GAP)
         stuck, least = 0, math.inf
-        price = level.price()
-        for _ in range(_MOST_STEPS):
+        for k in range(_MOST_STEPS):
             gap = level.gap(price)
-            if not level.exact:
+            if not level.exact and (k > 0 or gap * gap <= _FIRST_SQUARE * single):
                 price, gap = self.polished(price, gap, tol)
             if gap <= single and tol < _SINGLE_TOL and not level.exact:
                 # Single precision has no more to say.
@@ -177,6 +192,7 @@ class RowContinuation:
                 price = level.price()
                 gap = level.gap(price)
             if gap <= tol:
+                self.price = price
                 return True
             stuck = 0 if gap < 0.9 * least else stuck + 1
             least = min(gap, least)
@@ -201,23 +217,29 @@ class RowContinuation:
     def lengthened(self, price: Price, gap: float, tol: float) -> tuple[Price, float]:
         """Move to the best lengths where they lower the gap; the price and the gap there, or those given."""
         level, many = self.level, gap * gap <= _SQUARE * max(tol, _SINGLE_TOL)
-        ids, units, start = self.atoms(price, _TURN * tol if many else math.inf)
-        if not 0 < len(ids) * len(self.rows) <= _LARGEST:
+        point = self.best(*self.atoms(price, _TURN * tol if many else math.inf))
+        if point is None:
             return price, gap
-        products = columns(level, ids, units)
-        lengths = best_lengths(self.model, products, start)
-        if lengths is None:
-            return price, gap
-        U = np.zeros((len(self.origin), units.shape[1]))
-        np.add.at(U, ids, lengths[:, None] * units)
-        some = np.flatnonzero(row_norms(U) > 0)
-        before, level.point = level.point, Point(some, U[some], weighted_sum(products, lengths))
+        before, level.point = level.point, point
         there = level.price()
         reached = level.gap(there)
         if reached < gap:
             return there, reached
         level.point = before
         return price, gap
+
+    def best(self, ids: IntArray, units: FloatArray, start: FloatArray) -> Point | None:
+        """Blocks of the best lengths along directions; None where their products are too large or the search fails."""
+        if not 0 < len(ids) * len(self.rows) <= _LARGEST:
+            return None
+        products = columns(self.level, ids, units)
+        lengths = best_lengths(self.model, products, start)
+        if lengths is None:
+            return None
+        U = np.zeros((len(self.origin), units.shape[1]))
+        np.add.at(U, ids, lengths[:, None] * units)
+        some = np.flatnonzero(row_norms(U) > 0)
+        return Point(some, U[some], weighted_sum(products, lengths))
 
     def atoms(self, price: Price, turn: float) -> tuple[IntArray, FloatArray, FloatArray]:
         """Patterns, directions and present lengths: of nonzero blocks, of others near the penalty, and of gradients.
