@@ -21,11 +21,13 @@ from cvxnn.solvers.group_lasso._eta_newton import Model
 FloatArray = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]
 
-__all__ = ["best_lengths", "weighted_sum"]
+__all__ = ["best_lengths", "unit_vectors", "weighted_sum"]
 
 # Newton steps, and the decrease that ends them, relative to the value. Where the curvature is constant the second step
 # makes good the rounding of the first.
 _MOST_STEPS, _CONSTANT_STEPS, _SMALL_DECREASE = 8, 2, 1e-10
+# Slope along the lengths that counts as none, relative to the penalty and to the shift below.
+_LEVEL = 4.0
 # Part of the last decrease up to which the next one shows that the curvature serves on.
 _FAST = 0.02
 # Slabs of samples at most, and their least length.
@@ -50,7 +52,7 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
     value, gram = model.value(fit) + model.beta * float(np.sum(lengths)), None
     expected, decrease = 0.0, np.inf
     noise = max(_ROUNDINGS * float(np.finfo(rows.dtype).eps), _LEAST_SHIFT)
-    for _ in range(_CONSTANT_STEPS if model.constant_curvature else _MOST_STEPS):
+    for k in range(_CONSTANT_STEPS if model.constant_curvature else _MOST_STEPS):
         if gram is None or not (model.constant_curvature or decrease <= _FAST * expected):
             curvature = model.hessian(fit)
             largest = float(np.max(curvature))
@@ -62,6 +64,9 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
             gram = largest * _gram(root)
             gram.flat[:: len(gram) + 1] *= 1.0 + noise
         slope = weighted_sum(rows.T, model.gradient(fit)) + model.beta
+        uneven = np.where(lengths > 0, np.abs(slope), -slope)
+        if k > 0 and float(np.max(uneven)) <= _LEVEL * noise * model.beta:
+            break
         target = pivot_nonnegative_quadratic(gram, gram @ lengths - slope, lengths > 0)
         if target is None:
             return None
@@ -91,3 +96,15 @@ def weighted_sum(rows: Floats, weights: FloatArray) -> FloatArray:
     if size == 0.0:
         return np.zeros(rows.shape[1])
     return size * ((weights / size).astype(rows.dtype) @ rows).astype(np.float64)
+
+
+def unit_vectors(vectors: Floats) -> FloatArray:
+    """Rows divided by their lengths, none of them zero, in double precision.
+
+    Examples
+    --------
+    >>> unit_vectors(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]])
+    """
+    wide = vectors.astype(np.float64)
+    return wide / np.sqrt(np.sum(wide * wide, axis=1))[:, None]
