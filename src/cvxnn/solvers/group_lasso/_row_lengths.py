@@ -12,8 +12,8 @@ from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, Single
 
 __all__ = ["lengthened", "worth_lengthening"]
 
-# Tolerance that single precision can serve, and the gap relative to whose square the one hoped for is the tolerance.
-_SINGLE_TOL = 1e-5
+# Tolerance that single precision can serve, and the gap that is expected relative to the square of the one before.
+_SINGLE_TOL, _RATE = 1e-5, 20.0
 # Most entries of the columns, in single precision, and those of a slab of them.
 _LARGEST, _SLAB = 1 << 23, 1 << 18
 # Distance of the norms from the penalty within which further blocks take part.
@@ -21,8 +21,8 @@ _CLOSE = 0.05
 
 
 def worth_lengthening(level: Level, gap: float, tol: float) -> bool:
-    """Whether the square of the gap is within the tolerance, and the columns are small enough to be kept."""
-    return tol >= _SINGLE_TOL and gap * gap <= tol and len(level.point.ids) * len(level.rows) <= _LARGEST
+    """Whether the gap to be expected is within the tolerance, and the columns are small enough to be kept."""
+    return tol >= _SINGLE_TOL and _RATE * gap * gap <= tol and len(level.point.ids) * len(level.rows) <= _LARGEST
 
 
 def lengthened(level: Level, price: Price) -> Point | None:
