@@ -44,6 +44,8 @@ _PATH_GAP = 0.2
 _EXACT_GAP = 3e-6
 # Relative gap above which the blocks are evaluated in single precision only.
 _ROUGH_GAP = 1e-2
+# Part of the gap that is left where the lengths are worth solving for again.
+_FAST = 0.2
 # Iterations without progress before the solve ends.
 _PATIENCE = 6
 _MAX_ITER = 200
@@ -218,11 +220,10 @@ class _Run:
                 return Status.PATTERNS_OPTIMUM
             if self.n_iter >= max_iter:
                 return Status.MAX_ITER
-            if level.beta <= target and worth_lengthening(level, gap, self.tol):
-                price = self.lengthen(level, price)
+            if level.beta <= target:
+                price, gap = self.lengthen(level, price, gap)
                 if self.gap() <= self.tol:
                     return Status.PATTERNS_OPTIMUM
-                gap = level.gap(price)
             if stuck >= _PATIENCE:
                 if level.exact:
                     return Status.STALLED
@@ -235,24 +236,29 @@ class _Run:
             stuck = 0 if fell or gap < 0.9 * least else stuck + 1
             least = min(gap, least)
 
-    def lengthen(self, level: Level, price: Price) -> Price:
-        """Move to the best lengths of the blocks along their directions where the gap is smaller; returns the price."""
-        point = lengthened(level, price)
-        if point is None:
-            return price
-        trial = Level(self.rows, self.beta, point)
-        trial.exact = True
-        trial.refit()
-        new = trial.price()
-        self.update_bound(new)
-        self.evaluate(trial)
-        if self.gap() <= self.tol:
-            self.n_iter += 1
-            self.record(new.top, self.bound)
-        if trial.objective() > level.objective() or trial.gap(new) > level.gap(price):
-            return price
-        level.point = trial.point
-        return new
+    def lengthen(self, level: Level, price: Price, gap: float) -> tuple[Price, float]:
+        """Move to the best lengths of the blocks along their directions, for as long as the gap falls fast."""
+        while worth_lengthening(level, gap, self.tol):
+            point = lengthened(level, price)
+            if point is None:
+                break
+            trial = Level(self.rows, self.beta, point)
+            trial.exact = True
+            trial.refit()
+            new = trial.price()
+            self.update_bound(new)
+            self.evaluate(trial)
+            if self.gap() <= self.tol:
+                self.n_iter += 1
+                self.record(new.top, self.bound)
+                break
+            last, reached = gap, trial.gap(new)
+            if reached >= gap:
+                break
+            level.point, price, gap = trial.point, new, reached
+            if gap > _FAST * last:
+                break
+        return price, gap
 
     def place(self, level: Level, ids: IntArray, U: FloatArray) -> None:
         """Start a level from blocks, scaled down where that lowers its objective."""
