@@ -58,9 +58,9 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
             largest = float(np.max(curvature))
             if largest == 0.0:
                 return None
-            # Most often all samples have the same curvature, and a large array stays as it is.
-            same = float(np.min(curvature)) == largest
-            root = rows if same else rows * np.sqrt(curvature / largest).astype(rows.dtype)
+            # A copy of the rows is large: where all samples count the same there is none.
+            even = float(np.min(curvature)) == largest
+            root = rows if even else rows * np.sqrt(curvature / largest).astype(rows.dtype)
             gram = largest * _gram(root)
             gram.flat[:: len(gram) + 1] *= 1.0 + noise
         slope = weighted_sum(rows.T, model.gradient(fit)) + model.beta
