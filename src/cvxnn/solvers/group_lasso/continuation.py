@@ -54,15 +54,15 @@ _LINEAR_STEPS, _REDUCTION = 8, 0.05
 _POOR = 0.3
 # Most Newton steps of a ridge problem, the least of their lengths, and the rounding of its objective.
 _NEWTON_STEPS, _LEAST_LENGTH, _ROUNDING = 5, 1e-3, 1e-6
-# Gap up to which the lengths alone are worth solving for, the gap that is hoped for relative to the tolerance, the
-# bounds of the gap reached relative to the square of the one before, and the distance from norm one of further blocks.
-_NEAR, _HOPE = 0.1, 1.0
+# Gap up to which lengths alone are worth a try, the factor of the gaps that they start from where the blocks are few
+# beside the samples, the bounds of the gap reached relative to the square of the one before, and the distance from norm
+# one of further blocks.
+_NEAR, _FEW_HOPE, _FEW_BLOCKS = 0.1, 10.0, 0.06
 _LEAST_RATE, _MOST_RATE = 0.1, 10.0
 _CLOSE = 0.05
 # Most lengths in a row, and the gap relative to the tolerance up to which further vectors join; the turn of a vector
 # from its block, relative to the tolerance, that asks for it: one minus the cosine.
-_POLISHES, _AGAIN, _TURN = 2, 4.0, 0.3
-_TINY = float(np.finfo(np.float64).tiny)
+_POLISHES, _AGAIN, _TURN = 3, 3.0, 0.3
 # Part of the tolerance that is aimed for in single precision.
 _MARGIN = 0.7
 # Bounds of the factor by which an extrapolation changes a weight.
@@ -209,7 +209,7 @@ class Continuation:
             previous, gap = gap, self.gap(w, alpha, fit, norms)
             if gap <= tol:
                 return self.found(ids, w[ids] * norms[ids], vectors[ids], w, alpha)
-            if gap <= _NEAR and self.rate * gap * gap <= _HOPE * tol:
+            if gap <= _NEAR and self.rate * gap * gap <= self.ease(ids) * tol:
                 polished = self.polished(w, vectors, norms, gap, tol)
                 if polished is not None:
                     return polished
@@ -233,7 +233,7 @@ class Continuation:
                 and ids.size
                 and self.frozen is not None
                 and self.frozen.lasting
-                and _steps_left(gap, previous, max(tol, min(_NEAR, math.sqrt(_HOPE * tol / self.rate)))) > _MANY_STEPS
+                and _steps_left(gap, previous, max(tol, min(_NEAR, math.sqrt(tol / self.rate)))) > _MANY_STEPS
             )
             if fresh:
                 self.factorise(ids, w[ids], model.hessian(fit))
@@ -279,16 +279,20 @@ class Continuation:
             if gap <= tol:
                 some = np.flatnonzero(new)
                 return Found(new, nu / model.beta, some, U[some])
-            if gap > _AGAIN * tol:
+            if gap > _AGAIN * self.ease(ids) * tol:
                 return None
-            cosines = np.einsum("pd,pd->p", U, fresh) / np.maximum(new * sizes, _TINY)
-            turned = np.flatnonzero(np.where(new > 0, cosines < 1.0 - _TURN * tol, sizes > 1.0 - _CLOSE))
+            turned = np.einsum("pd,pd->p", U, fresh) < (1.0 - _TURN * tol) * new * sizes
+            turned = np.flatnonzero(np.where(new > 0, turned, sizes > 1.0 - _CLOSE))
             further = unit_vectors(fresh[turned])
             keep = found > 0
             ids, units = np.concatenate([ids[keep], turned]), np.concatenate([units[keep], further])
             rows = np.concatenate([rows[keep], self.columns(turned, further, dtype)])
             lengths = np.concatenate([found[keep], np.zeros(len(turned))])
         return None
+
+    def ease(self, ids: IntArray) -> float:
+        """Factor of the gaps that lengths may start from: where they take one small system they are cheap."""
+        return _FEW_HOPE if self.model.constant_curvature and ids.size <= _FEW_BLOCKS * len(self.model.y) else 1.0
 
     def columns(self, ids: IntArray, units: FloatArray, dtype: type) -> Floats:
         """Columns ``D_i X v_i`` as rows ``(k, n)``."""
