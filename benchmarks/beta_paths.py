@@ -14,12 +14,12 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.data import load
-from benchmarks.gated import LARGE
 from cvxnn import Problem, solve
 from cvxnn.architectures import GatedReLU, ReLU
 from cvxnn.landscape import regularization_path
 
 _TOL = 1e-4
+_LARGE = "synthetic-20000x30"
 _HARD = (14, 16, 17, 18, 19)
 """Points among which the hardest is looked for."""
 
@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     cases = [(name, 500, share) for name in ("diabetes", "cancer", "digits") for share in (1e-2, 1e-3)]
     if options.rows:
-        cases += [(LARGE, count, 1e-2) for count in (100, 500)]
+        cases += [(_LARGE, count, 1e-2) for count in (100, 500)]
     for name, count, share in cases:
         table = load(name)
         gates = np.random.default_rng(0).standard_normal((count, table.X.shape[1]))
