@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._workers import in_parallel
 from cvxnn.solvers._nonnegative_qp import pivot_nonnegative_quadratic
 from cvxnn.solvers.group_lasso._eta_newton import Model
 
@@ -27,6 +28,8 @@ _MOST_STEPS, _CONSTANT_STEPS, _SMALL_DECREASE = 8, 2, 1e-10
 _FAST = 0.02
 # Shift of the curvature, relative to its diagonal, as rows may depend on each other: so many roundings, at least this.
 _ROUNDINGS, _LEAST_SHIFT = 16.0, 1e-10
+# Runs of samples of a product, for several threads, and the least of their lengths.
+_RUNS, _LEAST_RUN = 4, 2048
 
 
 def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | None:
@@ -54,7 +57,7 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
             # A copy of the rows is large: where all samples count the same there is none.
             even = float(np.min(curvature)) == largest
             root = rows if even else rows * np.sqrt(curvature / largest).astype(rows.dtype)
-            gram = largest * (root @ root.T).astype(np.float64)
+            gram = largest * _gram(root)
             gram.flat[:: len(gram) + 1] *= 1.0 + noise
         slope = weighted_sum(rows.T, model.gradient(fit)) + model.beta
         target = pivot_nonnegative_quadratic(gram, gram @ lengths - slope, lengths > 0)
@@ -69,6 +72,13 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
         if decrease <= _SMALL_DECREASE * abs(last):
             break
     return lengths
+
+
+def _gram(rows: Floats) -> FloatArray:
+    """Products of the rows ``(k, k)``, in their precision over runs of samples and summed up in double."""
+    size = max(_LEAST_RUN, -(-rows.shape[1] // _RUNS))
+    pieces = [rows[:, start : start + size] for start in range(0, rows.shape[1], size)]
+    return np.sum(in_parallel(lambda piece: (piece @ piece.T).astype(np.float64), pieces), axis=0)
 
 
 def weighted_sum(rows: Floats, weights: FloatArray) -> FloatArray:
