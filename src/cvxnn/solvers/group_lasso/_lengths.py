@@ -9,8 +9,6 @@ directions are those of :math:`X^T D_i \nu_0` for a dual vector :math:`\nu_0` ne
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import numpy.typing as npt
 
@@ -30,10 +28,10 @@ _MOST_STEPS, _CONSTANT_STEPS, _SMALL_DECREASE = 8, 2, 1e-10
 _LEVEL = 4.0
 # Part of the last decrease up to which the next one shows that the curvature serves on.
 _FAST = 0.02
-# Slabs of samples at most, and their least length.
-_SLABS, _LEAST_SLAB = 8, 2500
 # Shift of the curvature, relative to its diagonal, as rows may depend on each other: so many roundings, at least this.
 _ROUNDINGS, _LEAST_SHIFT = 16.0, 1e-10
+# Runs of samples of a product, for several threads, and the least of their lengths.
+_RUNS, _LEAST_RUN = 4, 2048
 
 
 def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | None:
@@ -82,12 +80,10 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
 
 
 def _gram(rows: Floats) -> FloatArray:
-    """Products of the rows ``(k, n)`` with each other, over slabs of samples that depend on nothing but ``n``."""
-    n = rows.shape[1]
-    step = max(_LEAST_SLAB, -(-n // _SLABS))
-    slabs = [slice(start, min(n, start + step)) for start in range(0, n, step)]
-    parts = in_parallel(lambda piece: (rows[:, piece] @ rows[:, piece].T).astype(np.float64), slabs)
-    return functools.reduce(np.add, parts)
+    """Products of the rows ``(k, k)``, in their precision over runs of samples and summed up in double."""
+    size = max(_LEAST_RUN, -(-rows.shape[1] // _RUNS))
+    pieces = [rows[:, start : start + size] for start in range(0, rows.shape[1], size)]
+    return np.sum(in_parallel(lambda piece: (piece @ piece.T).astype(np.float64), pieces), axis=0)
 
 
 def weighted_sum(rows: Floats, weights: FloatArray) -> FloatArray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from cvxnn._workers import in_parallel
+from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.networks import row_norms
 from cvxnn.solvers.group_lasso._eta_newton import Model
 from cvxnn.solvers.group_lasso._lengths import best_lengths, weighted_sum
@@ -13,9 +15,11 @@ from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, Single
 
 __all__ = ["columns", "lengthened", "worth_lengthening"]
 
-# Tolerance that single precision can serve, and the gap expected relative to the square of the one before, along
-# the blocks and their gradients, or along the blocks only.
-_SINGLE_TOL, _RATE, _POOR_RATE = 1e-5, 2.0, 20.0
+# Tolerance that single precision can serve.
+_SINGLE_TOL = 1e-5
+# Gap expected relative to the square of the one before: along the blocks and their gradients (more is asked for where
+# the curvature varies, as each Newton step then takes a matrix of its own), or along the blocks only.
+_RATE, _CURVED_RATE, _POOR_RATE = 0.5, 2.0, 20.0
 # Most entries of the columns, in single precision, and those of a slab of them.
 _LARGEST, _SLAB = 1 << 23, 1 << 18
 # Distance of the norms from the penalty within which further blocks take part.
@@ -25,7 +29,8 @@ _CLOSE = 0.05
 def worth_lengthening(level: Level, gap: float, tol: float) -> bool:
     """Whether the gap to be expected is within the tolerance, and the columns are small enough to be kept."""
     size = len(level.point.ids) * len(level.rows)
-    rate = _RATE if 2 * size <= _LARGEST else _POOR_RATE
+    rate = _RATE if level.rows.loss.name == "squared" else _CURVED_RATE
+    rate = rate if 2 * size <= _LARGEST else _POOR_RATE
     return tol >= _SINGLE_TOL and rate * gap * gap <= tol and size <= _LARGEST
 
 
@@ -68,12 +73,15 @@ def columns(level: Level, ids: IntArray, units: FloatArray) -> SingleArray:
     out = np.empty((len(ids), len(rows)), dtype=np.float32)
     step = max(8, _SLAB // max(len(ids), 1) // 8 * 8)
 
-    def sweep(start: int) -> None:
-        rows.check()
-        piece = slice(start, min(start + step, len(rows)))
-        np.matmul(directions, data[piece].T, out=out[:, piece])
-        packed = bits[:, start // 8 : (piece.stop + 7) // 8]
-        out[:, piece] *= np.unpackbits(packed, axis=1, count=piece.stop - start, bitorder="little")
+    def sweep(pieces: Sequence[slice]) -> None:
+        for piece in pieces:
+            rows.check()
+            np.matmul(directions, data[piece].T, out=out[:, piece])
+            packed = bits[:, piece.start // 8 : (piece.stop + 7) // 8]
+            masks = np.unpackbits(packed, axis=1, count=piece.stop - piece.start, bitorder="little")
+            # A product of two types takes longer than the conversion and a product of one.
+            out[:, piece] *= masks.astype(np.float32)
 
-    in_parallel(sweep, range(0, len(rows), step))
+    slabs = [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
+    in_parallel(sweep, pieces_of(slabs))
     return out

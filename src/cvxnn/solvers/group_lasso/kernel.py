@@ -3,7 +3,9 @@ r"""Group lasso over activation patterns: working sets, a path of penalties, and
 .. math:: \min_u\ \ell\Big(\sum_i D_i X u_i\Big) + \beta \sum_i \|u_i\|
 
 The few blocks that are nonzero are found by pricing all of them, :math:`\|X^T D_i \nu\| > \beta`, one matrix product
-over the packed masks. Each working set is solved by Newton's method in one scalar for each block.
+over the packed masks. Each working set is solved by Newton's method in one scalar for each block. Once the square of
+the gap is within the tolerance, the best lengths of the blocks along their dual directions often end the solve
+(:mod:`cvxnn.solvers.group_lasso._lengths`).
 """
 
 from __future__ import annotations

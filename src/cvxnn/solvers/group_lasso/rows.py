@@ -5,7 +5,7 @@ r"""Group lasso over activation patterns for many samples: time linear in n, mas
 A subsample of the rows gives the first blocks, along a path of penalties. All rows then take Newton steps on the blocks
 that are nonzero (:mod:`cvxnn.solvers.group_lasso._row_descent`); between two of them all patterns are priced and those
 with :math:`\|X^T D_i \nu\| > \beta` enter. Once the square of the gap is within the tolerance, the best lengths of the
-blocks along their directions often end the solve (:mod:`cvxnn.solvers.group_lasso._lengths`). Products are in single
+blocks along their directions and gradients often end the solve (:mod:`cvxnn.solvers.group_lasso._lengths`). Products are in single
 precision until the duality gap is small; from a hundredth on the blocks are evaluated in double precision after every
 step. So are those that are returned, and the bound that ends the solve.
 """
@@ -42,8 +42,8 @@ _PATH_FACTOR = 4.0
 _PATH_GAP = 0.2
 # Relative gap below which products are in double precision.
 _EXACT_GAP = 3e-6
-# Relative gap above which the blocks are evaluated in single precision only.
-_ROUGH_GAP = 1e-2
+# Relative gap above which the blocks are evaluated in single precision only, and the margin for its rounding.
+_ROUGH_GAP, _ROUGH_MARGIN = 1e-2, 1e-5
 # Part of the gap that is left where the lengths are worth solving for again.
 _FAST = 0.2
 # Iterations without progress before the solve ends.
@@ -285,7 +285,9 @@ class _Run:
         if not (rough or level.exact):
             level.refit()
         objective = level.rows.value(level.point.fit) + self.beta * float(np.sum(row_norms(level.point.U)))
-        # What single precision says of earlier blocks is no match for a value in double precision.
+        # With a margin for rounding, so that the value in double precision of the same blocks is the lower one. Should
+        # it not be, it counts all the same.
+        objective *= 1.0 + _ROUGH_MARGIN if rough else 1.0
         if objective < self.objective or (self.rough and not rough):
             self.objective, self.best, self.rough = objective, level.point, rough
 
