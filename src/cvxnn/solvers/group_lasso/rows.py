@@ -5,9 +5,9 @@ r"""Group lasso over activation patterns for many samples: time linear in n, mas
 A subsample of the rows gives the first blocks, along a path of penalties. All rows then take Newton steps on the blocks
 that are nonzero (:mod:`cvxnn.solvers.group_lasso._row_descent`); between two of them all patterns are priced and those
 with :math:`\|X^T D_i \nu\| > \beta` enter. Once the square of the gap is within the tolerance, the best lengths of the
-blocks along their directions and gradients often end the solve (:mod:`cvxnn.solvers.group_lasso._lengths`). Products are in single
-precision until the duality gap is small; from a hundredth on the blocks are evaluated in double precision after every
-step. So are those that are returned, and the bound that ends the solve.
+blocks along their directions and gradients often end the solve (:mod:`cvxnn.solvers.group_lasso._lengths`). Products
+are in single precision until the duality gap is small; from a hundredth on the blocks are evaluated in double precision
+after every step. So are those that are returned, and the bound that ends the solve.
 """
 
 from __future__ import annotations
