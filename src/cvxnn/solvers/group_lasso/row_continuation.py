@@ -51,7 +51,7 @@ _LENGTHS, _AGAIN = 3, 3.0
 # Most entries of the products of all directions with the data, in single precision.
 _LARGEST = 1 << 24
 # Distance of the norms from the penalty within which further blocks take part.
-_CLOSE = 0.1
+_CLOSE = 0.03
 # Bounds of the factor by which an extrapolation changes the length of a block.
 _LEAST_GROWTH, _MOST_GROWTH = 0.1, 3.0
 
