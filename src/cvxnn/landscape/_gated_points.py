@@ -22,6 +22,7 @@ from cvxnn.programs.gated import GatedReLUNetwork
 from cvxnn.solution import Blocks, History, Solution, Status
 from cvxnn.solvers.group_lasso import ROWS, GroupLassoResult, solve_group_lasso
 from cvxnn.solvers.group_lasso.continuation import Continuation
+from cvxnn.solvers.group_lasso.row_continuation import RowContinuation
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -42,8 +43,10 @@ class GatedPoints:
 
     def __init__(self, problem: Problem, architecture: GatedReLU, patterns: ActivationPatterns, tol: float) -> None:
         self.problem, self.architecture, self.patterns, self.tol = problem, architecture, patterns, tol
-        self.course: Continuation | None = None
-        if problem.n_samples <= ROWS and Continuation.serves(problem, patterns):
+        self.course: Continuation | RowContinuation | None = None
+        if problem.n_samples > ROWS:
+            self.course = RowContinuation(problem, patterns) if RowContinuation.serves(problem, patterns) else None
+        elif Continuation.serves(problem, patterns):
             self.course = Continuation(problem, patterns)
 
     def __call__(self, beta: float, points: Sequence[PathPoint], time_limit: float | None) -> PathPoint:

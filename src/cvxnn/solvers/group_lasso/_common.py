@@ -131,7 +131,9 @@ def solve_unit_diagonal(system: FloatArray, rhs: FloatArray) -> FloatArray:
     array([1., 2.])
     """
     for shift in _SHIFTS:
-        _, solution, info = _POSV(system + shift * np.eye(len(system)), rhs, lower=1, overwrite_a=1)
+        shifted = system + shift * np.eye(len(system)) if shift > 0.0 else system
+        # The transpose of a symmetric matrix is in the order of Fortran already.
+        _, solution, info = _POSV(shifted.T, rhs, lower=1)
         if info == 0:
             return solution
     raise LinAlgError("the curvature in the weights is not positive definite to rounding.")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,18 @@ class Model:
         """Prepare what every weight vector shares."""
         self.constant_curvature = self.loss.name == "squared"
         self.cache = GramCache() if self.constant_curvature else None
-        self.lengths = np.sqrt(np.sum(self.X * self.X, axis=1))
-        self.zero_value = self.value(np.zeros(len(self.y)))
         self._kernel: npt.NDArray[np.floating] | None = None
         self._spare: list[npt.NDArray[np.floating]] = []
+
+    @cached_property
+    def lengths(self) -> FloatArray:
+        """Lengths of the samples, ``(n,)``."""
+        return np.sqrt(np.sum(self.X * self.X, axis=1))
+
+    @cached_property
+    def zero_value(self) -> float:
+        """Loss of the zero network."""
+        return self.value(np.zeros(len(self.y)))
 
     def value(self, fit: FloatArray) -> float:
         return self.loss.value(fit, self.y, self.weight)

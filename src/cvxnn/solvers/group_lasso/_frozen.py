@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import get_blas_funcs
+from scipy.linalg import LinAlgError, get_blas_funcs
 
+from cvxnn.solvers.group_lasso._common import solve_unit_diagonal
 from cvxnn.solvers.group_lasso._ridge import KernelRidge, Ridge
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 SingleArray = npt.NDArray[np.float32]
 
-__all__ = ["Frozen"]
+__all__ = ["Frozen", "weight_step"]
+
+# Least curvature of a weight, relative to the largest, and most rounds in which weights are found to stay at zero.
+_LEAST_CURVATURE, _MOST_ROUNDS = 1e-12, 20
 
 
 class Frozen:
@@ -62,3 +66,39 @@ class Frozen:
         out[:, before:] = cross
         out[before:, :before] = cross[:before].T
         self.curvature = out
+
+
+def weight_step(curvature: FloatArray, w: FloatArray, rhs: FloatArray) -> FloatArray:
+    """Solve ``curvature direction = rhs`` on the weights that may move; those at zero that would turn negative stay.
+
+    ``curvature (k, k)`` is overwritten.
+
+    Raises
+    ------
+    LinAlgError
+        Where the curvature is zero, or not positive definite to rounding.
+
+    Examples
+    --------
+    >>> weight_step(2.0 * np.eye(3), np.array([1.0, 0.0, 0.0]), np.array([-1.0, 1.0, -1.0]))
+    array([-0.5,  0.5,  0. ])
+    """
+    diagonal = np.diag(curvature)
+    largest = float(np.max(diagonal, initial=0.0))
+    if largest == 0.0:
+        raise LinAlgError("the loss has no curvature at the fit.")
+    scale = 1.0 / np.sqrt(np.maximum(diagonal, _LEAST_CURVATURE * largest))
+    curvature *= scale
+    curvature *= scale[:, None]
+    direction, index = np.zeros_like(w), np.flatnonzero((w > 0) | (rhs > 0))
+    system = curvature if index.size == w.size else curvature[np.ix_(index, index)]
+    for _ in range(_MOST_ROUNDS):
+        if index.size == 0:
+            break
+        direction[:] = 0.0
+        direction[index] = scale[index] * solve_unit_diagonal(system, scale[index] * rhs[index])
+        right = (w[index] > 0) | (direction[index] > 0)
+        if np.all(right):
+            break
+        index, system = index[right], system[np.ix_(right, right)]
+    return direction

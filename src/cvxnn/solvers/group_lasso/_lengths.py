@@ -12,21 +12,26 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._workers import in_parallel
 from cvxnn.solvers._nonnegative_qp import pivot_nonnegative_quadratic
 from cvxnn.solvers.group_lasso._eta_newton import Model
 
 FloatArray = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]
 
-__all__ = ["best_lengths", "weighted_sum"]
+__all__ = ["best_lengths", "unit_vectors", "weighted_sum"]
 
 # Newton steps, and the decrease that ends them, relative to the value. Where the curvature is constant the second step
 # makes good the rounding of the first.
 _MOST_STEPS, _CONSTANT_STEPS, _SMALL_DECREASE = 8, 2, 1e-10
+# Slope along the lengths that counts as none, relative to the penalty and to the shift below.
+_LEVEL = 4.0
 # Part of the last decrease up to which the next one shows that the curvature serves on.
 _FAST = 0.02
 # Shift of the curvature, relative to its diagonal, as rows may depend on each other: so many roundings, at least this.
 _ROUNDINGS, _LEAST_SHIFT = 16.0, 1e-10
+# Runs of samples of a product, for several threads, and the least of their lengths.
+_RUNS, _LEAST_RUN = 4, 2048
 
 
 def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | None:
@@ -45,16 +50,21 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
     value, gram = model.value(fit) + model.beta * float(np.sum(lengths)), None
     expected, decrease = 0.0, np.inf
     noise = max(_ROUNDINGS * float(np.finfo(rows.dtype).eps), _LEAST_SHIFT)
-    for _ in range(_CONSTANT_STEPS if model.constant_curvature else _MOST_STEPS):
+    for k in range(_CONSTANT_STEPS if model.constant_curvature else _MOST_STEPS):
         if gram is None or not (model.constant_curvature or decrease <= _FAST * expected):
             curvature = model.hessian(fit)
             largest = float(np.max(curvature))
             if largest == 0.0:
                 return None
-            root = rows * np.sqrt(curvature / largest).astype(rows.dtype)
-            gram = largest * (root @ root.T).astype(np.float64)
+            # A copy of the rows is large: where all samples count the same there is none.
+            even = float(np.min(curvature)) == largest
+            root = rows if even else rows * np.sqrt(curvature / largest).astype(rows.dtype)
+            gram = largest * _gram(root)
             gram.flat[:: len(gram) + 1] *= 1.0 + noise
         slope = weighted_sum(rows.T, model.gradient(fit)) + model.beta
+        uneven = np.where(lengths > 0, np.abs(slope), -slope)
+        if k > 0 and float(np.max(uneven)) <= _LEVEL * noise * model.beta:
+            break
         target = pivot_nonnegative_quadratic(gram, gram @ lengths - slope, lengths > 0)
         if target is None:
             return None
@@ -69,9 +79,28 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
     return lengths
 
 
+def _gram(rows: Floats) -> FloatArray:
+    """Products of the rows ``(k, k)``, in their precision over runs of samples and summed up in double."""
+    size = max(_LEAST_RUN, -(-rows.shape[1] // _RUNS))
+    pieces = [rows[:, start : start + size] for start in range(0, rows.shape[1], size)]
+    return np.sum(in_parallel(lambda piece: (piece @ piece.T).astype(np.float64), pieces), axis=0)
+
+
 def weighted_sum(rows: Floats, weights: FloatArray) -> FloatArray:
     """Sum of the rows ``(k, n)`` with weights ``(k,)`` of any size, by products in the precision of the rows."""
     size = float(np.max(np.abs(weights), initial=0.0))
     if size == 0.0:
         return np.zeros(rows.shape[1])
     return size * ((weights / size).astype(rows.dtype) @ rows).astype(np.float64)
+
+
+def unit_vectors(vectors: Floats) -> FloatArray:
+    """Rows divided by their lengths, none of them zero, in double precision.
+
+    Examples
+    --------
+    >>> unit_vectors(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]])
+    """
+    wide = vectors.astype(np.float64)
+    return wide / np.sqrt(np.sum(wide * wide, axis=1))[:, None]

@@ -51,6 +51,12 @@ class Blocks:
         """Columns ``D_i X u_i``, ``(n, k)``."""
         return (self._rows * (vectors @ self.X.T)).T
 
+    def single_columns(self, vectors: FloatArray) -> npt.NDArray[np.float32]:
+        """The same columns in single precision, as rows ``(k, n)``."""
+        out = vectors.astype(np.float32) @ self.X.astype(np.float32).T
+        out *= self._rows
+        return out
+
     def fit(self, vectors: FloatArray) -> FloatArray:
         """Sum of the columns, ``(n,)``."""
         return np.einsum("kn,kn->n", self._rows, vectors @ self.X.T)

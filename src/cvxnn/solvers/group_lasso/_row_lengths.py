@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.networks import row_norms
 from cvxnn.solvers.group_lasso._eta_newton import Model
-from cvxnn.solvers.group_lasso._lengths import best_lengths
+from cvxnn.solvers.group_lasso._lengths import best_lengths, weighted_sum
 from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
 from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, SingleArray
 
-__all__ = ["lengthened", "worth_lengthening"]
+__all__ = ["columns", "lengthened", "worth_lengthening"]
 
-# Tolerance that single precision can serve, and the gap relative to whose square the one hoped for is the tolerance.
+# Tolerance that single precision can serve.
 _SINGLE_TOL = 1e-5
+# Gap expected relative to the square of the one before: along the blocks and their gradients (more is asked for where
+# the curvature varies, as each Newton step then takes a matrix of its own), or along the blocks only.
+_RATE, _CURVED_RATE, _POOR_RATE = 0.5, 2.0, 20.0
 # Most entries of the columns, in single precision, and those of a slab of them.
 _LARGEST, _SLAB = 1 << 23, 1 << 18
 # Distance of the norms from the penalty within which further blocks take part.
@@ -21,46 +27,61 @@ _CLOSE = 0.05
 
 
 def worth_lengthening(level: Level, gap: float, tol: float) -> bool:
-    """Whether the square of the gap is within the tolerance, and the columns are small enough to be kept."""
-    return tol >= _SINGLE_TOL and gap * gap <= tol and len(level.point.ids) * len(level.rows) <= _LARGEST
+    """Whether the gap to be expected is within the tolerance, and the columns are small enough to be kept."""
+    size = len(level.point.ids) * len(level.rows)
+    rate = _RATE if level.rows.loss.name == "squared" else _CURVED_RATE
+    rate = rate if 2 * size <= _LARGEST else _POOR_RATE
+    return tol >= _SINGLE_TOL and rate * gap * gap <= tol and size <= _LARGEST
 
 
 def lengthened(level: Level, price: Price) -> Point | None:
     """Blocks of the lengths that :func:`best_lengths` finds along their directions; None where it fails.
 
-    Blocks that are zero take part along minus their gradients where their norms are near the penalty or above it. The
-    fit of the point is that of products in single precision.
+    A block has two directions where the columns are few enough, its own and minus its gradient: what the last step has
+    left of the error in the one is mended by the other. Blocks that are zero take part along minus their gradients
+    where their norms are near the penalty or above it. The fit of the point is that of products in single precision.
     """
-    rows, beta = level.rows, level.beta
-    taken = price.norms > (1.0 - _CLOSE) * beta
-    taken[level.point.ids] = True
-    ids = np.flatnonzero(taken & (price.norms > 0))
+    rows, beta, held = level.rows, level.beta, level.point.ids
+    lengths = row_norms(level.point.U)
+    near = price.norms > (1.0 - _CLOSE) * beta
+    both = (len(held) + np.count_nonzero(near)) * len(rows) <= _LARGEST
+    if not both:
+        near[held] = False
+    further = np.flatnonzero(near)
+    ids = np.concatenate([held, further])
     if len(ids) * len(rows) > _LARGEST:
         return None
-    vectors = -price.gradient
-    vectors[level.point.ids] = level.point.U
-    units = vectors[ids] / row_norms(vectors[ids])[:, None]
-    columns = _columns(level, ids, units)
-    start = np.zeros(len(rows.packed))
-    start[level.point.ids] = row_norms(level.point.U)
+    units = np.concatenate(
+        [level.point.U / lengths[:, None], -price.gradient[further] / price.norms[further, None]],
+    )
+    products = columns(level, ids, units)
     model = Model(rows.X, rows.y, rows.weight, rows.loss, beta, lambda: False)
-    lengths = best_lengths(model, columns, start[ids])
-    if lengths is None:
+    found = best_lengths(model, products, np.concatenate([lengths, np.zeros(len(further))]))
+    if found is None:
         return None
-    some = lengths > 0
-    return Point(ids[some], lengths[some, None] * units[some], lengths @ columns)
+    U = np.zeros_like(price.gradient)
+    U[held] = found[: len(held), None] * units[: len(held)]
+    U[further] += found[len(held) :, None] * units[len(held) :]
+    some = np.flatnonzero(row_norms(U) > 0)
+    return Point(some, U[some], weighted_sum(products, found))
 
 
-def _columns(level: Level, ids: IntArray, units: FloatArray) -> SingleArray:
+def columns(level: Level, ids: IntArray, units: FloatArray) -> SingleArray:
     """Columns ``D_i X v_i`` as rows ``(k, n)``."""
     rows = level.rows
     data, directions, bits = rows.single, units.astype(np.float32), rows.bits(ids)
     out = np.empty((len(ids), len(rows)), dtype=np.float32)
     step = max(8, _SLAB // max(len(ids), 1) // 8 * 8)
-    for start in range(0, len(rows), step):
-        rows.check()
-        piece = slice(start, min(start + step, len(rows)))
-        np.matmul(directions, data[piece].T, out=out[:, piece])
-        packed = bits[:, start // 8 : (piece.stop + 7) // 8]
-        out[:, piece] *= np.unpackbits(packed, axis=1, count=piece.stop - start, bitorder="little")
+
+    def sweep(pieces: Sequence[slice]) -> None:
+        for piece in pieces:
+            rows.check()
+            np.matmul(directions, data[piece].T, out=out[:, piece])
+            packed = bits[:, piece.start // 8 : (piece.stop + 7) // 8]
+            masks = np.unpackbits(packed, axis=1, count=piece.stop - piece.start, bitorder="little")
+            # A product of two types takes longer than the conversion and a product of one.
+            out[:, piece] *= masks.astype(np.float32)
+
+    slabs = [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
+    in_parallel(sweep, pieces_of(slabs))
     return out

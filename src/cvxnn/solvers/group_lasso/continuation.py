@@ -23,10 +23,10 @@ from cvxnn.certificates.certificate import relative_gap
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
-from cvxnn.solvers.group_lasso._common import OutOfTime, dual_bound, solve_unit_diagonal
+from cvxnn.solvers.group_lasso._common import OutOfTime, dual_bound
 from cvxnn.solvers.group_lasso._eta_newton import Model
-from cvxnn.solvers.group_lasso._frozen import Frozen
-from cvxnn.solvers.group_lasso._lengths import best_lengths, weighted_sum
+from cvxnn.solvers.group_lasso._frozen import Frozen, weight_step
+from cvxnn.solvers.group_lasso._lengths import best_lengths, unit_vectors, weighted_sum
 from cvxnn.solvers.group_lasso._ridge import Blocks, GramRidge, KernelRidge
 
 FloatArray = npt.NDArray[np.float64]
@@ -54,11 +54,15 @@ _LINEAR_STEPS, _REDUCTION = 8, 0.05
 _POOR = 0.3
 # Most Newton steps of a ridge problem, the least of their lengths, and the rounding of its objective.
 _NEWTON_STEPS, _LEAST_LENGTH, _ROUNDING = 5, 1e-3, 1e-6
-# Gap up to which the lengths alone are worth solving for, the gap that is hoped for relative to the tolerance, the
-# bounds of the gap reached relative to the square of the one before, and the distance from norm one of further blocks.
-_NEAR, _HOPE = 0.1, 1.0
+# Gap up to which lengths alone are worth a try, the factor of the gaps that they start from where the blocks are few
+# beside the samples, the bounds of the gap reached relative to the square of the one before, and the distance from norm
+# one of further blocks.
+_NEAR, _FEW_HOPE, _FEW_BLOCKS = 0.1, 10.0, 0.06
 _LEAST_RATE, _MOST_RATE = 0.1, 10.0
 _CLOSE = 0.05
+# Most lengths in a row, and the gap relative to the tolerance up to which further vectors join; the turn of a vector
+# from its block, relative to the tolerance, that asks for it: one minus the cosine.
+_POLISHES, _AGAIN, _TURN = 3, 3.0, 0.3
 # Part of the tolerance that is aimed for in single precision.
 _MARGIN = 0.7
 # Bounds of the factor by which an extrapolation changes a weight.
@@ -205,7 +209,7 @@ class Continuation:
             previous, gap = gap, self.gap(w, alpha, fit, norms)
             if gap <= tol:
                 return self.found(ids, w[ids] * norms[ids], vectors[ids], w, alpha)
-            if gap <= _NEAR and self.rate * gap * gap <= _HOPE * tol:
+            if gap <= _NEAR and self.rate * gap * gap <= self.ease(ids) * tol:
                 polished = self.polished(w, vectors, norms, gap, tol)
                 if polished is not None:
                     return polished
@@ -229,7 +233,7 @@ class Continuation:
                 and ids.size
                 and self.frozen is not None
                 and self.frozen.lasting
-                and _steps_left(gap, previous, max(tol, min(_NEAR, math.sqrt(_HOPE * tol / self.rate)))) > _MANY_STEPS
+                and _steps_left(gap, previous, max(tol, min(_NEAR, math.sqrt(tol / self.rate)))) > _MANY_STEPS
             )
             if fresh:
                 self.factorise(ids, w[ids], model.hessian(fit))
@@ -246,28 +250,53 @@ class Continuation:
         return Found(w, alpha, ids, blocks)
 
     def polished(self, w: FloatArray, vectors: Floats, norms: FloatArray, gap: float, tol: float) -> Found | None:
-        """Best lengths along the vectors, where they bring the gap within the tolerance."""
+        """Best lengths along the vectors, and along those that follow, where they bring the gap within the tolerance.
+
+        The first lengths leave violated norms where the vectors are not yet right. There the vectors of the new dual
+        vector join the blocks found, for as long as that halves the gap.
+        """
         model, dtype = self.model, np.float64 if tol < _SINGLE_TOL else np.float32
         ids = np.flatnonzero((w > 0) | (norms > 1.0 - _CLOSE))
-        units = vectors[ids].astype(dtype) / norms[ids].astype(dtype)[:, None]
-        rows = self.masks[ids].astype(dtype, copy=False) * (units @ self.data(dtype).T)
-        lengths = best_lengths(model, rows, w[ids] * norms[ids])
-        if lengths is None:
-            return None
-        fit = weighted_sum(rows, lengths)
-        nu = -model.gradient(fit)
-        alpha = nu / model.beta
-        new = np.zeros_like(w)
-        new[ids] = lengths
-        fresh = self.prices(alpha, dtype)
-        sizes = np.sqrt(np.einsum("pd,pd->p", fresh, fresh)).astype(np.float64)
-        bound = dual_bound(model.loss, model.y, model.weight, nu, float(np.max(sizes)))
-        reached = relative_gap(model.value(fit) + model.beta * float(np.sum(lengths)), bound)
-        self.rate = math.sqrt(self.rate * min(max(reached / (gap * gap), _LEAST_RATE), _MOST_RATE))
-        if reached > tol:
-            return None
-        some = lengths > 0
-        return self.found(ids[some], lengths[some], units[some], new, alpha)
+        units, lengths = unit_vectors(vectors[ids]), w[ids] * norms[ids]
+        rows = self.columns(ids, units, dtype)
+        for k in range(_POLISHES):
+            found = best_lengths(model, rows, lengths)
+            if found is None:
+                return None
+            fit, last = weighted_sum(rows, found), gap
+            nu = -model.gradient(fit)
+            fresh = self.prices(nu / model.beta, dtype)
+            sizes = np.sqrt(np.einsum("pd,pd->p", fresh, fresh)).astype(np.float64)
+            bound = dual_bound(model.loss, model.y, model.weight, nu, float(np.max(sizes)))
+            gap = relative_gap(model.value(fit) + model.beta * float(np.sum(found)), bound)
+            if k == 0:
+                self.rate = math.sqrt(self.rate * min(max(gap / (last * last), _LEAST_RATE), _MOST_RATE))
+            if k > 0 and gap > 0.5 * last:
+                return None
+            U = np.zeros((len(w), units.shape[1]))
+            np.add.at(U, ids, found[:, None] * units)
+            new = np.sqrt(np.sum(U * U, axis=1))
+            if gap <= tol:
+                some = np.flatnonzero(new)
+                return Found(new, nu / model.beta, some, U[some])
+            if gap > _AGAIN * self.ease(ids) * tol:
+                return None
+            turned = np.einsum("pd,pd->p", U, fresh) < (1.0 - _TURN * tol) * new * sizes
+            turned = np.flatnonzero(np.where(new > 0, turned, sizes > 1.0 - _CLOSE))
+            further = unit_vectors(fresh[turned])
+            keep = found > 0
+            ids, units = np.concatenate([ids[keep], turned]), np.concatenate([units[keep], further])
+            rows = np.concatenate([rows[keep], self.columns(turned, further, dtype)])
+            lengths = np.concatenate([found[keep], np.zeros(len(turned))])
+        return None
+
+    def ease(self, ids: IntArray) -> float:
+        """Factor of the gaps that lengths may start from: where they take one small system they are cheap."""
+        return _FEW_HOPE if self.model.constant_curvature and ids.size <= _FEW_BLOCKS * len(self.model.y) else 1.0
+
+    def columns(self, ids: IntArray, units: FloatArray, dtype: type) -> Floats:
+        """Columns ``D_i X v_i`` as rows ``(k, n)``."""
+        return self.masks[ids].astype(dtype, copy=False) * (units.astype(dtype) @ self.data(dtype).T)
 
     def prices(self, alpha: FloatArray, dtype: type) -> Floats:
         """Vectors ``X^T D_i alpha`` of all blocks, ``(P, d)``."""
@@ -402,25 +431,7 @@ class Continuation:
                 frozen.add(ids[new], (self.masks[ids[new]] * (vectors[new] @ self.single.T)).T.astype(np.float64))
             place = frozen.place[ids]
             curvature = frozen.curvature[np.ix_(place, place)]
-        rhs = norms * norms * (norms - 1.0)
-        free = (w > 0) | (rhs > 0)
-        diagonal = np.diag(curvature)
-        largest = float(np.max(diagonal, initial=0.0))
-        if largest == 0.0:
-            raise LinAlgError("the loss has no curvature at the fit.")
-        scale = 1.0 / np.sqrt(np.maximum(diagonal, 1e-12 * largest))
-        direction = np.zeros_like(w)
-        for _ in range(20):
-            index = np.flatnonzero(free)
-            if index.size == 0:
-                break
-            s = scale[index]
-            direction[:] = 0.0
-            direction[index] = s * solve_unit_diagonal(curvature[np.ix_(index, index)] * s * s[:, None], s * rhs[index])
-            wrong = free & (w == 0) & (direction <= 0)
-            if not np.any(wrong):
-                break
-            free &= ~wrong
+        direction = weight_step(curvature, w, norms * norms * (norms - 1.0))
         return np.clip(w + direction, 0.0, self.model.largest_weight())
 
     def result(self, found: Found) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -3,7 +3,9 @@ r"""Group lasso over activation patterns: working sets, a path of penalties, and
 .. math:: \min_u\ \ell\Big(\sum_i D_i X u_i\Big) + \beta \sum_i \|u_i\|
 
 The few blocks that are nonzero are found by pricing all of them, :math:`\|X^T D_i \nu\| > \beta`, one matrix product
-over the packed masks. Each working set is solved by Newton's method in one scalar for each block.
+over the packed masks. Each working set is solved by Newton's method in one scalar for each block. Once the square of
+the gap is within the tolerance, the best lengths of the blocks along their dual directions often end the solve
+(:mod:`cvxnn.solvers.group_lasso._lengths`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, fitting_scale, norm_slack
 from cvxnn.solvers.group_lasso._eta_newton import Model, State, evaluate, minimise_weights
+from cvxnn.solvers.group_lasso._kernel_lengths import CLOSE, lengthened, worth_lengthening
 from cvxnn.solvers.group_lasso._ridge import Blocks
 
 FloatArray = npt.NDArray[np.float64]
@@ -236,6 +239,8 @@ class KernelRun:
             path_gap = relative_gap(state.objective, bound) if final else self.penalty_gap(state, nu, largest / penalty)
             keep = state.w > 0
             blocks, state = blocks.take(keep), state.take(keep)
+            if final and self.gap() > self.tol and worth_lengthening(path_gap, self.tol):
+                self.lengthen(blocks, state, norms / penalty)
             stuck = stuck + 1 if path_gap >= 0.9 * previous else 0
             status = None
             if self.gap() <= self.tol:
@@ -310,6 +315,26 @@ class KernelRun:
         if not single and done(state):
             return state
         return minimise_weights(self.model, blocks, state, done=done)
+
+    def lengthen(self, blocks: Blocks, state: State, norms: FloatArray) -> None:
+        """Try the best lengths along the vectors of the state, those of further blocks with large norms among them."""
+        close = norms > 1.0 - CLOSE
+        close[blocks.ids] = False
+        fresh = self.blocks(np.flatnonzero(close))
+        found = lengthened(self.model, blocks.join(fresh), state.extend(fresh))
+        if found is None:
+            return
+        blocks, vectors, fit = found
+        nu = self.problem.loss.project_dual(-self.model.gradient(fit), self.problem.y, self.problem.sample_weight)
+        known = blocks.correlate(nu)
+        norms = self.price(nu, blocks.ids, np.sqrt(np.sum(known * known, axis=1)))
+        self.bound_from(nu, norms)
+        objective = self.model.value(fit) + self.beta * float(np.sum(np.sqrt(np.sum(vectors * vectors, axis=1))))
+        if objective < self.objective:
+            self.objective, self.best = objective, (blocks.ids, vectors)
+        if self.gap() <= self.tol:
+            self.n_iter += 1
+            self.record(float(np.max(norms)))
 
     # -- results -------------------------------------------------------------------------------------------------------
 

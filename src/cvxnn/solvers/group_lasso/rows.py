@@ -5,9 +5,9 @@ r"""Group lasso over activation patterns for many samples: time linear in n, mas
 A subsample of the rows gives the first blocks, along a path of penalties. All rows then take Newton steps on the blocks
 that are nonzero (:mod:`cvxnn.solvers.group_lasso._row_descent`); between two of them all patterns are priced and those
 with :math:`\|X^T D_i \nu\| > \beta` enter. Once the square of the gap is within the tolerance, the best lengths of the
-blocks along their directions often end the solve (:mod:`cvxnn.solvers.group_lasso._lengths`). Products are in single
-precision until the duality gap is small; the blocks are evaluated in double precision after every step, and so is the
-bound that ends the solve.
+blocks along their directions and gradients often end the solve (:mod:`cvxnn.solvers.group_lasso._lengths`). Products
+are in single precision until the duality gap is small; from a hundredth on the blocks are evaluated in double precision
+after every step. So are those that are returned, and the bound that ends the solve.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ _PATH_FACTOR = 4.0
 _PATH_GAP = 0.2
 # Relative gap below which products are in double precision.
 _EXACT_GAP = 3e-6
+# Relative gap above which the blocks are evaluated in single precision only, and the margin for its rounding.
+_ROUGH_GAP, _ROUGH_MARGIN = 1e-2, 1e-5
+# Part of the gap that is left where the lengths are worth solving for again.
+_FAST = 0.2
 # Iterations without progress before the solve ends.
 _PATIENCE = 6
 _MAX_ITER = 200
@@ -111,6 +115,8 @@ class _Run:
         )
         self.best = self.zero(self.rows)
         self.objective = problem.loss_value(self.best.fit)
+        # Whether the best blocks were evaluated in single precision only.
+        self.rough = False
         self.dual = problem.dual_vector(self.best.fit)
         self.bound = 0.0
         self.n_iter = 0
@@ -206,14 +212,18 @@ class _Run:
                     gap = level.gap(price)
                 if level.exact:
                     self.update_bound(price)
-            self.evaluate(level)
+            self.evaluate(level, rough=gap > _ROUGH_GAP and not level.exact)
+            if self.rough and self.gap() <= self.tol:
+                self.evaluate(level)
             self.record(price.top, (1.0 - gap) * level.objective() if level.beta <= target else 0.0)
             if self.gap() <= self.tol:
                 return Status.PATTERNS_OPTIMUM
             if self.n_iter >= max_iter:
                 return Status.MAX_ITER
-            if level.beta <= target and worth_lengthening(level, gap, self.tol) and self.lengthen(level, price):
-                return Status.PATTERNS_OPTIMUM
+            if level.beta <= target:
+                price, gap = self.lengthen(level, price, gap)
+                if self.gap() <= self.tol:
+                    return Status.PATTERNS_OPTIMUM
             if stuck >= _PATIENCE:
                 if level.exact:
                     return Status.STALLED
@@ -226,22 +236,29 @@ class _Run:
             stuck = 0 if fell or gap < 0.9 * least else stuck + 1
             least = min(gap, least)
 
-    def lengthen(self, level: Level, price: Price) -> bool:
-        """Whether the best lengths of the blocks along their directions prove the gap."""
-        point = lengthened(level, price)
-        if point is None:
-            return False
-        trial = Level(self.rows, self.beta, point)
-        trial.exact = True
-        trial.refit()
-        price = trial.price()
-        self.update_bound(price)
-        self.evaluate(trial)
-        if self.gap() > self.tol:
-            return False
-        self.n_iter += 1
-        self.record(price.top, self.bound)
-        return True
+    def lengthen(self, level: Level, price: Price, gap: float) -> tuple[Price, float]:
+        """Move to the best lengths of the blocks along their directions, for as long as the gap falls fast."""
+        while worth_lengthening(level, gap, self.tol):
+            point = lengthened(level, price)
+            if point is None:
+                break
+            trial = Level(self.rows, self.beta, point)
+            trial.exact = True
+            trial.refit()
+            new = trial.price()
+            self.update_bound(new)
+            self.evaluate(trial)
+            if self.gap() <= self.tol:
+                self.n_iter += 1
+                self.record(new.top, self.bound)
+                break
+            last, reached = gap, trial.gap(new)
+            if reached >= gap:
+                break
+            level.point, price, gap = trial.point, new, reached
+            if gap > _FAST * last:
+                break
+        return price, gap
 
     def place(self, level: Level, ids: IntArray, U: FloatArray) -> None:
         """Start a level from blocks, scaled down where that lowers its objective."""
@@ -263,13 +280,16 @@ class _Run:
 
     # -- bounds and record ---------------------------------------------------------------------------------------------
 
-    def evaluate(self, level: Level) -> None:
-        """Evaluate the blocks of a level of all rows in double precision, and keep them if they are the best so far."""
-        if not level.exact:
+    def evaluate(self, level: Level, *, rough: bool = False) -> None:
+        """Keep the blocks of a level of all rows if they are the best so far, evaluated in double unless ``rough``."""
+        if not (rough or level.exact):
             level.refit()
-        objective = self.rows.value(level.point.fit) + self.beta * float(np.sum(row_norms(level.point.U)))
-        if objective < self.objective:
-            self.objective, self.best = objective, level.point
+        objective = level.rows.value(level.point.fit) + self.beta * float(np.sum(row_norms(level.point.U)))
+        # With a margin for rounding, so that the value in double precision of the same blocks is the lower one. Should
+        # it not be, it counts all the same.
+        objective *= 1.0 + _ROUGH_MARGIN if rough else 1.0
+        if objective < self.objective or (self.rough and not rough):
+            self.objective, self.best, self.rough = objective, level.point, rough
 
     def update_bound(self, price: Price) -> None:
         problem = self.problem
@@ -314,6 +334,8 @@ class _Run:
     def salvage(self, ids: IntArray, U: FloatArray) -> None:
         """Evaluate blocks, of a part of the rows perhaps, on all rows and in double precision."""
         self.deadline = math.inf
+        if self.rough:
+            self.evaluate(Level(self.rows, self.beta, self.best))
         rest = Level(self.rows, self.beta, self.zero(self.rows))
         self.place(rest, ids, U)
         self.evaluate(rest)

@@ -1,0 +1,38 @@
+"""Best lengths of the blocks of a working set along their dual directions: a point whose gap is about the square."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cvxnn.solvers.group_lasso._eta_newton import Model, State
+from cvxnn.solvers.group_lasso._lengths import best_lengths
+from cvxnn.solvers.group_lasso._ridge import Blocks
+
+FloatArray = npt.NDArray[np.float64]
+
+__all__ = ["CLOSE", "lengthened", "worth_lengthening"]
+
+# Tolerance that single precision can serve, and the gap that is expected relative to the square of the one before.
+_SINGLE_TOL, _RATE = 1e-5, 2.0
+CLOSE = 0.05
+"""Distance of the norms from the penalty within which further blocks take part."""
+
+
+def worth_lengthening(gap: float, tol: float) -> bool:
+    """Whether the gap to be expected is within the tolerance."""
+    return tol >= _SINGLE_TOL and _RATE * gap * gap <= tol
+
+
+def lengthened(model: Model, blocks: Blocks, state: State) -> tuple[Blocks, FloatArray, FloatArray] | None:
+    """Blocks that have a length, their vectors ``u_i (k, d)`` and the fit; None where the search for lengths fails."""
+    few = state.norms > 0
+    blocks, norms = blocks.take(few), state.norms[few]
+    units = state.vectors[few] / norms[:, None]
+    rows = blocks.single_columns(units)
+    lengths = best_lengths(model, rows, state.w[few] * norms)
+    if lengths is None:
+        return None
+    some = lengths > 0
+    blocks, vectors = blocks.take(some), lengths[some, None] * units[some]
+    return blocks, vectors, blocks.fit(vectors)

@@ -1,0 +1,270 @@
+r"""Group lasso over activation patterns for many samples, at many penalties one after another.
+
+The blocks of the last two penalties, continued in the logarithm of the penalty, are the start of the next. There the
+best lengths along fixed directions and a Newton step on the blocks (:mod:`cvxnn.solvers.group_lasso._row_descent`)
+alternate: the lengths mend what the start and the step leave, at the cost of a few products. Before the first step each
+block has its own direction; once the gap is small it has that of its gradient, too, so that violated norms are mended
+where the directions are not yet right. The data in single precision, the subsamples behind the preconditioners and the
+state of the descent serve all penalties. Nothing is evaluated in double precision before the gap is small.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import LinAlgError
+
+from cvxnn.networks import row_norms, safe_ratio
+from cvxnn.patterns import ActivationPatterns
+from cvxnn.patterns._bits import first_occurrences
+from cvxnn.problem import Problem
+from cvxnn.solvers.group_lasso._common import OutOfTime
+from cvxnn.solvers.group_lasso._eta_newton import Model
+from cvxnn.solvers.group_lasso._lengths import best_lengths, weighted_sum
+from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
+from cvxnn.solvers.group_lasso._row_lengths import columns
+from cvxnn.solvers.group_lasso._row_products import Rows
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+__all__ = ["RowContinuation"]
+
+# Factor between two penalties beyond which they have little in common.
+_FAR = 4.0
+# Tolerance that single precision can serve, and the gap from which on products are in double precision below it.
+_SINGLE_TOL, _EXACT_GAP = 1e-5, 3e-6
+# Part of the tolerance that is aimed for, as the last bound is that of other products.
+_MARGIN = 0.97
+# Most steps at a penalty, and steps without progress before it is given up.
+_MOST_STEPS, _PATIENCE = 20, 3
+# Square of the gap, relative to the tolerance, from which on blocks get the directions of their gradients, too; and
+# the one from which on that comes before the first step.
+_SQUARE, _FIRST_SQUARE = 10.0, 0.05
+# Turn of a gradient from its block, relative to the tolerance, that asks for its direction: one minus the cosine.
+_TURN = 0.3
+# Most lengths in a row, and the gap relative to the tolerance up to which another one comes before a step.
+_LENGTHS, _AGAIN = 3, 3.0
+# Most entries of the products of all directions with the data, in single precision.
+_LARGEST = 1 << 24
+# Distance of the norms from the penalty within which further blocks take part.
+_CLOSE = 0.03
+# Bounds of the factor by which an extrapolation changes the length of a block.
+_LEAST_GROWTH, _MOST_GROWTH = 0.1, 3.0
+
+
+class RowContinuation:
+    """Solutions of the group lasso with the same data and patterns at one penalty after another.
+
+    Parameters
+    ----------
+    problem : Problem
+        Data and loss; its ``beta`` plays no part.
+    patterns : ActivationPatterns
+        One block for each pattern.
+
+    Examples
+    --------
+    >>> patterns = ActivationPatterns.from_masks([[True]], [[1.0]])
+    >>> course = RowContinuation(Problem([[1.0]], [2.0]), patterns)
+    >>> [course.solve(beta, tol=1e-4)[0].round(3).tolist() for beta in (1.5, 0.5)]
+    [[[0.5]], [[1.5]]]
+    """
+
+    def __init__(self, problem: Problem, patterns: ActivationPatterns) -> None:
+        self.problem, self.n_patterns = problem, len(patterns)
+        self.origin = first_occurrences(patterns.packed)
+        packed = patterns.packed
+        if len(self.origin) < len(packed):
+            packed = packed[self.origin]
+        # A power of two brings X to order one exactly; u and beta change by the inverse.
+        largest = max(float(np.max(problem.X)), -float(np.min(problem.X)))
+        self.exponent = math.frexp(largest)[1] if largest > 0 else 0
+        self.deadline = math.inf
+        X, y, weight = problem.X, problem.y, problem.sample_weight
+        self.rows = Rows(X, y, weight, problem.loss, packed, self.exponent, self.check_time)
+        nothing = Point(np.zeros(0, dtype=np.intp), np.zeros((0, X.shape[1])), np.zeros(len(y)))
+        self.level = Level(self.rows, 1.0, nothing)
+        self.model = Model(X, y, weight, problem.loss, 1.0, lambda: False)
+        self.past: list[tuple[float, FloatArray]] = []
+        self.price: Price | None = None
+        self.n_steps = 0
+
+    @staticmethod
+    def serves(problem: Problem, patterns: ActivationPatterns) -> bool:
+        """Whether every sample counts: large rows of zero weight would set the scale of the others."""
+        return len(patterns) > 0 and bool(np.all(problem.sample_weight > 0))
+
+    def check_time(self) -> None:
+        """End the work once the deadline has passed."""
+        if time.perf_counter() > self.deadline:
+            raise OutOfTime
+
+    def solve(
+        self, beta: float, *, tol: float, deadline: float = math.inf
+    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        """Blocks ``(P, d)``, their fit and the dual vector at a penalty, from the former one.
+
+        None where the penalty is far from it, or where the steps lead nowhere. Whether the gap is within ``tol`` is for
+        a certificate to say.
+        """
+        self.deadline, self.n_steps = deadline, 0
+        level, beta = self.level, math.ldexp(beta, -self.exponent)
+        try:
+            if self.last_penalty() > _FAR * beta:
+                return None
+            level.beta = self.model.beta = beta
+            level.exact = False
+            reached = self.descend(self.started(*self.predicted(beta)), _MARGIN * tol)
+        except (LinAlgError, OutOfTime):
+            reached = False
+        if not reached:
+            return None
+        self.remember(beta, self.blocks())
+        return self.result()
+
+    def started(self, ids: IntArray, U: FloatArray) -> Price:
+        """Move to some blocks with the lengths that are best for them, and price that point."""
+        level, rows = self.level, self.rows
+        if self.price is not None and len(ids):
+            # What the last point says of other blocks near the penalty spares a look at the predicted ones.
+            level.point = Point(ids, U, np.zeros(len(rows)))
+            point = self.best(*self.atoms(self.price, math.inf))
+            if point is not None:
+                level.point = point
+                return level.price()
+        level.point = Point(ids, U, rows.forward(rows.bits(ids), U))
+        return level.price()
+
+    def resume(self, beta: float, vectors: FloatArray, nu: FloatArray) -> None:
+        """Go on from a solution that another method has found: blocks ``(P, d)``; the dual vector follows from them."""
+        self.remember(math.ldexp(beta, -self.exponent), np.ldexp(vectors[self.origin], self.exponent))
+        self.price = None
+
+    def remember(self, beta: float, U: FloatArray) -> None:
+        """Keep the blocks of the last two penalties."""
+        self.past = [*[entry for entry in self.past if entry[0] != beta][-1:], (beta, U)]
+
+    def last_penalty(self) -> float:
+        """Penalty of the last solution, at first the one from which on the zero network is optimal."""
+        if self.past:
+            return self.past[-1][0]
+        self.level.point.fit[:] = 0.0
+        return self.level.price().top
+
+    def predicted(self, beta: float) -> tuple[IntArray, FloatArray]:
+        """Blocks continued linearly in the logarithm of the penalty; those that would turn back are shortened."""
+        if not self.past:
+            return self.level.point.ids, self.level.point.U
+        last, U = self.past[-1]
+        lengths = row_norms(U)
+        if len(self.past) > 1:
+            before, U0 = self.past[0]
+            step = math.log(beta / last) / math.log(last / before)
+            there = np.where(lengths[:, None] > 0, U + step * (U - U0), 0.0)
+            short = safe_ratio(np.sum(there * U, axis=1), lengths * lengths) < _LEAST_GROWTH
+            there[short] = _LEAST_GROWTH * U[short]
+            U = there * np.minimum(1.0, _MOST_GROWTH * safe_ratio(lengths, row_norms(there)))[:, None]
+        ids = np.flatnonzero(row_norms(U) > 0)
+        return ids, U[ids]
+
+    def blocks(self) -> FloatArray:
+        """Blocks of all patterns."""
+        U = np.zeros((len(self.origin), self.rows.X.shape[1]))
+        U[self.level.point.ids] = self.level.point.U
+        return U
+
+    def descend(self, price: Price, tol: float) -> bool:
+        """Newton steps and lengths in turn until the gap is small; False where it does not fall."""
+        level, single = self.level, max(tol, _EXACT_GAP)
+        stuck, least = 0, math.inf
+        for k in range(_MOST_STEPS):
+            gap = level.gap(price)
+            if not level.exact and (k > 0 or gap * gap <= _FIRST_SQUARE * single):
+                price, gap = self.polished(price, gap, tol)
+            if gap <= single and tol < _SINGLE_TOL and not level.exact:
+                # Single precision has no more to say.
+                level.exact = True
+                level.refit()
+                price = level.price()
+                gap = level.gap(price)
+            if gap <= tol:
+                self.price = price
+                return True
+            stuck = 0 if gap < 0.9 * least else stuck + 1
+            least = min(gap, least)
+            if stuck > _PATIENCE:
+                return False
+            self.n_steps += 1
+            level.advance(price, 0.1 * min(gap, 1.0))
+            price = level.price()
+        return False
+
+    def polished(self, price: Price, gap: float, tol: float) -> tuple[Price, float]:
+        """Move to the best lengths, again where the gap is hardly above the tolerance; the price and the gap there."""
+        single = max(tol, _EXACT_GAP)
+        for k in range(_LENGTHS):
+            if gap <= single or (k > 0 and gap > _AGAIN * single):
+                break
+            before, price, gap = gap, *self.lengthened(price, gap, tol)
+            if gap >= before:
+                break
+        return price, gap
+
+    def lengthened(self, price: Price, gap: float, tol: float) -> tuple[Price, float]:
+        """Move to the best lengths where they lower the gap; the price and the gap there, or those given."""
+        level, many = self.level, gap * gap <= _SQUARE * max(tol, _SINGLE_TOL)
+        point = self.best(*self.atoms(price, _TURN * tol if many else math.inf))
+        if point is None:
+            return price, gap
+        before, level.point = level.point, point
+        there = level.price()
+        reached = level.gap(there)
+        if reached < gap:
+            return there, reached
+        level.point = before
+        return price, gap
+
+    def best(self, ids: IntArray, units: FloatArray, start: FloatArray) -> Point | None:
+        """Blocks of the best lengths along directions; None where their products are too large or the search fails."""
+        if not 0 < len(ids) * len(self.rows) <= _LARGEST:
+            return None
+        products = columns(self.level, ids, units)
+        lengths = best_lengths(self.model, products, start)
+        if lengths is None:
+            return None
+        U = np.zeros((len(self.origin), units.shape[1]))
+        np.add.at(U, ids, lengths[:, None] * units)
+        some = np.flatnonzero(row_norms(U) > 0)
+        return Point(some, U[some], weighted_sum(products, lengths))
+
+    def atoms(self, price: Price, turn: float) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Patterns, directions and present lengths: of nonzero blocks, of others near the penalty, and of gradients.
+
+        Gradients of nonzero blocks take part where one minus the cosine of their turn exceeds ``turn``, the largest
+        turns first for as long as the products stay small.
+        """
+        point, beta = self.level.point, self.level.beta
+        lengths, norms = row_norms(point.U), price.norms[point.ids]
+        near = price.norms > (1.0 - _CLOSE) * beta
+        near[point.ids] = False
+        others = np.flatnonzero(near)
+        turns = 1.0 + np.sum(point.U * price.gradient[point.ids], axis=1) / (lengths * np.maximum(norms, 0.5 * beta))
+        room = max(0, _LARGEST // len(self.rows) - len(lengths) - len(others))
+        turned = np.argsort(-turns, kind="stable")[:room]
+        ids = np.concatenate([point.ids, others, point.ids[turned[turns[turned] > turn]]])
+        fresh = -price.gradient[ids[len(lengths) :]]
+        units = np.concatenate([point.U / lengths[:, None], fresh / row_norms(fresh)[:, None]])
+        return ids, units, np.concatenate([lengths, np.zeros(len(fresh))])
+
+    def result(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Blocks, fit and dual vector in double precision, in the units of the problem."""
+        level, problem = self.level, self.problem
+        if not level.exact:
+            level.refit()
+        u, fit = np.zeros((self.n_patterns, problem.n_features)), level.point.fit
+        u[self.origin[level.point.ids]] = np.ldexp(level.point.U, -self.exponent)
+        return u, fit, problem.loss.project_dual(-self.rows.gradient(fit), problem.y, problem.sample_weight)

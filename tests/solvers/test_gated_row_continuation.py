@@ -1,0 +1,142 @@
+"""Group lasso with many samples at one penalty after another: against separate solves, certified from outside."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cvxnn import Problem
+from cvxnn.architectures import GatedReLU, gate_patterns
+from cvxnn.certificates.gated_bound import certify_gated, largest_gated_block
+from cvxnn.landscape import regularization_path
+from cvxnn.solution import Status
+from cvxnn.solvers.group_lasso import ROWS, row_continuation, solve_group_lasso
+from cvxnn.solvers.group_lasso.row_continuation import RowContinuation
+
+LOSSES = ["squared", "logistic", "huber", "squared_hinge"]
+
+
+def make(loss: str, *, n: int = 300, d: int = 5, seed: int = 0, scale: float = 1.0):
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([rng.standard_normal((n, d - 1)), np.ones(n)])
+    y = np.maximum(X @ rng.standard_normal((d, 4)), 0.0) @ rng.standard_normal(4) + 0.1 * rng.standard_normal(n)
+    if loss in ("logistic", "squared_hinge"):
+        y = np.where(y > np.median(y), 1.0, -1.0)
+    problem = Problem(scale * X, y, loss=loss, sample_weight=rng.integers(1, 4, n).astype(float))
+    return problem, gate_patterns(problem.X, GatedReLU(rng.standard_normal((40, d))).gates)
+
+
+def top_of(problem, patterns) -> float:
+    return largest_gated_block(problem.X, patterns, problem.dual_vector(np.zeros(problem.n_samples)))[0]
+
+
+def at(problem, beta):
+    return Problem(problem.X, problem.y, beta, problem.loss, sample_weight=problem.sample_weight)
+
+
+def objective_of(here, patterns, u):
+    columns = [mask * (here.X @ v) for mask, v in zip(patterns.masks, u, strict=True)]
+    fit = np.sum(columns, axis=0)
+    return fit, here.loss_value(fit) + here.beta * float(np.sum(np.linalg.norm(u, axis=1)))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("tol", [1e-4, 1e-7])
+def test_every_penalty_is_solved_to_the_tolerance(loss, tol):
+    problem, patterns = make(loss)
+    course = RowContinuation(problem, patterns)
+    solved = 0
+    for beta in top_of(problem, patterns) * np.geomspace(1.0, 0.02, 8):
+        here = at(problem, beta)
+        alone = solve_group_lasso(here, patterns, tol=1e-9)
+        found = course.solve(beta, tol=tol)
+        if found is None:
+            vectors = np.zeros((len(patterns), problem.n_features))
+            vectors[alone.index] = alone.vectors
+            course.resume(beta, vectors, alone.dual)
+            continue
+        solved += 1
+        u, fit, nu = found
+        expected, objective = objective_of(here, patterns, u)
+        np.testing.assert_allclose(fit, expected, rtol=0, atol=1e-10 * np.abs(problem.y).max())
+        assert certify_gated(here, objective, patterns, nu).gap <= tol
+        assert alone.objective * (1 - 2e-9) <= objective <= alone.objective * (1 + tol + 2e-9)
+    assert solved >= 6
+
+
+@pytest.mark.parametrize("largest", [0, 300 * 12])
+def test_products_that_are_too_large_are_left_to_newton_steps(largest, monkeypatch):
+    monkeypatch.setattr(row_continuation, "_LARGEST", largest)
+    problem, patterns = make("squared")
+    course = RowContinuation(problem, patterns)
+    for beta in top_of(problem, patterns) * np.geomspace(0.8, 0.02, 7):
+        u, _, nu = course.solve(beta, tol=1e-4)
+        here = at(problem, beta)
+        assert certify_gated(here, objective_of(here, patterns, u)[1], patterns, nu).gap <= 1e-4
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_units_of_the_data_do_not_matter(scale):
+    problem, patterns = make("squared", seed=3)
+    scaled = Problem(scale * problem.X, problem.y, sample_weight=problem.sample_weight)
+    one, two = RowContinuation(problem, patterns), RowContinuation(scaled, patterns)
+    for share in (0.6, 0.3, 0.15, 0.1):
+        beta = share * top_of(problem, patterns)
+        u, _, nu = one.solve(beta, tol=1e-4)
+        v, _, mu = two.solve(scale * beta, tol=1e-4)
+        assert (
+            certify_gated(
+                at(scaled, scale * beta), objective_of(at(scaled, scale * beta), patterns, v)[1], patterns, mu
+            ).gap
+            <= 1e-4
+        )
+        np.testing.assert_allclose(scale * v, u, atol=2e-2 * np.abs(u).max())
+        np.testing.assert_allclose(mu, nu, atol=2e-2 * np.abs(nu).max())
+
+
+def test_of_equal_patterns_the_first_carries_all():
+    problem, patterns = make("squared", seed=1)
+    double = patterns.subset(np.concatenate([np.arange(len(patterns)), np.arange(5)]))
+    beta = 0.4 * top_of(problem, patterns)
+    u = RowContinuation(problem, double).solve(beta, tol=1e-4)[0]
+    assert not np.any(u[len(patterns) :])
+    np.testing.assert_array_equal(u[: len(patterns)], RowContinuation(problem, patterns).solve(beta, tol=1e-4)[0])
+
+
+def test_far_penalties_and_deadlines_are_refused():
+    problem, patterns = make("squared")
+    top = top_of(problem, patterns)
+    course = RowContinuation(problem, patterns)
+    assert course.solve(0.1 * top, tol=1e-4) is None
+    assert course.solve(0.5 * top, tol=1e-4) is not None
+    assert course.solve(0.05 * top, tol=1e-4) is None
+    assert course.solve(0.2 * top, tol=1e-4, deadline=-np.inf) is None
+    # What was cut short leaves the last penalty as it was.
+    u, _, nu = course.solve(0.2 * top, tol=1e-4)
+    here = at(problem, 0.2 * top)
+    assert certify_gated(here, objective_of(here, patterns, u)[1], patterns, nu).gap <= 1e-4
+
+
+def test_zero_network_and_samples_without_weight():
+    problem, patterns = make("squared")
+    u, fit, _ = RowContinuation(problem, patterns).solve(1.1 * top_of(problem, patterns), tol=1e-6)
+    assert not np.any(u) and not np.any(fit)
+    weight = np.ones(problem.n_samples)
+    weight[3] = 0.0
+    assert RowContinuation.serves(problem, patterns)
+    assert not RowContinuation.serves(Problem(problem.X, problem.y, sample_weight=weight), patterns)
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_paths_with_many_samples_agree_with_separate_solves(loss):
+    problem, _ = make(loss, n=ROWS + 8, seed=2)
+    architecture = GatedReLU(np.random.default_rng(4).standard_normal((30, problem.n_features)))
+    path = regularization_path(problem, architecture=architecture, n_betas=8, ratio=1e-2, tol=1e-4)
+    patterns = gate_patterns(problem.X, architecture.gates)
+    assert path.status == "complete"
+    for point in path:
+        assert point.solution.status is Status.PATTERNS_OPTIMUM
+        alone = solve_group_lasso(at(problem, point.beta), patterns, tol=1e-7)
+        assert alone.objective * (1 - 1e-7) <= point.objective <= alone.objective * (1 + 1e-4 + 1e-7)
+        assert point.lower_bound <= alone.objective
+    assert regularization_path(problem, architecture=architecture, time_limit=0.0).status == "time_limit"
