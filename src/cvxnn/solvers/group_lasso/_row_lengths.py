@@ -20,6 +20,8 @@ _SINGLE_TOL = 1e-5
 # Gap expected relative to the square of the one before: along the blocks and their gradients (more is asked for where
 # the curvature varies, as each Newton step then takes a matrix of its own), or along the blocks only.
 _RATE, _CURVED_RATE, _POOR_RATE = 0.5, 2.0, 20.0
+# Matrices that the lengths take where the curvature varies, and products with the blocks in a Newton step.
+_CURVED_MATRICES, _STEP_PRODUCTS = 6, 7
 # Most entries of the columns, in single precision, and those of a slab of them.
 _LARGEST, _SLAB = 1 << 23, 1 << 18
 # Distance of the norms from the penalty within which further blocks take part.
@@ -30,21 +32,28 @@ def worth_lengthening(level: Level, gap: float, tol: float) -> bool:
     """Whether the gap to be expected is within the tolerance, and the columns are small enough to be kept."""
     size = len(level.point.ids) * len(level.rows)
     rate = _RATE if level.rows.loss.name == "squared" else _CURVED_RATE
-    rate = rate if 2 * size <= _LARGEST else _POOR_RATE
+    rate = rate if _two_directions(level) else _POOR_RATE
     return tol >= _SINGLE_TOL and rate * gap * gap <= tol and size <= _LARGEST
+
+
+def _two_directions(level: Level) -> bool:
+    """Whether two directions for each block cost no more than a Newton step on the blocks."""
+    count, (n, d) = len(level.point.ids), level.rows.X.shape
+    matrices = 1 if level.rows.loss.name == "squared" else _CURVED_MATRICES
+    return 2 * count * n <= _LARGEST and matrices * count <= _STEP_PRODUCTS * d
 
 
 def lengthened(level: Level, price: Price) -> Point | None:
     """Blocks of the lengths that :func:`best_lengths` finds along their directions; None where it fails.
 
-    A block has two directions where the columns are few enough, its own and minus its gradient: what the last step has
+    A block has two directions where its columns are few enough, its own and minus its gradient: what the last step has
     left of the error in the one is mended by the other. Blocks that are zero take part along minus their gradients
     where their norms are near the penalty or above it. The fit of the point is that of products in single precision.
     """
     rows, beta, held = level.rows, level.beta, level.point.ids
     lengths = row_norms(level.point.U)
     near = price.norms > (1.0 - _CLOSE) * beta
-    both = (len(held) + np.count_nonzero(near)) * len(rows) <= _LARGEST
+    both = _two_directions(level) and (len(held) + np.count_nonzero(near)) * len(rows) <= _LARGEST
     if not both:
         near[held] = False
     further = np.flatnonzero(near)
