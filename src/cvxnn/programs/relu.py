@@ -76,9 +76,9 @@ _START_ROUNDS, _LARGE_START_ROUNDS, _EXACT_START_ROUNDS = 1, 12, 200
 _EXACT_START_SHARE, _EXACT_SHARES = 0.4, (0.5, 1.0)
 """Share of a time limit for that search where a proof follows, and the shares within it."""
 
-_SHARES, _COLUMNS_SHARE = (0.9, 0.3), 0.15
-"""Shares elsewhere: L-BFGS ends by itself where there is time; where it does not, no other method is faster, and what
-it leaves is to settle the neurons on their kinks. Less than the last share is too little to find new ones."""
+_SHARES, _LEAST_SHARE, _COLUMNS_SHARE = (0.9, 0.3), 0.4, 0.15
+"""Shares elsewhere: up to some 450 steps of L-BFGS no other method is faster, beyond them it may end after the second
+share of its time, and what it leaves is for joint moves. Less than the last share is too little to find new neurons."""
 
 _ROUNDS_SAMPLES, _ROUNDS_SHARE, _ROUNDS_AFTER = 5000, 0.6, 0.5
 """Above this number of samples joint moves come before a proof, for at most this share of the time; the proof begins
@@ -247,7 +247,13 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
         limit = remaining if remaining is None or not exact else _EXACT_START_SHARE * remaining
         shares = _EXACT_SHARES if exact else _SHARES
         found = local_search(
-            small, time_limit=limit, max_rounds=rounds, random_state=options.seed, callback=keep, shares=shares
+            small,
+            time_limit=limit,
+            max_rounds=rounds,
+            random_state=options.seed,
+            callback=keep,
+            shares=shares,
+            least_share=1.0 if exact else _LEAST_SHARE,
         )
         keep(found, found.objective(small))
         left = _remaining(deadline)

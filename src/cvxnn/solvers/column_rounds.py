@@ -17,6 +17,7 @@ from cvxnn.solvers.joint_moves import JointMoves
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neuron_search import NeuronSearch
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.opening_moves import opening_moves
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -90,6 +91,10 @@ class ColumnRounds:
     def run(self, state: ColumnState, report: Callable[[ColumnState], None]) -> None:
         """Improve ``state`` until no violating neuron is found, a limit is met, or progress ends."""
         effort, level = 1, 0
+        if state.outcome == "running":
+            opened, each = opening_moves(self.problem, self.moves, state.neurons, deadline=self.last_round)
+            state.offer(self.problem, [opened])
+            self.seconds = each * sum(count for _, count in _SCHEDULES[0])
         while state.outcome == "running":
             if state.stop_at_limits(self.options):
                 break
