@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cvxnn import Problem, Status, solve
+from cvxnn.patterns.search import search
 from cvxnn.programs.reduction import reduce_problem
 
 
@@ -52,3 +53,18 @@ def test_reduction_survives_scales_whose_squares_are_not_normal_numbers():
 def test_a_beta_below_rounding_is_refused_in_one_sentence():
     with pytest.raises(ValueError, match=r"beta is 1e-300, too small beside .* accepted\.$"):
         reduce_problem(Problem([[1.0], [2.0]], [1.0, 2.0], 1e-300))
+
+
+def test_a_zero_network_just_above_the_largest_beta_has_its_gap_closed(monkeypatch) -> None:
+    rng = np.random.default_rng(4)
+    X = np.column_stack([rng.standard_normal((120, 8)), np.ones(120)])
+    y = np.abs(X[:, 0]) + rng.standard_normal(120)
+    nu = Problem(X, y, beta=1.0).dual_vector(np.zeros(120))
+    largest = float(search(X, nu, n_starts=200, random_state=0).values[0])
+    problem = Problem(X, y, beta=1.02 * largest)
+    s = solve(problem)
+    assert s.network.width == 0 and s.objective == pytest.approx(0.5 * float(y @ y), rel=1e-14)
+    assert s.scope == "global" and s.gap < 1e-4 and s.lower_bound <= s.objective
+    monkeypatch.setattr("cvxnn.programs.relu_bounds._ZERO_SAMPLES", 0)
+    open_end = solve(problem)
+    assert open_end.gap > 1e-3 and open_end.status is Status.UNPROVED
