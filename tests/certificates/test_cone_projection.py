@@ -117,3 +117,17 @@ def test_basis_is_orthogonal_to_the_active_rows(room, monkeypatch):
         assert np.allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-12)
         assert np.allclose(rows[active[active >= 0]] @ basis, 0.0, atol=1e-10)
         assert np.allclose(basis @ (basis.T @ vector), vector, atol=1e-10)
+
+
+def test_drifted_factors_after_the_deadline_leave_the_point_of_the_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, masks, points = instance(7)
+    projector, every = ConeProjector(rows, masks), np.arange(len(masks))
+    refactored = []
+    monkeypatch.setattr(cone_projection, "_DRIFT", -1.0)
+    projector.project(points, every)
+    monkeypatch.setattr(projector, "_refactor", lambda which: refactored.append(which))
+    late = projector.project(2.0 * points, every, deadline=time.perf_counter() - 1.0)
+    multipliers = projector.dense_multipliers(every)
+    assert not refactored and np.all(multipliers >= 0.0)
+    found = 2.0 * points + (np.where(masks, 1.0, -1.0) * multipliers) @ rows
+    np.testing.assert_allclose(late, found, atol=1e-12)

@@ -7,6 +7,7 @@ import pytest
 
 from cvxnn import Problem, Status, solve
 from cvxnn.certificates.certificate import certify_norm
+from cvxnn.patterns.search import search
 from cvxnn.programs import relu
 from cvxnn.programs.reduction import reduce_problem
 from cvxnn.solvers.column_state import ColumnState
@@ -79,3 +80,18 @@ def test_status_says_no_more_than_what_is_proved(n_patterns, objective, outcome,
     certificate = certify_norm(problem, objective, np.array([0.5]), 0.5, 0.5, method="by hand", n_patterns=n_patterns)
     state = ColumnState(Neurons.empty(1), objective, np.zeros((0, 1)), outcome=outcome)
     assert relu._status(certificate, state, 1e-6, interrupted=interrupted, listed=listed) is status
+
+
+def test_a_zero_network_just_above_the_largest_beta_has_its_gap_closed(monkeypatch) -> None:
+    rng = np.random.default_rng(4)
+    X = np.column_stack([rng.standard_normal((120, 8)), np.ones(120)])
+    y = np.abs(X[:, 0]) + rng.standard_normal(120)
+    nu = Problem(X, y, beta=1.0).dual_vector(np.zeros(120))
+    largest = float(search(X, nu, n_starts=200, random_state=0).values[0])
+    problem = Problem(X, y, beta=1.02 * largest)
+    s = solve(problem)
+    assert s.network.width == 0 and s.objective == pytest.approx(0.5 * float(y @ y), rel=1e-14)
+    assert s.scope == "global" and s.gap < 1e-4 and s.lower_bound <= s.objective
+    monkeypatch.setattr("cvxnn.programs.relu_bounds._ZERO_SAMPLES", 0)
+    open_end = solve(problem)
+    assert open_end.gap > 1e-3 and open_end.status is Status.UNPROVED

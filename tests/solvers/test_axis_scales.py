@@ -11,7 +11,7 @@ import pytest
 from cvxnn import Problem, patterns, solve
 from cvxnn.programs.reduction import reduce_problem
 from cvxnn.solvers._directions import STEPS, climb, unit_rows
-from cvxnn.solvers.axis_scales import axis_scales, kink_axes
+from cvxnn.solvers.axis_scales import axis_scales, kink_axes, round_axes
 from cvxnn.solvers.column_generation import generate_columns
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.kink_newton import KinkNewton
@@ -108,3 +108,18 @@ def test_steps_in_scaled_variables_lower_the_true_objective() -> None:
     smoothed = SmoothedKinks(problem).minimize(start, eps=1e-3, max_steps=12)
     for moved in (newton, smoothed):
         assert moved.objective(problem) < start.objective(problem) * 0.99
+
+
+def test_round_axes_make_the_data_round_where_the_penalty_allows_it() -> None:
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((300, 4)) @ (np.eye(4) + 0.8)
+    problem = Problem(X, rng.standard_normal(300), beta=1e-9)
+    axes, scales = round_axes(problem)
+    assert axes is not None and np.array_equal(axis_scales(problem), np.ones(4))
+    np.testing.assert_allclose(axes.T @ axes, np.eye(4), atol=1e-12)
+    assert np.prod(scales) == pytest.approx(1.0)
+    scatter = (X @ axes * scales).T @ (X @ axes * scales)
+    np.testing.assert_allclose(scatter, scatter[0, 0] * np.eye(4), atol=1e-6 * scatter[0, 0])
+    uneven = Problem(X * [1.0, 1e4, 1.0, 1.0], problem.y, beta=1e-9)
+    axes, scales = round_axes(uneven)
+    assert axes is None and np.array_equal(scales, axis_scales(uneven))

@@ -106,7 +106,8 @@ def test_callback_sees_falling_objectives_and_the_result(loss):
     best = local_search(problem, callback=lambda z, v: seen.append((z, v)), max_rounds=20)
     values = [v for _, v in seen]
     assert all(b < a for a, b in itertools.pairwise(values))
-    assert best.objective(problem) == values[-1]
+    # Fewer neurons, as good but for rounding, may take the place of the last ones seen.
+    assert values[-1] * (1.0 - 1e-15) <= best.objective(problem) <= values[-1] * (1.0 + 1e-15)
     assert best.network().objective(problem) == pytest.approx(values[-1], rel=1e-12)
 
 
@@ -159,7 +160,9 @@ def test_gradient_of_the_two_layer_objective(loss):
     function = _TwoLayer(problem, 5)
     point = function.random_point(np.random.default_rng(0))
     value, gradient = function(point)
-    W, a = (layer.astype(np.float64) for layer in function.split(point))
+    Q, a = (layer.astype(np.float64) for layer in function.split(point))
+    assert function.axes is not None
+    W = (Q * function.scales) @ function.axes.T
     assert value == pytest.approx(ReLUNetwork(W, a).objective(problem), rel=1e-12)
     for i in range(0, len(point), 3):
         h = np.zeros_like(point)
@@ -313,7 +316,7 @@ def test_the_start_leaves_the_share_of_the_time_that_others_are_promised(monkeyp
 
     limits = []
 
-    def start(problem, *, width, time_limit, random_state, keep):
+    def start(problem, *, time_limit, **options):
         limits.append(time_limit)
         return Neurons.empty(problem.n_features)
 
@@ -332,3 +335,24 @@ def test_the_start_is_as_wide_as_its_time_affords() -> None:
     assert np.array_equal(ample.vectors, widest.vectors)
     assert len(hurried) <= 100 < len(widest)
     assert len(lbfgs_start(problem, width=8, time_limit=1e-6)) <= 8
+
+
+def test_a_start_ends_early_only_where_it_may_and_after_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cvxnn.solvers.lbfgs_start as module
+
+    problem = Problem(np.diag(np.arange(1.0, 9.0)), np.ones(8), beta=1e-6)
+    steps = []
+
+    def trained(time_limit: float | None = None, least_share: float = 1.0) -> int:
+        steps.clear()
+        lbfgs_start(problem, width=8, rtol=-1.0, max_iter=60, time_limit=time_limit, least_share=least_share)
+        return len(steps)
+
+    alive = _TwoLayer.alive
+    monkeypatch.setattr(_TwoLayer, "alive", lambda self, point: steps.append(1) or alive(self, point))
+    monkeypatch.setattr(module, "_PRUNE_EVERY", 1)
+    monkeypatch.setattr(module, "_AMPLE_STEPS", 30)
+    whole = trained()
+    assert whole > 40
+    assert trained(1e4) == trained(1e4, 0.5) == whole
+    assert 25 < trained(1e4, 0.0) < 35

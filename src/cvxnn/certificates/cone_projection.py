@@ -112,10 +112,17 @@ class ConeProjector:
         self._load(which)
         out = self._run(points, which, enough, deadline)
         off = np.flatnonzero(self._error(points, which, out) > _DRIFT * np.linalg.norm(points, axis=1))
-        if off.size:
+        if off.size and time.perf_counter() < deadline:
             self._refactor(which[off])
             out[off] = self._run(points[off], which[off], enough, deadline)
+        elif off.size:
+            # No time for new factors: the multipliers found have a point in any case.
+            out[off] = self._points_of_multipliers(points[off], which[off])
         return out
+
+    def _points_of_multipliers(self, points: FloatArray, which: IntArray) -> FloatArray:
+        """``x + N lambda``."""
+        return points + np.matmul(self.multipliers[which][:, None, :], self._normals(which))[:, 0]
 
     def _run(self, points: FloatArray, which: IntArray, enough: float, deadline: float) -> FloatArray:
         batch = _Batch(self, points, which, enough)
@@ -168,8 +175,7 @@ class ConeProjector:
     def _error(self, points: FloatArray, which: IntArray, vectors: FloatArray) -> FloatArray:
         """Largest error of ``u = x + N lambda`` and ``N^T u = 0``."""
         normals = self._normals(which)
-        moved = np.matmul(self.multipliers[which][:, None, :], normals)[:, 0]
-        error = np.abs(points + moved - vectors).max(axis=1, initial=0.0)
+        error = np.abs(self._points_of_multipliers(points, which) - vectors).max(axis=1, initial=0.0)
         return np.maximum(error, np.abs(_apply(normals, vectors)).max(axis=1, initial=0.0))
 
 

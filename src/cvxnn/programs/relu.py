@@ -19,21 +19,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates.certificate import (
-    Certificate,
-    certify_global,
-    certify_norm,
-    certify_patterns,
-    certify_relaxation,
-    relative_gap,
-)
+from cvxnn.certificates.certificate import Certificate, certify_global, certify_patterns, relative_gap
 from cvxnn.certificates.dual import scaled_dual_bound
-from cvxnn.certificates.norm_bound import norm_bound
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, count_patterns
 from cvxnn.problem import Problem
-from cvxnn.programs.blocks import attained_norm, cone_blocks, used_patterns
+from cvxnn.programs.blocks import cone_blocks, used_patterns
 from cvxnn.programs.reduction import Reduction, reduce_problem
+from cvxnn.programs.relu_bounds import close_zero, global_bound, quick_bound
 from cvxnn.programs.zero_network import zero_is_optimal
 from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
@@ -76,9 +69,9 @@ _START_ROUNDS, _LARGE_START_ROUNDS, _EXACT_START_ROUNDS = 1, 12, 200
 _EXACT_START_SHARE, _EXACT_SHARES = 0.4, (0.5, 1.0)
 """Share of a time limit for that search where a proof follows, and the shares within it."""
 
-_SHARES, _COLUMNS_SHARE = (0.9, 0.3), 0.15
-"""Shares elsewhere: L-BFGS ends by itself where there is time; where it does not, no other method is faster, and what
-it leaves is to settle the neurons on their kinks. Less than the last share is too little to find new ones."""
+_SHARES, _LEAST_SHARE, _COLUMNS_SHARE = (0.9, 0.3), 0.4, 0.15
+"""Shares elsewhere: up to some 450 steps of L-BFGS no other method is faster, beyond them it may end after the second
+share of its time, and what it leaves is for joint moves. Less than the last share is too little to find new neurons."""
 
 _ROUNDS_SAMPLES, _ROUNDS_SHARE, _ROUNDS_AFTER = 5000, 0.6, 0.5
 """Above this number of samples joint moves come before a proof, for at most this share of the time; the proof begins
@@ -210,7 +203,9 @@ def _prove(
         generate_columns(reduction.problem, state, columns, report, found)
         if not state.objective < before:
             # Nothing is gained from such tiny violations; without the early stop the bound may well be tight enough.
-            return _global_bound(problem, reduction, state, columns.tol, columns.deadline)
+            network, _, _ = _network(problem, reduction, state)
+            limit = _remaining(columns.deadline)
+            return global_bound(problem, network, by_branching=True, tol=columns.tol, time_limit=limit)
     return None
 
 
@@ -247,7 +242,13 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
         limit = remaining if remaining is None or not exact else _EXACT_START_SHARE * remaining
         shares = _EXACT_SHARES if exact else _SHARES
         found = local_search(
-            small, time_limit=limit, max_rounds=rounds, random_state=options.seed, callback=keep, shares=shares
+            small,
+            time_limit=limit,
+            max_rounds=rounds,
+            random_state=options.seed,
+            callback=keep,
+            shares=shares,
+            least_share=1.0 if exact else _LEAST_SHARE,
         )
         keep(found, found.objective(small))
         left = _remaining(deadline)
@@ -302,11 +303,11 @@ def _finish(
         certificate = replace(certificate, objective=objective)
     except KeyboardInterrupt:
         interrupted = True
-        certificate = _quick_bound(problem, free, fit, objective, len(patterns))
+        certificate = quick_bound(problem, free, fit, objective, len(patterns))
     status = _status(certificate, state, options.tol, interrupted=interrupted, listed=options.listed is not None)
     if status is Status.STALLED and kept is not state.neurons:
         status = Status.WIDTH_LIMIT if narrowed_in_time else Status.TIME_LIMIT
-    elif status is Status.STALLED and time.perf_counter() >= deadline:
+    elif status in (Status.STALLED, Status.UNPROVED) and time.perf_counter() >= deadline:
         # What is left open, the bound or the proof, might have closed with more time.
         status = Status.TIME_LIMIT
     # The result is complete: an interrupt in the last callback has nothing left to stop.
@@ -341,12 +342,16 @@ def _proof(
         # Listed patterns may hold the best network of all, and then the bound is tight for all.
         closable = options.listed is not None and is_exact(reduction.problem, certify=False)
         if options.certify or closable:
-            limit = deadline
-            if options.certify and math.isinf(deadline):
-                limit = time.perf_counter() + _CERTIFY_SECONDS
-            certificate = _global_bound(problem, reduction, state, options.tol, limit)
+            limit = _remaining(deadline)
+            if options.certify and limit is None:
+                limit = _CERTIFY_SECONDS
+            branching = is_exact(reduction.problem, certify=True)
+            certificate = global_bound(problem, network, by_branching=branching, tol=options.tol, time_limit=limit)
         else:
-            certificate = _quick_bound(problem, network, fit, objective, None)
+            certificate = quick_bound(problem, network, fit, objective, None)
+            # A path goes on to betas that say more.
+            if network.width == 0 and options.listed is None and options.pool is None and not interrupted:
+                certificate = close_zero(problem, certificate, network, tol=options.tol, deadline=deadline)
     gap = relative_gap(objective, certificate.lower_bound)
     if gap <= options.tol or (network.width == 0 and options.listed is None):
         return certificate
@@ -395,40 +400,6 @@ def _remaining(deadline: float) -> float | None:
     return None if math.isinf(deadline) else max(deadline - time.perf_counter(), 0.0)
 
 
-def _global_bound(
-    problem: Problem, reduction: Reduction, state: ColumnState, tol: float, deadline: float
-) -> Certificate:
-    """Bound over all networks for as long as there is time: by branch and bound where it may end, else relaxed."""
-    network, fit, objective = _network(problem, reduction, state)
-    if not is_exact(reduction.problem, certify=True):
-        certificate, relaxed = certify_relaxation(problem, network, tol=tol, time_limit=_remaining(deadline))
-        if relaxed.interrupted:
-            raise KeyboardInterrupt
-        return certificate
-    certificate, pricing = certify_global(
-        problem,
-        fit,
-        objective,
-        tol=tol,
-        time_limit=_remaining(deadline),
-        starts=network.W if network.width else None,
-    )
-    if pricing.interrupted:
-        raise KeyboardInterrupt
-    return certificate
-
-
-def _quick_bound(
-    problem: Problem, network: ReLUNetwork, fit: FloatArray, objective: float, n_patterns: int | None
-) -> Certificate:
-    """Global bound without branching; reported in scope "patterns" where a number of patterns is given."""
-    nu = problem.dual_vector(fit)
-    upper, method = norm_bound(problem.X, nu)
-    # The value met is rounded, the bound is not below the exact one.
-    attained = min(attained_norm(problem.X, nu, network), upper)
-    return certify_norm(problem, objective, nu, upper, attained, method=method, n_patterns=n_patterns)
-
-
 def _status(certificate: Certificate, state: ColumnState, tol: float, *, interrupted: bool, listed: bool) -> Status:
     if certificate.gap <= tol and certificate.scope == "global":
         return Status.GLOBAL_OPTIMUM
@@ -439,4 +410,7 @@ def _status(certificate: Certificate, state: ColumnState, tol: float, *, interru
         return limits[state.outcome]
     # A closed gap among listed patterns is a proof; elsewhere the search has to have ended, too.
     searched = state.outcome == "search" or listed
-    return Status.PATTERNS_OPTIMUM if searched and certificate.gap <= tol else Status.STALLED
+    if searched and certificate.gap <= tol:
+        return Status.PATTERNS_OPTIMUM
+    # A zero network has no neurons that could stall.
+    return Status.UNPROVED if searched and len(state.neurons) == 0 and not listed else Status.STALLED

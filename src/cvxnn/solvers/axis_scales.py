@@ -15,7 +15,7 @@ from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["axis_scales", "kink_axes"]
+__all__ = ["axis_scales", "kink_axes", "round_axes"]
 
 _EVEN = 9.0
 """Ratio of the geometric mean of the scales to the least up to which they stay as they are: the few short axes of
@@ -51,11 +51,37 @@ def axis_scales(problem: Problem) -> FloatArray:
     if len(X) == 0 or not np.any(X):
         return np.ones(X.shape[1])
     spread = len(X) * (np.diagonal(_scatter(X)) if _outlying(X) else np.mean(X * X, axis=0))
+    scales = _scales(problem, spread)
+    return scales if scales.min() * _EVEN < 1.0 else np.ones(len(scales))
+
+
+def round_axes(problem: Problem) -> tuple[FloatArray | None, FloatArray]:
+    r"""Axes ``(d, d)`` and scales ``(d,)`` in which the data are round, for steps that know no curvature yet.
+
+    Where :func:`axis_scales` are ones, the axes are the eigenvectors of :math:`X^\top X`, and their scales those of
+    :func:`axis_scales` there; elsewhere those are taken, and the axes (None) as they are.
+
+    Examples
+    --------
+    >>> problem = Problem([[2.0, 2.0], [1.0, -1.0], [-1.0, 1.0]], [1.0, 2.0, 3.0], beta=1e-3)
+    >>> axes, scales = round_axes(problem)
+    >>> abs(axes).round(3), scales.round(3)
+    (array([[0.707, 0.707],
+           [0.707, 0.707]]), array([1.189, 0.841]))
+    """
+    scales, X = axis_scales(problem), problem.X
+    if len(X) == 0 or np.any(scales != 1.0):
+        return None, scales
+    spread, axes = np.linalg.eigh(X.T @ X)
+    return axes, _scales(problem, np.maximum(spread, 0.0))
+
+
+def _scales(problem: Problem, spread: FloatArray) -> FloatArray:
+    """Scales of axes from the squares of their columns, with a geometric mean of one."""
     slope = float(np.linalg.norm(problem.dual_vector(np.zeros(problem.n_samples))))
     least = (_DEAR * problem.beta / slope) ** 2 if slope > 0.0 else 0.0
     scales = 1.0 / np.sqrt(np.maximum(spread + least, np.finfo(float).tiny))
-    scales /= np.exp(np.mean(np.log(scales)))
-    return scales if scales.min() * _EVEN < 1.0 else np.ones(len(scales))
+    return scales / np.exp(np.mean(np.log(scales)))
 
 
 def kink_axes(X: FloatArray) -> FloatArray:

@@ -13,10 +13,12 @@ from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
 from cvxnn.solvers.cell_program import refinements
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
+from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.joint_moves import JointMoves
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neuron_search import NeuronSearch
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.opening_moves import opening_moves
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,6 +34,9 @@ _CONFIRMING = 4
 _POOL_CONFIRMING, _POOL_SHARE, _POOL_CLIMBED = 1, 0.25, 0.5
 """With a pool of directions: the number of these searches, the share of the starts in the others, and the number of
 pooled directions that an ascent begins from, relative to that of the starts."""
+
+_OWN_CLIMBED = 0.25
+"""The last number where the pool holds only what earlier rounds have found."""
 
 _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 """Up to this n d^2 the search with exact concave steps has a say, too."""
@@ -81,7 +86,9 @@ class ColumnRounds:
         n, d = problem.X.shape
         # The ascent takes 60 steps of two products for either sign; the refinement about two thirds of that.
         self.most_starts = int(np.clip(_LARGEST_SEARCH / (400.0 * n * d), _STARTS // 8, _STARTS))
-        self.pooled = int(_POOL_CLIMBED * self.most_starts)
+        # What one round finds far from all neurons hardly moves until the next.
+        self.pool = DirectionPool() if options.pool is None else options.pool
+        self.pooled = int((_OWN_CLIMBED if options.pool is None else _POOL_CLIMBED) * self.most_starts)
         self.usual_starts = self.most_starts if options.pool is None else int(_POOL_SHARE * self.most_starts)
         self.starts = self.usual_starts
         self.may_be_thorough = True
@@ -90,6 +97,10 @@ class ColumnRounds:
     def run(self, state: ColumnState, report: Callable[[ColumnState], None]) -> None:
         """Improve ``state`` until no violating neuron is found, a limit is met, or progress ends."""
         effort, level = 1, 0
+        if state.outcome == "running":
+            opened, each = opening_moves(self.problem, self.moves, state.neurons, deadline=self.last_round)
+            state.offer(self.problem, [opened])
+            self.seconds = each * sum(count for _, count in _SCHEDULES[0])
         while state.outcome == "running":
             if state.stop_at_limits(self.options):
                 break
@@ -123,7 +134,7 @@ class ColumnRounds:
                 threshold=threshold,
                 random_state=np.random.default_rng([self.options.seed, state.iteration, k]),
                 deadline=self.last_round,
-                pool=self.options.pool,
+                pool=self.pool,
                 n_pooled=self.pooled,
                 jump=k % 2 == 1,
             )

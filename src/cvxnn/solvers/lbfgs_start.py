@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
-from cvxnn.solvers.axis_scales import axis_scales
+from cvxnn.solvers.axis_scales import round_axes
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 
@@ -25,6 +25,8 @@ _WINDOW = 50
 _PRUNE_EVERY = 20
 _PRUNE_BELOW = 0.9
 _NEGLIGIBLE = 1e-5
+# So many steps are ample where other methods wait for the time that is left.
+_AMPLE_STEPS = 450
 # With less time than for so many steps the network is narrower, down to the least width.
 _STEPS_TO_AFFORD, _LEAST_WIDTH = 700, 100
 _PROBES, _MEMORY_ROWS = 2, 60
@@ -43,6 +45,7 @@ def lbfgs_start(
     max_iter: int = 3000,
     rtol: float = 2e-3,
     time_limit: float | None = None,
+    least_share: float = 1.0,
     random_state: int | np.random.Generator | None = 0,
     keep: Callable[[Neurons], object] | None = None,
 ) -> Neurons:
@@ -63,6 +66,8 @@ def lbfgs_start(
         Stop when the objective fell by less than this fraction over the last 50 iterations.
     time_limit : float, optional
         Seconds of wall time.
+    least_share : float, default 1
+        Share of the time limit after which 450 steps are enough.
     random_state : int, Generator or None, default 0
         Seed of the first weights.
     keep : callable, optional
@@ -103,7 +108,9 @@ def lbfgs_start(
             point = minimize_layers(current, point, max_iter=most, rtol=rtol, deadline=early)
             objective.shape = current.shape
             current = objective
-        return objective.neurons(minimize_layers(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline))
+        ample = np.inf if time_limit is None else begin + least_share * time_limit
+        point = minimize_layers(objective, point, max_iter=max_iter, rtol=rtol, deadline=deadline, ample=ample)
+        return objective.neurons(point)
     except KeyboardInterrupt:
         if keep is not None:
             keep(current.interrupted())
@@ -140,9 +147,10 @@ class _TwoLayer:
         self.problem = problem
         n, d = problem.X.shape
         dtype = np.float32 if n * d * width >= _SINGLE_PRECISION_FROM else np.float64
-        # The first layer is W = Q diag(scales) with the variables Q, so that its steps follow the data.
-        self.scales = axis_scales(problem)
-        self.X: AnyFloats = (problem.X * self.scales).astype(dtype)
+        # The first layer is W = Q diag(scales) on the axes, with the variables Q, so that its steps follow the data.
+        self.axes, self.scales = round_axes(problem)
+        X = problem.X if self.axes is None else problem.X @ self.axes
+        self.X: AnyFloats = (X * self.scales).astype(dtype)
         self.squares: AnyFloats = (self.scales**2).astype(dtype)
         self.shape = (width, d)
         self.latest: AnyFloats = np.zeros(0, dtype)
@@ -220,7 +228,9 @@ class _TwoLayer:
     def neurons(self, point: AnyFloats) -> Neurons:
         """Vectors of the convex program, without those of negligible mass."""
         W, a = (layer.astype(np.float64) for layer in self.split(point))
-        return Neurons(np.abs(a)[:, None] * (W * self.scales), np.sign(a)).take(self.alive(point))
+        vectors = np.abs(a)[:, None] * (W * self.scales)
+        vectors = vectors if self.axes is None else vectors @ self.axes.T
+        return Neurons(vectors, np.sign(a)).take(self.alive(point))
 
 
 Function = Callable[[AnyFloats], tuple[float, AnyFloats]]
@@ -245,9 +255,18 @@ class Layers(Protocol):
 
 
 def minimize_layers(
-    function: Layers, point: AnyFloats, *, max_iter: int, rtol: float, deadline: float = np.inf
+    function: Layers,
+    point: AnyFloats,
+    *,
+    max_iter: int,
+    rtol: float,
+    deadline: float = np.inf,
+    ample: float = np.inf,
 ) -> AnyFloats:
-    """Minimise by L-BFGS until the value falls by less than ``rtol`` of it in 50 steps; dead neurons are dropped."""
+    """Minimise by L-BFGS until the value falls by less than ``rtol`` of it in 50 steps; dead neurons are dropped.
+
+    From the time ``ample`` on 450 steps are enough.
+    """
     value, gradient = function(point)
     memory = _Memory(len(point), point.dtype)
     values = [value]
@@ -274,7 +293,8 @@ def minimize_layers(
         values.append(value)
         if len(values) > 2 * _WINDOW and values[-1 - _WINDOW] - value < rtol * abs(value):
             break
-        if time.perf_counter() >= deadline:
+        now = time.perf_counter()
+        if now >= deadline or (step >= _AMPLE_STEPS and now >= ample):
             break
         if step % _PRUNE_EVERY == 0:
             alive = function.alive(point)

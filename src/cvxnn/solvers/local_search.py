@@ -58,6 +58,7 @@ def local_search(
     callback: Callable[[Neurons, float], None] | None = None,
     tol: float = 1e-5,
     shares: tuple[float, float] = (0.5, 1.0),
+    least_share: float = 1.0,
 ) -> Neurons:
     r"""Lower :math:`\mathrm{loss}(\sum_i s_i (X z_i)_+, y) + \beta \sum_i \|z_i\|` over the vectors and their number.
 
@@ -86,6 +87,8 @@ def local_search(
         Stop when two cycles in a row each lower the objective by at most this fraction of it.
     shares : (float, float), default (0.5, 1)
         Share of the time limit for the L-BFGS start, and share of what it leaves for all that follows.
+    least_share : float, default 1
+        Part of the time for the L-BFGS start after which many steps are enough; see :func:`lbfgs_start`.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def local_search(
     deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
     incumbent = _Incumbent(problem, callback)
     search = _Search(problem, incumbent, rng, deadline=deadline, tol=tol)
-    start = search.start(width, shares[0])
+    start = search.start(width, shares[0], least_share)
     search.leave(1.0 - shares[1])
     incumbent.offer(start)
     found = search.rounds(start, max_rounds)
@@ -160,11 +163,18 @@ class _Search:
         self.deadline = deadline
         self.tol = tol
 
-    def start(self, width: int | None, part: float) -> Neurons:
+    def start(self, width: int | None, part: float, least_share: float = 1.0) -> Neurons:
         """L-BFGS from random weights."""
         size = default_width(self.problem.n_samples) if width is None else width
         limit = _share(part, self.deadline)
-        return lbfgs_start(self.problem, width=size, time_limit=limit, random_state=self.rng, keep=self.incumbent.offer)
+        return lbfgs_start(
+            self.problem,
+            width=size,
+            time_limit=limit,
+            least_share=least_share,
+            random_state=self.rng,
+            keep=self.incumbent.offer,
+        )
 
     def leave(self, part: float) -> None:
         """Leave a part of the time that is left to others."""

@@ -22,19 +22,19 @@ SingleArray = npt.NDArray[np.float32]
 
 __all__ = ["NeuronSearch"]
 
-_MORE_STARTS = 4
-_NEAR_STEPS: tuple[SingleArray, SingleArray] = (
-    np.geomspace(0.3, 0.1, 8, dtype=np.float32),
-    np.geomspace(0.1, 3e-3, 16, dtype=np.float32),
+_NEAR_STAGES: tuple[tuple[SingleArray, int], ...] = (
+    (np.geomspace(0.3, 0.1, 8, dtype=np.float32), 4),
+    (np.geomspace(0.1, 3e-3, 16, dtype=np.float32), 1),
 )
-_FAR_STEPS: tuple[SingleArray, SingleArray] = (
-    np.geomspace(1.0, 0.3, 16, dtype=np.float32),
-    np.geomspace(0.3, 3e-3, 40, dtype=np.float32),
+_FAR_STAGES: tuple[tuple[SingleArray, int], ...] = (
+    (np.geomspace(1.0, 0.1, 24, dtype=np.float32), 8),
+    (np.geomspace(0.1, 5e-3, 24, dtype=np.float32), 1),
 )
-_NEAR_SHARE, _FAR_SHARE = 1 / 2, 1 / 3
-"""Lengths of the ascent steps of all starts, and of the best of them, one in four; and the shares of the starts. Short
-steps find the many maxima close to present neurons, long ones the few far from them. A first step straight to the
-gradient leads most starts to the same maxima, and serves to confirm only."""
+_NEAR_STARTS, _FAR_STARTS = 2.0, 4 / 3
+"""Lengths of the ascent steps of all starts, and after them the share of the starts that goes on, the best one in so
+many; and the numbers of starts for each one asked for. Short steps find the many maxima close to present neurons, long
+ones the few far from them: there the values tell which starts are worth going on with only once the steps are short.
+A first step straight to the gradient leads most starts to the same maxima, and serves to confirm only."""
 
 _SMOOTHINGS = (3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 3e-3, 1e-3, 1e-3, 1e-4)
 _REFINED_SHARE = 8
@@ -45,7 +45,7 @@ _DENSE_FEATURES = 160
 """Up to so many features the Newton systems are formed; beyond, conjugate gradients apply them through the rows."""
 
 _CG_STEPS = 20
-_KINDS, _MOST_NEARBY = 6, 400
+_MOST_NEARBY = 400
 _SAME = 0.9995
 _POOLED_STEPS = STEPS[15:]
 _POOLED_VALUE = 0.5
@@ -140,7 +140,7 @@ class NeuronSearch:
         dual = nu / self.problem.beta
         points, signs = self._ascended(neurons, n_starts, dual.astype(np.float32), rng, deadline, jump=jump)
         if pool is not None and len(pool):
-            pooled, pooled_signs = self._pooled(pool, n_pooled, dual, deadline)
+            pooled, pooled_signs = self._pooled(pool, n_pooled, neurons, dual, deadline)
             points, signs = np.vstack([points, pooled]), np.concatenate([signs, pooled_signs])
         order = self._ranked(points, signs, dual, 0.3)
         if pool is not None:
@@ -165,10 +165,12 @@ class NeuronSearch:
         return found.take(keep), values[keep]
 
     def _pooled(
-        self, pool: DirectionPool, count: int, dual: FloatArray, deadline: float
+        self, pool: DirectionPool, count: int, neurons: Neurons, dual: FloatArray, deadline: float
     ) -> tuple[SingleArray, SingleArray]:
-        """Best directions of a pool after a short ascent, with their signs."""
-        best = self._ranked(pool.points, pool.signs, dual, _POOLED_VALUE)[:count]
+        """Best directions of a pool that are no current neurons after a short ascent, with their signs."""
+        best = self._ranked(pool.points, pool.signs, dual, _POOLED_VALUE)
+        # At an optimum the neurons themselves are the best.
+        best = best[~_near(pool.points[best], pool.signs[best], self._variables(neurons), neurons.signs)][:count]
         points, signs = pool.points[best], pool.signs[best]
         costs = None if self.even else self.costs
         climb(self.single, dual.astype(np.float32), points, signs, _POOLED_STEPS, deadline, costs)
@@ -192,9 +194,9 @@ class NeuronSearch:
         if jump:
             return self._both_signs(self._starts(neurons, count, rng), dual, ((STEPS, 1),), deadline)
         parts = []
-        for steps, share, near in ((_NEAR_STEPS, _NEAR_SHARE, True), (_FAR_STEPS, _FAR_SHARE, False)):
-            starts = self._starts(neurons, math.ceil(_MORE_STARTS * share * count), rng, near=near)
-            parts.append(self._both_signs(starts, dual, ((steps[0], _MORE_STARTS), (steps[1], 1)), deadline))
+        for stages, each, near in ((_NEAR_STAGES, _NEAR_STARTS, True), (_FAR_STAGES, _FAR_STARTS, False)):
+            starts = self._starts(neurons, math.ceil(each * count), rng, near=near)
+            parts.append(self._both_signs(starts, dual, stages, deadline))
         return np.vstack([points for points, _ in parts]), np.concatenate([signs for _, signs in parts])
 
     def _both_signs(
@@ -298,7 +300,8 @@ class NeuronSearch:
         """Unit starts: random vectors, rows and their sums and differences, and relatives of the neurons.
 
         Relatives are noisy copies, reflections at rows, sums and differences of two, and noisy opposites: each kind
-        finds neurons that the others miss. The first two kinds alone are ``near``; of the others half are random.
+        finds neurons that the others miss. The first two kinds alone are ``near``; of the others half are random, a
+        quarter rows and a quarter relatives.
         """
         X = self.problem.X * self.scales
         n, d = X.shape
@@ -306,10 +309,9 @@ class NeuronSearch:
         first, second = X[rng.integers(n, size=count)], X[rng.integers(n, size=count)]
         out = flip * (first + rng.integers(-1, 2, size=(count, 1)) * second)
         gauss = rng.standard_normal((count, d))
-        kind = np.arange(count) % (2 * _KINDS)
-        # Long ascents from random vectors meet the most violations far from all neurons.
-        random = np.arange(count) % 4 >= 2
-        out = np.where(random[:, None], gauss, out)
+        turn = np.arange(count)
+        # Long ascents from random vectors, and from differences of rows, meet the most violations far from all neurons.
+        out = np.where((turn % 4 >= 2)[:, None], gauss, out)
         if len(neurons):
             heaviest = np.argsort(-neurons.masses, kind="stable")[:_MOST_NEARBY]
             known = self._variables(neurons.take(heaviest))
@@ -325,7 +327,7 @@ class NeuronSearch:
                 -base + 0.3 * unit_rows(gauss),
             )
             for k, relative in enumerate(relatives[:2] if near else relatives):
-                chosen = kind % 2 == k if near else (kind % _KINDS == k) & ~random
+                chosen = turn % 2 == k if near else turn % (4 * len(relatives)) == 4 * k
                 out[chosen] = relative[chosen]
         dead = ~np.any(out != 0.0, axis=1)
         out[dead] = rng.standard_normal((int(dead.sum()), d))
