@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvxnn import Problem, Status, solve
+from cvxnn import Problem, ReLUNetwork, Status, solve
 from cvxnn.certificates.certificate import certify_norm
 from cvxnn.programs import relu
 from cvxnn.programs.reduction import reduce_problem
@@ -79,3 +79,27 @@ def test_status_says_no_more_than_what_is_proved(n_patterns, objective, outcome,
     certificate = certify_norm(problem, objective, np.array([0.5]), 0.5, 0.5, method="by hand", n_patterns=n_patterns)
     state = ColumnState(Neurons.empty(1), objective, np.zeros((0, 1)), outcome=outcome)
     assert relu._status(certificate, state, 1e-6, interrupted=interrupted, listed=listed) is status
+
+
+def test_a_bound_among_patterns_is_reported_where_it_closes_the_gap_and_the_global_one_does_not():
+    rng = np.random.default_rng(3)
+    problem = Problem(rng.standard_normal((80, 9)), rng.standard_normal(80), 4.0)
+    s = solve(problem)
+    assert (s.scope, s.status) == ("patterns", Status.PATTERNS_OPTIMUM)
+    assert s.gap <= 1e-6 and 0.0 < s.global_lower_bound < s.lower_bound * (1.0 - 1e-5)
+
+
+def test_a_width_limit_that_time_cut_short_is_a_time_limit(monkeypatch):
+    rng = np.random.default_rng(0)
+    start = ReLUNetwork(rng.standard_normal((3, 3)), rng.standard_normal(3))
+    monkeypatch.setattr(relu, "_status", lambda *arguments, **options: Status.STALLED)
+    assert solve(small(), warm_start=start, max_width=1, time_limit=0.0).status is Status.TIME_LIMIT
+    assert solve(small(), warm_start=start, max_width=1).status is Status.WIDTH_LIMIT
+
+
+def test_a_norm_that_was_met_is_not_above_its_bound(monkeypatch):
+    problem = small()
+    network = ReLUNetwork(np.zeros((0, 3)), np.zeros(0))
+    monkeypatch.setattr(relu, "attained_norm", lambda *arguments: np.inf)
+    certificate = relu._quick_bound(problem, network, np.zeros(30), 1.0, None)
+    assert certificate.dual_norm_attained == certificate.dual_norm_bound < np.inf
