@@ -13,15 +13,20 @@ import numpy as np
 import pytest
 
 from cvxnn import Problem
-from cvxnn.certificates._reduction import reduce_pricing
+from cvxnn.certificates import cone_branch_and_bound as cone
+from cvxnn.certificates._boxls import finish_box, solve_boxes
+from cvxnn.certificates._local_search import DirectionPool
+from cvxnn.certificates._reduction import ReducedPricing, reduce_pricing
 from cvxnn.certificates._rounding import basis_norm_up, combination_norm_up, lambda_max_up
 from cvxnn.certificates._vector_reduction import reduce_vector_pricing
 from cvxnn.certificates.cone_bounds import cone_bounds
+from cvxnn.certificates.cone_branch_and_bound import cone_branch_and_bound
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.gated_bound import gated_dual_norm
 from cvxnn.certificates.norm_bound import norm_bound
 from cvxnn.certificates.output_bias import bias_penalty
 from cvxnn.certificates.pricing import pricing_bound
+from cvxnn.certificates.sign_branch_and_bound import sign_branch_and_bound
 from cvxnn.certificates.vector_pricing import vector_pricing_bound
 from cvxnn.patterns import ActivationPatterns
 
@@ -122,6 +127,37 @@ def test_dual_norm_of_one_column():
         exact, upper = exact_dual_norm(X, nu), pricing_bound(X, nu).upper
         assert Fraction(upper) >= exact and Fraction(norm_bound(X, nu)[0]) >= exact
         assert upper <= float(exact) + 1e-12 * float(np.abs(nu) @ np.abs(X[:, 0]))
+
+
+@pytest.mark.parametrize("search", [cone_branch_and_bound, sign_branch_and_bound])
+def test_branch_and_bound_on_one_coordinate(search):
+    rng = np.random.default_rng(8)
+    for _ in range(40):
+        X, nu = cancelling(rng, int(rng.integers(2, 9)))
+        # Rows on one line would be merged: here each keeps its own rounding.
+        problem = ReducedPricing(X, nu, np.zeros(1), 1.0, 0.0, 0, None)
+        found = search(problem, DirectionPool(problem))
+        assert Fraction(found.upper) >= exact_dual_norm(X, nu)
+
+
+def test_multipliers_outside_of_their_boxes_give_valid_bounds(monkeypatch):
+    """The certificate rests on what is checked behind the least-squares solver, not on that solver."""
+    rng = np.random.default_rng(9)
+
+    def boundless(q, A, upper, **options):
+        return solve_boxes(q, A, 3.0 * upper, **options)
+
+    monkeypatch.setattr(cone, "solve_boxes", boundless)
+    monkeypatch.setattr(cone, "finish_box", lambda q, A, upper: finish_box(q, A, 3.0 * upper))
+    angles = np.linspace(0.0, 2.0 * np.pi, 20_000)
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    for _ in range(10):
+        X, nu = rng.standard_normal((8, 2)), rng.standard_normal(8)
+        problem = reduce_pricing(X, nu)
+        assert problem is not None
+        largest = np.max(np.abs(np.maximum(circle @ X.T, 0.0) @ nu))
+        found = cone_branch_and_bound(problem, DirectionPool(problem), max_nodes=300)
+        assert problem.upper(found.upper) >= largest * (1.0 - 1e-12)
 
 
 def test_dual_norm_of_one_column_with_several_outputs():

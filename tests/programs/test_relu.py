@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvxnn import Problem, Status, solve
+from cvxnn import Problem, ReLUNetwork, Status, solve
 from cvxnn.certificates.certificate import certify_norm
 from cvxnn.patterns.search import search
-from cvxnn.programs import relu
+from cvxnn.programs import relu, relu_bounds
 from cvxnn.programs.reduction import reduce_problem
 from cvxnn.solvers.column_state import ColumnState
 from cvxnn.solvers.neurons import Neurons
@@ -95,3 +95,27 @@ def test_a_zero_network_just_above_the_largest_beta_has_its_gap_closed(monkeypat
     monkeypatch.setattr("cvxnn.programs.relu_bounds._ZERO_SAMPLES", 0)
     open_end = solve(problem)
     assert open_end.gap > 1e-3 and open_end.status is Status.UNPROVED
+
+
+def test_a_bound_among_patterns_is_reported_where_it_closes_the_gap_and_the_global_one_does_not():
+    rng = np.random.default_rng(3)
+    problem = Problem(rng.standard_normal((80, 9)), rng.standard_normal(80), 4.0)
+    s = solve(problem)
+    assert (s.scope, s.status) == ("patterns", Status.PATTERNS_OPTIMUM)
+    assert s.gap <= 1e-6 and 0.0 < s.global_lower_bound < s.lower_bound * (1.0 - 1e-5)
+
+
+def test_a_width_limit_that_time_cut_short_is_a_time_limit(monkeypatch):
+    rng = np.random.default_rng(0)
+    start = ReLUNetwork(rng.standard_normal((3, 3)), rng.standard_normal(3))
+    monkeypatch.setattr(relu, "_status", lambda *arguments, **options: Status.STALLED)
+    assert solve(small(), warm_start=start, max_width=1, time_limit=0.0).status is Status.TIME_LIMIT
+    assert solve(small(), warm_start=start, max_width=1).status is Status.WIDTH_LIMIT
+
+
+def test_a_norm_that_was_met_is_not_above_its_bound(monkeypatch):
+    problem = small()
+    network = ReLUNetwork(np.zeros((0, 3)), np.zeros(0))
+    monkeypatch.setattr(relu_bounds, "attained_norm", lambda *arguments: np.inf)
+    certificate = relu_bounds.quick_bound(problem, network, np.zeros(30), 1.0, None)
+    assert certificate.dual_norm_attained == certificate.dual_norm_bound < np.inf
