@@ -27,10 +27,13 @@ def values_of(problem, nu, neurons):
     return neurons.signs * (np.maximum(neurons.vectors @ problem.X.T, 0.0) @ nu) / problem.beta
 
 
+@pytest.mark.parametrize("distant", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_finds_the_maximum_that_enumeration_proves(seed):
+def test_finds_the_maximum_that_enumeration_proves(seed, distant):
     problem, nu = instance(14, 3, seed)
-    found, values = NeuronSearch(problem).find(nu, Neurons.empty(3), n_starts=200, threshold=0.0, random_state=seed)
+    found, values = NeuronSearch(problem).find(
+        nu, Neurons.empty(3), n_starts=200, threshold=0.0, random_state=seed, distant=distant
+    )
     masks = enumerate_patterns(problem.X).masks
     truth = max(cone_maximum(problem.X, sign * nu, mask) for mask in masks for sign in (1.0, -1.0))
     assert values[0] * problem.beta <= truth * (1 + 1e-9)
@@ -132,6 +135,34 @@ def test_a_pool_leads_to_the_maximum_of_a_nearby_dual_vector_without_random_star
     truth = max(cone_maximum(problem.X, sign * near, mask) for mask in masks for sign in (1.0, -1.0))
     assert truth * (1 - 1e-4) <= values[0] * problem.beta <= truth * (1 + 1e-9)
     np.testing.assert_allclose(values, values_of(problem, near, found), rtol=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pooled_ascents_leave_out_the_neurons(seed):
+    problem, nu = instance(40, 8, seed)
+    search, pool = NeuronSearch(problem), DirectionPool()
+    neuron = search.find(nu, Neurons.empty(8), n_starts=200, threshold=0.0)[0].take(np.arange(1))
+    directions = np.random.default_rng(seed).standard_normal((200, 8))
+    others = Neurons(directions / np.linalg.norm(directions, axis=1)[:, None], np.full(200, -neuron.signs[0]))
+    values = values_of(problem, nu, others)
+    both = neuron.joined(others.take(np.array([np.argmax(values)])))
+    pool.replace(both.vectors.astype(np.float32), both.signs.astype(np.float32))
+    # With room for one ascent, the direction of other sign climbs only if the best, a neuron by now, does not.
+    found, reached = search.find(nu, neuron, n_starts=0, threshold=0.0, pool=pool, n_pooled=1)
+    assert np.all(found.signs == -neuron.signs[0]) and reached[0] > np.max(values)
+
+
+def test_distant_starts_keep_a_quarter_of_relatives():
+    problem, _ = instance(50, 30, 0)
+    rng = np.random.default_rng(1)
+    neuron = Neurons(rng.standard_normal((1, 30)), np.ones(1))
+    unit = neuron.vectors[0] / neuron.masses[0]
+    search = NeuronSearch(problem)
+    near, far, distant = (
+        np.mean(np.abs(search._starts(neuron, 4000, np.random.default_rng(2), **kind) @ unit) > 0.7)
+        for kind in ({"near": True}, {}, {"distant": True})
+    )
+    assert distant < far < near and distant < 0.25
 
 
 def test_without_starts_and_with_an_empty_pool_nothing_is_found():

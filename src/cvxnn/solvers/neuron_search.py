@@ -27,14 +27,19 @@ _NEAR_STAGES: tuple[tuple[SingleArray, int], ...] = (
     (np.geomspace(0.1, 3e-3, 16, dtype=np.float32), 1),
 )
 _FAR_STAGES: tuple[tuple[SingleArray, int], ...] = (
+    (np.geomspace(1.0, 0.3, 16, dtype=np.float32), 4),
+    (np.geomspace(0.3, 3e-3, 40, dtype=np.float32), 1),
+)
+_DISTANT_STAGES: tuple[tuple[SingleArray, int], ...] = (
     (np.geomspace(1.0, 0.1, 24, dtype=np.float32), 8),
     (np.geomspace(0.1, 5e-3, 24, dtype=np.float32), 1),
 )
 _NEAR_STARTS, _FAR_STARTS = 2.0, 4 / 3
 """Lengths of the ascent steps of all starts, and after them the share of the starts that goes on, the best one in so
 many; and the numbers of starts for each one asked for. Short steps find the many maxima close to present neurons, long
-ones the few far from them: there the values tell which starts are worth going on with only once the steps are short.
-A first step straight to the gradient leads most starts to the same maxima, and serves to confirm only."""
+ones the few far from them. The last of those are rare: more starts, of which the values tell the good ones once the
+steps are short. A first step straight to the gradient leads most starts to the same maxima, and serves to confirm only.
+"""
 
 _SMOOTHINGS = (3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 3e-3, 1e-3, 1e-3, 1e-4)
 _REFINED_SHARE = 8
@@ -108,6 +113,7 @@ class NeuronSearch:
         pool: DirectionPool | None = None,
         n_pooled: int = 0,
         jump: bool = False,
+        distant: bool = False,
     ) -> tuple[Neurons, FloatArray]:
         """Directions of value above ``threshold * beta``, best first, with the values divided by beta.
 
@@ -129,6 +135,9 @@ class NeuronSearch:
             Number of directions of the pool to start from, the best at ``nu``.
         jump : bool, default False
             Begin with a step straight to the gradient, which finds other maxima, and fewer.
+        distant : bool, default False
+            Ascents far from the neurons from more starts, most of them random vectors and rows: what is left to find
+            late, when it gains little, begins nowhere near a neuron.
 
         Returns
         -------
@@ -138,7 +147,7 @@ class NeuronSearch:
         """
         rng = np.random.default_rng(random_state)
         dual = nu / self.problem.beta
-        points, signs = self._ascended(neurons, n_starts, dual.astype(np.float32), rng, deadline, jump=jump)
+        points, signs = self._ascended(neurons, n_starts, dual.astype(np.float32), rng, deadline, jump, distant)
         if pool is not None and len(pool):
             pooled, pooled_signs = self._pooled(pool, n_pooled, neurons, dual, deadline)
             points, signs = np.vstack([points, pooled]), np.concatenate([signs, pooled_signs])
@@ -188,14 +197,22 @@ class NeuronSearch:
         return unit_rows(neurons.vectors / self.scales)
 
     def _ascended(
-        self, neurons: Neurons, count: int, dual: SingleArray, rng: np.random.Generator, deadline: float, *, jump: bool
+        self,
+        neurons: Neurons,
+        count: int,
+        dual: SingleArray,
+        rng: np.random.Generator,
+        deadline: float,
+        jump: bool,
+        distant: bool,
     ) -> tuple[SingleArray, SingleArray]:
         """Unit points after ascent, about ``count`` times two, and their signs."""
         if jump:
             return self._both_signs(self._starts(neurons, count, rng), dual, ((STEPS, 1),), deadline)
         parts = []
-        for stages, each, near in ((_NEAR_STAGES, _NEAR_STARTS, True), (_FAR_STAGES, _FAR_STARTS, False)):
-            starts = self._starts(neurons, math.ceil(each * count), rng, near=near)
+        far = _DISTANT_STAGES if distant else _FAR_STAGES
+        for stages, each, near in ((_NEAR_STAGES, _NEAR_STARTS, True), (far, _FAR_STARTS, False)):
+            starts = self._starts(neurons, math.ceil(each * count), rng, near=near, distant=distant)
             parts.append(self._both_signs(starts, dual, stages, deadline))
         return np.vstack([points for points, _ in parts]), np.concatenate([signs for _, signs in parts])
 
@@ -296,12 +313,14 @@ class NeuronSearch:
             last = now
         return step
 
-    def _starts(self, neurons: Neurons, count: int, rng: np.random.Generator, *, near: bool = False) -> FloatArray:
+    def _starts(
+        self, neurons: Neurons, count: int, rng: np.random.Generator, *, near: bool = False, distant: bool = False
+    ) -> FloatArray:
         """Unit starts: random vectors, rows and their sums and differences, and relatives of the neurons.
 
         Relatives are noisy copies, reflections at rows, sums and differences of two, and noisy opposites: each kind
-        finds neurons that the others miss. The first two kinds alone are ``near``; of the others half are random, a
-        quarter rows and a quarter relatives.
+        finds neurons that the others miss. The first two kinds alone are ``near``; of the others half are random, and
+        ``distant`` ones half of the rest rows.
         """
         X = self.problem.X * self.scales
         n, d = X.shape
@@ -311,7 +330,8 @@ class NeuronSearch:
         gauss = rng.standard_normal((count, d))
         turn = np.arange(count)
         # Long ascents from random vectors, and from differences of rows, meet the most violations far from all neurons.
-        out = np.where((turn % 4 >= 2)[:, None], gauss, out)
+        random = turn % 4 >= 2
+        out = np.where(random[:, None], gauss, out)
         if len(neurons):
             heaviest = np.argsort(-neurons.masses, kind="stable")[:_MOST_NEARBY]
             known = self._variables(neurons.take(heaviest))
@@ -327,7 +347,12 @@ class NeuronSearch:
                 -base + 0.3 * unit_rows(gauss),
             )
             for k, relative in enumerate(relatives[:2] if near else relatives):
-                chosen = turn % 2 == k if near else turn % (4 * len(relatives)) == 4 * k
+                if near:
+                    chosen = turn % 2 == k
+                elif distant:
+                    chosen = turn % (4 * len(relatives)) == 4 * k
+                else:
+                    chosen = (turn % (len(relatives) + 1) == k) & ~random
                 out[chosen] = relative[chosen]
         dead = ~np.any(out != 0.0, axis=1)
         out[dead] = rng.standard_normal((int(dead.sum()), d))
