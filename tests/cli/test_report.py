@@ -206,6 +206,9 @@ def test_scope_patterns_is_never_called_global(cvxnn_here, fitted, tmp_path):
     assert "not proved for all networks" in page.text
     assert re.search(r"All that is known of others: none is lower by more than (50|51)\s%", page.text)
     assert "The best possible network" not in page.text and "cannot help" not in page.text
+    save_model(tmp_path / "m", replace(model, certificate=replace(weaker, status="time_limit reached")))
+    page, _ = report(cvxnn_here, tmp_path / "m", table, tmp_path / "r.html")
+    assert re.search(r"Best of the networks considered so far, .*; the search had not ended", page.text)
 
 
 def test_several_targets_and_the_zero_network(cvxnn_here, tmp_path):

@@ -81,6 +81,10 @@ def test_category_of_held_out_rows_only():
     [
         (table(c=[f"w{k % 60}" for k in range(200)]), "60 distinct values, more than 50; leave it out with --drop c"),
         (table(c=["p", "q", "r"]), "3 distinct values, as many as rows"),
+        (
+            Table("t.csv", (Column.from_text("first day", ["2024-05-03", "2024-05-04", "2024-06-01"]),)),
+            r"'first day' holds dates \('2024-05-03'\); leave it out with --drop 'first day' or write numbers",
+        ),
         (table(c=["1,5", "2,25", "1,5"]), r"decimal commas \('1,5'\)"),
         (table(c=["15", "2,25", "15"]), r"decimal commas \('2,25'\)"),
         (table(c=["1", "1e5x", "2"]), r"except for 1 cell \('1e5x', row 2\): correct it, or .* --drop c\."),
@@ -108,6 +112,32 @@ def test_categories_that_look_like_numbers_stay_text():
     source = table(c=["1", "2", "x", "x", "x"])
     np.testing.assert_array_equal(
         everything(source, intercept=False).transform(table(c=["2", "1"])), [[0, 1, 0], [1, 0, 0]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "noted"),
+    [
+        (np.arange(30), True),
+        (np.random.default_rng(0).permutation(40)[:30] + 1, True),  # shuffled, and some rows removed
+        (np.arange(30) + 1990, False),
+        (np.arange(30) - 1, False),
+        (np.arange(30) + 0.5, False),
+        (np.r_[0, np.arange(29)], False),
+        (np.arange(20), False),
+    ],
+)
+def test_a_column_that_numbers_the_rows_has_a_note(values, noted):
+    source = table(number=values.tolist())
+    preprocessing, notes = Preprocessing.fit(source, source.names, np.arange(len(values)))
+    assert preprocessing.names == ("number",)
+    assert notes == (
+        (
+            "Column 'number' holds a whole number of its own in each row: is it the number of the row? "
+            "--drop number leaves it out.",
+        )
+        if noted
+        else ()
     )
 
 

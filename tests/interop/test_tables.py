@@ -128,6 +128,16 @@ def test_lines_of_empty_cells_in_one_column(tmp_path):
     assert list(read_table(write(tmp_path / "t.csv", "x\na\n\n\nb\n\n")).columns[0].lines) == [2, 3, 4, 5]
 
 
+def test_words_that_stand_for_missing_values_are_shown():
+    """A category may well be called "none"."""
+    columns = (Column.from_text("heating", ["gas", "none", "None", ""]), Column.from_text("age", ["", "?", "nan", "1"]))
+    with pytest.raises(TableError) as error:
+        Table("t.csv", columns).require(["heating", "age"])
+    assert str(error.value).startswith(
+        "column 'heating' has 3 missing values (written 'None', 'none'), column 'age' has 3 missing values: fill"
+    )
+
+
 def test_every_column_with_missing_cells_is_named():
     table = Table("t.csv", tuple(Column.from_text(f"c{k}", ["1", "?"]) for k in range(7)))
     with pytest.raises(TableError, match=r"column 'c0' has 1 missing value, .*'c4'.*, and 2 more columns: fill"):

@@ -62,13 +62,14 @@ def _report(path: Path, model: Model) -> list[tuple[str, str]]:
     goal = "numbers" if target.kind == "regression" else f"classes {listing(target.classes)}"
     unit = "sub-networks" if isinstance(model.architecture, ParallelReLU) else "neurons"
     bias = "shift of batch norm" if isinstance(model.architecture, BatchNormReLU) else "no biases"
+    outputs = "1 output" if target.n_outputs == 1 else f"{target.n_outputs} outputs"
     settings = [
         "column of ones" if preprocessing.intercept else bias,
         "standardised" if preprocessing.standardized else "units of the table",
     ]
     return [
         ("File", f"{path} (format {FORMAT}, cvxnn {model.version})"),
-        ("Network", f"{net.width} {unit}, {net.n_features} inputs, {target.n_outputs} outputs"),
+        ("Network", f"{net.width} {unit}, {net.n_features} inputs, {outputs}"),
         ("Kind", architecture_words(model.architecture)),
         ("Target", f"{target.shown}, {goal}"),
         ("Columns", listing(preprocessing.names)),

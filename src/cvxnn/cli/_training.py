@@ -152,10 +152,15 @@ def _whole_numbers_note(column: Column) -> tuple[str, ...]:
 def _common_loss(columns: Sequence[Column], loss: str) -> str:
     """Loss for several targets, which must be numbers."""
     if loss in _CLASSIFIERS:
-        raise TableError(f"--loss {loss} takes one target; several need --loss squared or --loss huber.")
+        raise TableError(
+            f"--loss {loss} takes one target; several need --loss squared or --loss huber, or a model for each target."
+        )
     for column in columns:
         if column.values is None:
-            raise TableError(f"several targets must be numbers, but {column.name!r} holds text.")
+            raise TableError(
+                f"several targets must be numbers, but {column.name!r} holds text; train a model for each target, "
+                "without the others (--drop)."
+            )
     return "squared" if loss == "auto" else loss
 
 

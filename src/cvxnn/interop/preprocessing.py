@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,9 @@ IntArray = npt.NDArray[np.int64]
 __all__ = ["Feature", "Preprocessing", "content_hash", "split_rows"]
 
 _ADVICE = " (or leave a column out with --drop COLUMN)"
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ]|$)|\d{4}/\d\d?/\d\d?([T ]|$)|\d\d?[./]\d\d?[./]\d{2,4}([T ]|$)")
+_FEW_ROWS = 20
+"""In tables of so few rows a column that counts them may well be a quantity."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class Preprocessing:
             else:
                 numbers = column_numbers(column, table.source)[rows]
                 feature, dropped = Feature(name), _constant_note(name, numbers)
+                notes.extend(_row_number_note(column))
                 shift = [moments(numbers) if standardize else (0.0, 1.0)]
             notes.extend(dropped)
             if feature.inputs() and not (feature.categories is None and dropped):
@@ -234,15 +240,29 @@ def _constant_note(name: str, numbers: FloatArray) -> list[str]:
     return []
 
 
+def _row_number_note(column: Column) -> list[str]:
+    """Warn of a column that looks like the number of the row, of which some may have been removed."""
+    n = len(column.text)
+    if column.values is None or n <= _FEW_ROWS:
+        return []
+    distinct = np.unique(column.values)
+    if len(distinct) < n or distinct[0] < 0.0 or distinct[-1] >= 2 * n or np.any(distinct != np.round(distinct)):
+        return []
+    return [
+        f"Column {column.name!r} holds a whole number of its own in each row: is it the number of the row? "
+        f"--drop {shlex.quote(column.name)} leaves it out."
+    ]
+
+
 def _categorical(column: Column, rows: IntArray) -> tuple[Feature, list[str]]:
     categories = tuple(sorted(set(column.text.tolist())))
     n = len(column.text)
     if len(categories) > MAX_CATEGORIES or (len(categories) == n and n > 2):
         reason = "as many as rows" if len(categories) == n else f"more than {MAX_CATEGORIES}"
-        raise TableError(
-            f"column {column.name!r} is text with {len(categories)} distinct values, {reason}; "
-            f"leave it out with --drop {column.name} or group its values."
-        )
+        kind, mend = f"is text with {len(categories)} distinct values, {reason}", "or group its values"
+        if all(_DATE.match(cell) for cell in categories):
+            kind, mend = f"holds dates ({column.text[0]!r})", "or write numbers in its place, such as days or the month"
+        raise TableError(f"column {column.name!r} {kind}; leave it out with --drop {shlex.quote(column.name)} {mend}.")
     trained = set(column.text[rows].tolist())
     if len(trained) == 1:
         return Feature(column.name, categories), [

@@ -131,11 +131,14 @@ class Table:
             if column.unusable:
                 raise TableError(f"column {column.name!r} of {self.source} {column.unusable}{advice}.")
         for kind, counts in (
-            ("missing", [(c.name, c.n_missing) for c in used if c.n_missing]),
-            ("infinite", [(c.name, c.n_infinite) for c in used if c.n_infinite]),
+            ("missing", [(c.name, c.n_missing, _written(c.text)) for c in used if c.n_missing]),
+            ("infinite", [(c.name, c.n_infinite, "") for c in used if c.n_infinite]),
         ):
             if counts:
-                parts = [f"column {name!r} has {k} {kind} value{'s' if k > 1 else ''}" for name, k in counts[:_LISTED]]
+                parts = [
+                    f"column {name!r} has {k} {kind} value{'s' if k > 1 else ''}{written}"
+                    for name, k, written in counts[:_LISTED]
+                ]
                 more = f", and {len(counts) - _LISTED} more columns" if len(counts) > _LISTED else ""
                 raise TableError(f"{', '.join(parts)}{more}: fill or remove them first{advice}.")
 
@@ -209,6 +212,12 @@ def listing(names: Iterable[str], most: int = 12) -> str:
     every = list(names)
     shown = ", ".join(repr(name) for name in every[:most])
     return f"{shown}, ... ({len(every)} in all)" if len(every) > most else shown
+
+
+def _written(text: TextArray) -> str:
+    """How missing values are written where that is a word, which might be meant as a category."""
+    words = sorted({cell for cell in set(text.tolist()) if cell.isalpha() and cell.lower() in MISSING - {"nan", "nat"}})
+    return f" (written {listing(words, 3)})" if words else ""
 
 
 def _decimal_comma(text: TextArray) -> str | None:

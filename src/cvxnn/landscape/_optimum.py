@@ -179,7 +179,8 @@ def _check_size(small: Problem, max_patterns: float | None) -> None:
         raise OptimalSetError(
             f"X has up to {format_count(count_patterns(lines, rank))} activation patterns ({lines} samples on "
             f"different lines, rank {rank}); optimal_set searches those of the samples of either sign of the dual "
-            f"vector, up to {format_count(needed)} or more, above max_patterns={format_count(int(max_patterns))}."
+            f"vector, up to {format_count(needed)} or more, above max_patterns={format_count(int(max_patterns))}; "
+            "fewer columns or rows have fewer."
         )
 
 
@@ -189,7 +190,7 @@ def _check_count(count: int, lines: int, rank: int, max_patterns: float) -> None
         raise OptimalSetError(
             f"X has up to {format_count(count)} activation patterns ({lines} samples on different lines, rank {rank}), "
             f"all of which optimal_set searches for several outputs, above "
-            f"max_patterns={format_count(int(max_patterns))}."
+            f"max_patterns={format_count(int(max_patterns))}; fewer columns or rows have fewer."
         )
 
 

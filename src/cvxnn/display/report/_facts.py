@@ -21,6 +21,7 @@ from cvxnn.parallel_networks import ParallelReLUNetwork
 from cvxnn.problem import Problem
 from cvxnn.programs.batch_norm import BatchNormReLUNetwork
 from cvxnn.programs.dispatch import Network
+from cvxnn.solution import Status
 
 FloatArray = npt.NDArray[np.float64]
 Proof = NetworkCertificate | RelativeCertificate
@@ -148,6 +149,12 @@ class Facts:
             return False
         claimed = self.model.certificate.objective
         return self.trained_on and bool(np.isclose(self.objective, claimed, rtol=1e-9, atol=0.0))
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether the file says that the training was stopped before its search had ended."""
+        stopped = (Status.MAX_ITER.value, Status.TIME_LIMIT.value, Status.INTERRUPTED.value)
+        return isinstance(self.model, Model) and self.model.certificate.status in stopped
 
     @property
     def bound(self) -> Bound | None:

@@ -80,7 +80,9 @@ def _stored(facts: Facts, bound: Bound) -> Verdict:
         f"Neurons that switch in other ways might do better: a search is not a proof.{known}"
     )
     heading = f"Up to {within} could be gained among the networks considered"
-    if tight:
+    if tight and facts.was_cut_short:
+        heading = f"Best of the networks considered so far, to within {within}; the search had not ended"
+    elif tight:
         heading = f"Best of the networks considered, to within {within}; not proved for all networks"
     return Verdict("open", heading, (among, told, *_limits(facts)))
 
