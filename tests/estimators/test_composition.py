@@ -81,6 +81,19 @@ def test_sample_weight_is_routed_through_pipeline_and_search(table):
     assert np.max(np.abs(fitted.predict(X) - alone.fit(scaled, y).predict(scaled))) > 1e-6
 
 
+@pytest.mark.parametrize("estimator", [ReLURegressor(), ReLUClassifier()])
+def test_columns_of_text_are_one_sentence(estimator):
+    X = np.array([[1.0, "red"], [2.0, "white"], [3.0, "red"]], dtype=object)
+    with pytest.raises(ValueError, match=r"takes numbers, but X holds the text 'red'; encode columns of text"):
+        estimator.fit(X, [0, 1, 0])
+    fitted = estimator.fit([[1.0], [2.0], [3.0]], [0, 1, 0])
+    with pytest.raises(ValueError, match="X holds the text 'red'"):
+        fitted.predict([["red"]])
+    if isinstance(estimator, ReLURegressor):
+        with pytest.raises(ValueError, match="y holds values that are not numbers"):
+            estimator.fit([[1.0], [2.0]], np.array(["low", "high"], dtype=object))
+
+
 def test_sparse_input_is_refused(table):
     X, y = table
     with pytest.raises(TypeError, match=r"[Ss]parse"):

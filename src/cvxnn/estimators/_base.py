@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from cvxnn._validation import as_number, checked_weights
 from cvxnn.architectures import Architecture, BatchNormReLU
 from cvxnn.estimators._architectures import checked_architecture, is_relu, require_columns, start_or_none
 from cvxnn.estimators._fitting import solve_all, warn_unless_converged
-from cvxnn.estimators._rows import TrainingRows, merged_rows, sorted_rows, with_ones
+from cvxnn.estimators._rows import TrainingRows, merged_rows, sorted_rows, validated, with_ones
 from cvxnn.losses import Loss, get_loss
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
@@ -156,7 +156,7 @@ class BaseReLUEstimator(BaseEstimator):
     def _outputs(self, X: Any) -> FloatArray:
         """Compute the outputs of the network or networks, ``(n,)`` or ``(n, c)``."""
         check_is_fitted(self)
-        data: Any = validate_data(self, X, dtype=np.float64, reset=False)
+        data: Any = validated(self, X, reset=False)
         # The fitted network decides, not the option: the option may have been changed since.
         networks = self.network_ if isinstance(self.network_, list) else [self.network_]
         has_bias = networks[0].n_features > self.n_features_in_

@@ -11,11 +11,11 @@ from scipy.special import log_expit, log_softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from cvxnn.architectures import Architecture
 from cvxnn.estimators._architectures import is_relu
 from cvxnn.estimators._base import BaseReLUEstimator
+from cvxnn.estimators._rows import validated
 from cvxnn.losses import LogisticLoss, Loss
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
@@ -225,7 +225,7 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
         ConvergenceWarning
             If a solve ended before its relative duality gap reached ``tol``.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        X, y = validated(self, X, y)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         architecture = self._checked_architecture(X)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 
 from cvxnn._validation import as_float_array
 from cvxnn.architectures import Architecture, ReLU
 from cvxnn.certificates.certificate import Certificate
 from cvxnn.estimators._architectures import is_relu
 from cvxnn.estimators._base import BaseReLUEstimator
+from cvxnn.estimators._rows import validated
 from cvxnn.losses import Loss
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
@@ -213,7 +214,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         ConvergenceWarning
             If the solve ended before the relative duality gap reached ``tol``.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, multi_output=True)
+        X, y = validated(self, X, y, y_numeric=True, multi_output=True)
         y = as_float_array(y, "y", ndim=min(max(np.ndim(y), 1), 2))
         loss, architecture = self._checked_loss(), self._checked_architecture(X)
         if isinstance(architecture, ReLU):

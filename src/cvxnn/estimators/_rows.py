@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from cvxnn._validation import as_float_array
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -16,6 +21,22 @@ class TrainingRows(NamedTuple):
     X: FloatArray
     y: FloatArray
     weight: FloatArray
+
+
+def validated(estimator: BaseEstimator, X: Any, *y: Any, **checks: Any) -> Any:
+    """``validate_data`` of scikit-learn for numbers, and what to do about text."""
+    try:
+        return validate_data(estimator, X, *y, dtype=np.float64, **checks)
+    except ValueError as error:
+        word = re.fullmatch(r"could not convert string to float: (?:np\.str_\()?('.*?'|\".*?\")\)?", str(error))
+        if word is None:
+            raise
+        if checks.get("y_numeric") and word[1][1:-1] in {str(label) for label in np.ravel(y[0])}:
+            as_float_array(y[0], "y", ndim=np.ndim(y[0]))
+        raise ValueError(
+            f"{type(estimator).__name__} takes numbers, but X holds the text {word[1]}; encode columns of text before, "
+            "for example by OneHotEncoder of scikit-learn in a pipeline."
+        ) from error
 
 
 def merged_rows(X: FloatArray, y: FloatArray, weight: FloatArray) -> TrainingRows:
