@@ -10,7 +10,7 @@ import pytest
 from cvxnn import Problem
 from cvxnn.certificates._rounding import norm_up
 from cvxnn.certificates.cone_bounds import cone_bounds
-from cvxnn.certificates.gated_bound import certify_gated, gated_dual_norm, largest_gated_block
+from cvxnn.certificates.gated_bound import GatedNorms, certify_gated, gated_dual_norm, largest_gated_block
 from cvxnn.patterns import ActivationPatterns
 
 
@@ -69,3 +69,33 @@ def test_block_that_attains_the_norm():
     top = int(np.argmax(np.linalg.norm(blocks, axis=1)))
     _, value, unit = largest_gated_block(X, ActivationPatterns.from_masks(masks, np.ones((11, 4))), nu)
     np.testing.assert_allclose(value * unit, blocks[top], rtol=1e-12)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("power", [-100, -64, 0, 64, 65, 100])
+def test_shared_norms_bound_the_exact_ones_of_each_vector(keep, power):
+    rng = np.random.default_rng(2)
+    X, masks = np.ldexp(rng.standard_normal((9, 3)), power), rng.random((5, 9)) < 0.5
+    norms = GatedNorms(X, ActivationPatterns.from_masks(masks, np.ones((5, 3))), keep=keep)
+    for scale in (1.0, 1e-100, 1e100, 0.0):
+        nu = scale * rng.standard_normal(9)
+        upper, value, unit = norms.largest(nu)
+        blocks = [[sum(Fraction(x) * Fraction(v) for x, v in zip(column[m], nu[m], strict=True)) for column in X.T]
+                  for m in masks]  # fmt: skip
+        exact = max(sum(entry * entry for entry in block) for block in blocks)
+        assert Fraction(upper) ** 2 >= exact
+        assert upper <= value * (1.0 + 1e-12)
+        assert value * value == pytest.approx(float(exact), rel=1e-12)
+        assert np.linalg.norm(unit) == pytest.approx(1.0 if scale else 0.0)
+
+
+def test_certificates_with_shared_norms_are_those_without():
+    rng = np.random.default_rng(3)
+    problem = Problem(rng.standard_normal((50, 4)), rng.standard_normal(50), beta=1.0)
+    patterns = ActivationPatterns.from_gates(problem.X, rng.standard_normal((30, 4)))
+    norms = GatedNorms(problem.X, patterns, keep=True)
+    for nu in (problem.y, rng.standard_normal(50)):
+        shared = certify_gated(problem, problem.loss_value(np.zeros(50)), patterns, nu, norms=norms)
+        alone = certify_gated(problem, problem.loss_value(np.zeros(50)), patterns, nu)
+        assert shared.lower_bound == pytest.approx(alone.lower_bound, rel=1e-12)
+        assert shared.dual_norm_bound == pytest.approx(alone.dual_norm_bound, rel=1e-12)

@@ -295,3 +295,13 @@ def test_options_of_the_solves_are_checked():
         regularization_path(problem, [0.1], random_state=-1)
     with pytest.raises(ValueError, match="tol"):
         regularization_path(problem, [0.1], tol=0.0)
+
+
+def test_problem_of_a_point_differs_in_the_weight_decay_only():
+    problem = Problem([[1.0], [2.0]], [-1.0, 1.0], 3.0, "logistic", sample_weight=[1.0, 2.0])
+    (point,) = regularization_path(problem, [0.5]).points
+    there = point.problem
+    assert (there.beta, problem.beta, there.loss) == (0.5, 3.0, problem.loss)
+    for name in ("X", "y", "sample_weight"):
+        np.testing.assert_array_equal(getattr(there, name), getattr(problem, name))
+        assert not getattr(there, name).flags.writeable

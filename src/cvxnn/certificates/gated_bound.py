@@ -22,11 +22,13 @@ from cvxnn.problem import Problem, require_one_output
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["certify_gated", "gated_dual_norm", "largest_gated_block"]
+__all__ = ["GatedNorms", "certify_gated", "gated_dual_norm", "largest_gated_block"]
 
 # Floats of a slab of expanded masks, which stays in the cache, and patterns of a piece.
 _SLAB = 1 << 17
 _PIECE = 4096
+# Most masks that are kept as floats, and the power of two up to which data are of moderate size.
+_KEPT, _MODERATE = 1 << 20, 64
 
 
 def gated_dual_norm(X: FloatArray, patterns: ActivationPatterns, nu: FloatArray) -> tuple[float, float]:
@@ -69,42 +71,86 @@ def largest_gated_block(X: FloatArray, patterns: ActivationPatterns, nu: FloatAr
     >>> largest_gated_block(np.array([[3.0], [1.0]]), P, np.array([1.0, -1.0]))[2]
     array([1.])
     """
-    n, d = X.shape
-    best = np.zeros(d)
-    used = _used_samples(patterns)
-    if not used.any() or not np.any(nu) or not np.any(X):
-        return 0.0, 0.0, best
-    # Powers of two: an exact scaling, up to underflow, which TINY pads.
-    power_x = math.frexp(max(float(np.max(X)), -float(np.min(X))))[1]
-    power_nu = math.frexp(max(float(np.max(nu)), -float(np.min(nu))))[1]
-    weights = np.ldexp(nu, -power_nu)
-    power, largest = 0, 0.0
-    # A mask only drops terms, so |X|^T |nu| bounds the absolute terms of every block at once.
-    magnitude = _magnitude(X, weights * used, power_x)
-    for first in range(0, len(patterns), _PIECE):
-        blocks = _blocks(X, patterns.packed[first : first + _PIECE], weights, power_x)
+    return GatedNorms(X, patterns).largest(nu)
+
+
+class GatedNorms:
+    r"""Norms :math:`\|X^T D_i \nu\|` of one dual vector after another, with the same data and patterns.
+
+    What does not depend on the vector is found once: the samples that some pattern keeps, the scale of the data, and,
+    where ``keep`` is true and they are small, the masks as floats.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+    patterns : ActivationPatterns
+        Patterns ``D_i`` of the n samples.
+    keep : bool, default False
+
+    Examples
+    --------
+    >>> P = ActivationPatterns.from_masks([[True, False], [True, True]], [[1.0], [1.0]])
+    >>> norms = GatedNorms(np.array([[3.0], [1.0]]), P, keep=True)
+    >>> [norms.largest(np.array(nu))[1] for nu in ([1.0, -1.0], [1.0, 1.0])]
+    [3.0, 4.0]
+    """
+
+    def __init__(self, X: FloatArray, patterns: ActivationPatterns, *, keep: bool = False) -> None:
+        self._X, self._packed = X, patterns.packed
+        self._used = _used_samples(patterns)
+        size = max(float(np.max(X, initial=0.0)), -float(np.min(X, initial=0.0)))
+        self._empty = size == 0.0 or not self._used.any()
+        # Powers of two: an exact scaling, up to underflow, which TINY pads. Data of moderate size need none.
+        power = math.frexp(size)[1]
+        self._power = power if abs(power) > _MODERATE else 0
+        self._masks: FloatArray | None = None
+        if keep and len(patterns) * len(X) <= _KEPT:
+            self._masks = patterns.masks.astype(np.float64)
+
+    def largest(self, nu: FloatArray) -> tuple[float, float, FloatArray]:
+        """Bound, value and unit vector of :func:`largest_gated_block` for a vector ``(n,)``."""
+        X, packed = self._X, self._packed
+        n, d = X.shape
+        best = np.zeros(d)
+        if self._empty or not np.any(nu):
+            return 0.0, 0.0, best
+        power_nu = math.frexp(max(float(np.max(nu)), -float(np.min(nu))))[1]
+        weights = np.ldexp(nu, -power_nu)
+        # A mask only drops terms, so |X|^T |nu| bounds the absolute terms of every block at once.
+        magnitude = _magnitude(X, weights * self._used, self._power)
         # Large entries of X may meet small ones of nu: the blocks, too, come to order one before they are squared.
         power = math.frexp(float(np.max(magnitude)))[1]
-        blocks = np.ldexp(blocks, -power)
-        squares = np.sum(blocks * blocks, axis=1)
-        top = int(np.argmax(squares))
-        if squares[top] > largest:
-            largest, best = float(squares[top]), blocks[top]
-    slack = float(norm_up(gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * magnitude)) + n * d * TINY
-    value = math.ldexp(math.sqrt(largest), power)
-    upper = (value * (1.0 + gamma(d + 4)) + slack) * (1.0 + 4e-16)
-    shift = power_x + power_nu
-    if largest > 0.0:
-        best = best / math.sqrt(largest)
-    # The last scaling rounds where the bound is subnormal.
-    return math.nextafter(_scaled(upper, shift), math.inf), _scaled(value, shift), best
+        largest = 0.0
+        for first in range(0, len(packed), _PIECE):
+            if self._masks is None:
+                blocks = _blocks(X, packed[first : first + _PIECE], weights, self._power)
+            else:
+                blocks = self._masks[first : first + _PIECE] @ (_divided(X, self._power) * weights[:, None])
+            blocks = times_power(blocks, -power)
+            squares = np.einsum("kd,kd->k", blocks, blocks)
+            top = int(np.argmax(squares))
+            if squares[top] > largest:
+                largest, best = float(squares[top]), blocks[top]
+        slack = float(norm_up(gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * magnitude)) + n * d * TINY
+        value = math.ldexp(math.sqrt(largest), power)
+        upper = (value * (1.0 + gamma(d + 4)) + slack) * (1.0 + 4e-16)
+        shift = self._power + power_nu
+        if largest > 0.0:
+            best = best / math.sqrt(largest)
+        # The last scaling rounds where the bound is subnormal.
+        return math.nextafter(_scaled(upper, shift), math.inf), _scaled(value, shift), best
+
+
+def _divided(X: FloatArray, power: int) -> FloatArray:
+    """Return ``X / 2**power``, for the power zero the array itself."""
+    return times_power(X, -power) if power else X
 
 
 def _magnitude(X: FloatArray, weights: FloatArray, power: int) -> FloatArray:
     """Computed ``|X|^T |weights|`` for the data divided by ``2**power``, ``(d,)``."""
 
     def sweep(rows: slice) -> FloatArray:
-        return np.abs(weights[rows]) @ np.abs(times_power(X[rows], -power))
+        return np.abs(weights[rows]) @ np.abs(_divided(X[rows], power))
 
     step = max(64, _SLAB // X.shape[1])
     return np.sum(in_parallel(sweep, [slice(i, i + step) for i in range(0, len(X), step)]), axis=0)
@@ -122,7 +168,7 @@ def _blocks(X: FloatArray, packed: npt.NDArray[np.uint8], weights: FloatArray, p
             masks = store[:, : rows.stop - rows.start]
             bits = packed[:, rows.start // 8 : (rows.stop + 7) // 8]
             np.copyto(masks, np.unpackbits(bits, axis=1, count=masks.shape[1], bitorder="little"))
-            total += masks @ (times_power(X[rows], -power) * weights[rows, None])
+            total += masks @ (_divided(X[rows], power) * weights[rows, None])
         return total
 
     slabs = [slice(start, min(n, start + step)) for start in range(0, n, step)]
@@ -145,7 +191,14 @@ def _scaled(value: float, power: int) -> float:
         return math.inf
 
 
-def certify_gated(problem: Problem, objective: float, patterns: ActivationPatterns, nu: FloatArray) -> Certificate:
+def certify_gated(
+    problem: Problem,
+    objective: float,
+    patterns: ActivationPatterns,
+    nu: FloatArray,
+    *,
+    norms: GatedNorms | None = None,
+) -> Certificate:
     r"""Certificate of a gated ReLU network, of scope "patterns".
 
     The lower bound holds for every gated network :math:`\sum_i D_i X w_i a_i` with these patterns, each with any number
@@ -161,6 +214,8 @@ def certify_gated(problem: Problem, objective: float, patterns: ActivationPatter
         Patterns of the gates on ``problem.X``.
     nu : ndarray (n,)
         Dual vector; minus the gradient of the loss at the fit is the natural choice.
+    norms : GatedNorms, optional
+        Those of ``problem.X`` and ``patterns``, where several dual vectors are to share them.
 
     Returns
     -------
@@ -181,5 +236,5 @@ def certify_gated(problem: Problem, objective: float, patterns: ActivationPatter
     """
     require_one_output(problem, "certify_gated")
     nu = problem.loss.project_dual(nu, problem.y, problem.sample_weight)
-    upper, value = gated_dual_norm(problem.X, patterns, nu)
+    upper, value, _ = (norms or GatedNorms(problem.X, patterns)).largest(nu)
     return certify_confined(problem, objective, nu, upper, value, n_patterns=len(patterns), method="gated dual norm")

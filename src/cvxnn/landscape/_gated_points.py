@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cvxnn._threads import solver_threads
 from cvxnn.architectures import GatedReLU
 from cvxnn.certificates.certificate import Certificate
-from cvxnn.certificates.gated_bound import certify_gated
+from cvxnn.certificates.gated_bound import GatedNorms, certify_gated
 from cvxnn.landscape._path_points import PathPoint, problem_at
 from cvxnn.networks import row_norms, safe_ratio
 from cvxnn.patterns import ActivationPatterns
@@ -43,6 +43,7 @@ class GatedPoints:
 
     def __init__(self, problem: Problem, architecture: GatedReLU, patterns: ActivationPatterns, tol: float) -> None:
         self.problem, self.architecture, self.patterns, self.tol = problem, architecture, patterns, tol
+        self.norms = GatedNorms(problem.X, patterns, keep=True)
         self.course: Continuation | RowContinuation | None = None
         if problem.n_samples > ROWS:
             self.course = RowContinuation(problem, patterns) if RowContinuation.serves(problem, patterns) else None
@@ -73,7 +74,7 @@ class GatedPoints:
         u, fit, nu = found
         steps, seconds = self.course.n_steps, np.array([time.perf_counter() - begin])
         objective = problem.loss_value(fit) + problem.beta * float(np.sum(row_norms(u)))
-        certificate = certify_gated(problem, objective, self.patterns, nu)
+        certificate = certify_gated(problem, objective, self.patterns, nu, norms=self.norms)
         history = History(np.array([steps]), seconds, np.array([objective]), np.array([certificate.lower_bound]))
         return self._solution(u, certificate, Status.STALLED, history, steps)
 
@@ -90,7 +91,7 @@ class GatedPoints:
         u = np.zeros(self.architecture.gates.shape)
         u[result.index] = result.vectors
         objective = problem.loss_value(self._fit(problem.X, u)) + problem.beta * float(np.sum(row_norms(u)))
-        certificate = certify_gated(problem, objective, self.patterns, result.dual)
+        certificate = certify_gated(problem, objective, self.patterns, result.dual, norms=self.norms)
         status = Status.STALLED if result.status.converged else result.status
         solution = self._solution(u, certificate, status, result.history, result.n_iter)
         if self.course is not None:

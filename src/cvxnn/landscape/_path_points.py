@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -87,7 +88,10 @@ class PathPoint:
 
 def problem_at(problem: Problem, beta: float) -> Problem:
     """Return the problem with another weight decay."""
-    return Problem(problem.X, problem.y, beta, problem.loss, sample_weight=problem.sample_weight)
+    # The data are those of a problem: checking them again would take as long as a small part of its solution.
+    here = copy.copy(problem)
+    object.__setattr__(here, "beta", as_number(beta, "beta", minimum=0.0))
+    return here
 
 
 def _zero_point(problem: Problem, beta: float, top: BetaMax, tol: float) -> PathPoint:

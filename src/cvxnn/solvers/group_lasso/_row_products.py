@@ -109,7 +109,8 @@ class Rows:
     @property
     def single(self) -> SingleArray:
         """Data divided by ``2**exponent``, a new array ``(n, d)``."""
-        return np.ldexp(self._single[:, : self.X.shape[1]], self._columns)
+        # Several times as fast as ldexp of all entries. A power that underflows has no column of more than zeros.
+        return self._single[:, : self.X.shape[1]] * np.ldexp(np.float32(1.0), self._columns)
 
     def sample(self, index: IntArray) -> Rows:
         """Rows of some samples."""
