@@ -56,7 +56,7 @@ _CERTIFY_SECONDS = 60.0
 _PATIENCE, _PATIENCE_SHARE = 0.5, 0.05
 """Least seconds for the bound among the patterns where the user stops the solve; share of the limit where it does."""
 
-_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH, _CERTIFY_PASSES, _CERTIFY_UNIT = 0.1, 1.0, 5e-6, 2.0, 1.5e-7
+_CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH, _CERTIFY_PASSES, _CERTIFY_UNIT = 0.1, 0.5, 2e-6, 2.0, 1.5e-7
 """Share of a time limit that is kept for the bound among the patterns, less where it takes fewer seconds than that;
 and what comes on top for parts without a limit: multiples of the time of the decomposition, seconds for each pair."""
 

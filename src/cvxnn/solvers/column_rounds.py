@@ -64,7 +64,9 @@ _LEAST_GAIN = 1e-6
 _MOST_EFFORT = 8
 _FEWEST_NEW, _NEW_SHARE = 20, 1.0
 _NEW_MASS = 1e-2
-_FINISH_SHARE = 0.15
+_FINISH_SHARE, _FINISH_COST = 0.15, 1.2
+"""Share of the time left that is kept to settle the neurons; less where that many joint steps, of this multiple of what
+the steps of the last round took, end sooner."""
 
 
 class ColumnRounds:
@@ -86,7 +88,8 @@ class ColumnRounds:
         self.search = NeuronSearch(problem)
         self.moves = JointMoves(problem, self.search.products)
         left = options.deadline - time.perf_counter()
-        self.last_round = options.deadline if math.isinf(left) else options.deadline - _FINISH_SHARE * max(left, 0.0)
+        self.kept = 0.0 if math.isinf(left) else _FINISH_SHARE * max(left, 0.0)
+        self.last_round = options.deadline - self.kept
         n, d = problem.X.shape
         # The ascent takes 60 steps of two products for either sign; the refinement about two thirds of that.
         self.most_starts = int(np.clip(_LARGEST_SEARCH / (400.0 * n * d), _STARTS // 8, _STARTS))
@@ -206,6 +209,10 @@ class ColumnRounds:
         schedule = _SCHEDULES[level if self.options.deadline - begin > self.seconds else max(level, _SHORT_LEVEL)]
         moved = self.moves.cleaned(self.moves.minimize(massed, schedule, deadline=self.options.deadline))
         self.seconds = time.perf_counter() - begin
+        # Steps that the deadline cut short are the last.
+        each = self.seconds / sum(count for _, count in schedule)
+        settling = _FINISH_COST * each * sum(count for _, count in _FINISH)
+        self.last_round = self.options.deadline - min(self.kept, settling)
         state.offer(self.problem, [moved, solve_masses(self.problem, moved, tol=1e-10)])
 
     def _finish(self, state: ColumnState) -> None:
