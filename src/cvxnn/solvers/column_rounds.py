@@ -64,7 +64,7 @@ _LEAST_GAIN = 1e-6
 _MOST_EFFORT = 8
 _FEWEST_NEW, _NEW_SHARE = 20, 1.0
 _NEW_MASS = 1e-2
-_FINISH_SHARE, _FINISH_COST = 0.15, 1.2
+_FINISH_SHARE, _FINISH_COST = 0.15, 2.0
 """Share of the time left that is kept to settle the neurons; less where that many joint steps, of this multiple of what
 the steps of the last round took, end sooner."""
 
