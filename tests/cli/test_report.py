@@ -186,6 +186,18 @@ def test_a_worse_network_is_found_out(fitted, cvxnn_here, tmp_path):
     assert "2: a better one" in page.text
 
 
+@pytest.mark.parametrize(("first", "second"), [(1e300, 1.0), (1.0, 1e300), (1e200, 1e-200), (1e300, 1e300)])
+def test_weights_that_overflow_are_refused(fitted, cvxnn_here, first, second, tmp_path):
+    path, table, _ = fitted["regression"]
+    model = load_model(path)
+    network = ReLUNetwork(np.full_like(model.network.W, first), np.full_like(model.network.a, second))
+    save_model(tmp_path / "m", replace(model, network=network))
+    result = cvxnn_here("report", tmp_path / "m", table, "-o", tmp_path / "page.html")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: the network has" in result.stderr
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_other_data_have_no_certificate(fitted, cvxnn_here, tmp_path):
     out, table, _ = fitted["binary"]
     columns = {column.name: column.text.tolist()[1:] for column in read_table(table).columns}

@@ -51,6 +51,15 @@ def test_frames_are_the_pictures_drawn_afresh(make):
         frame(5)
 
 
+@pytest.mark.parametrize(("option", "least"), [("fps", 0.01), ("dpi", 10.0)])
+def test_least_rate_and_size_are_written_and_less_is_refused(option, least, tmp_path):
+    path = tmp_path / "film.gif"
+    with pytest.raises(ValueError, match=f"{option} must be "):
+        display().save(path, **{"dpi": DPI, option: 0.9 * least})
+    assert not path.exists()
+    assert display().save(path, **{"dpi": DPI, option: least}).stat().st_size > 0
+
+
 def test_gif_has_our_colours_and_plays_at_the_rate(tmp_path):
     from PIL import Image
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cvxnn.cli import _certify
@@ -56,7 +58,7 @@ def _own(model: Model, data: Path, targets: tuple[str, ...], certify: float | No
     if rows.warning:
         common.say(rows.warning)
     proofs = () if certify is None else tuple(_certify.prove(model, rows, certify))
-    with common.uninterrupted():
+    with common.uninterrupted(), _plain_refusals():
         return Facts(model, _parts(model, rows), rows.trained_on, rows.beta, proofs), _advice(model)
 
 
@@ -65,9 +67,18 @@ def _foreign(path: Path, data: Path, targets: tuple[str, ...], certify: float | 
     case = read_case(path, data, targets=targets, options=options)
     model = case.model()
     proofs = () if certify is None else (case.prove(certify),)
-    part = Part.of("rows of this table", model, model.inputs(), case.encoded(model.target))
-    with common.uninterrupted():
+    with common.uninterrupted(), _plain_refusals():
+        part = Part.of("rows of this table", model, model.inputs(), case.encoded(model.target))
         return Facts(model, (part,), False, model.judged.problem.beta, proofs)
+
+
+@contextmanager
+def _plain_refusals() -> Iterator[None]:
+    """Figures that are too large for a page are refused in a plain sentence."""
+    try:
+        yield
+    except ValueError as error:
+        raise common.CommandError(str(error)) from error
 
 
 def _parts(model: Model, rows: _certify.Rows) -> tuple[Part, ...]:

@@ -17,7 +17,10 @@ from cvxnn.display._style import COLOURS
 
 ByteArray = npt.NDArray[np.uint8]
 
-__all__ = ["film_kind", "frames_of", "write_film"]
+__all__ = ["LEAST_DPI", "LEAST_RATE", "film_kind", "frames_of", "write_film"]
+
+LEAST_RATE, LEAST_DPI = 0.01, 10.0
+"""A frame of a GIF lasts eleven minutes at most, and below so many pixels per inch there are no letters."""
 
 _SHADES = 12
 """Steps from each colour to white, for the smooth edges of lines and what is half transparent."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cvxnn._validation import as_number
 from cvxnn.display._dynamics_data import curves, kinks, positions
 from cvxnn.display._dynamics_page import write_page
-from cvxnn.display._film import film_kind, frames_of, write_film
+from cvxnn.display._film import LEAST_DPI, LEAST_RATE, film_kind, frames_of, write_film
 from cvxnn.display._style import COLOURS, pyplot
 from cvxnn.landscape.dynamics import Dynamics, line_columns
 
@@ -235,21 +235,21 @@ class DynamicsDisplay:
         ----------
         path : str or path
         fps : float, default 12.0
-            Records shown a second.
+            Records shown a second, at least 0.01.
         dpi : float, default 80.0
-            Pixels per inch; the film is 10 by 7.2 inches large.
+            Pixels per inch, at least 10; the film is 10 by 7.2 inches large.
 
         Raises
         ------
         ValueError
-            On another ending.
+            On another ending, or an option below its least value.
         RuntimeError
             On ``.mp4`` without the program ffmpeg (the package imageio-ffmpeg brings one), or where ffmpeg fails.
         """
         goal, count = Path(path), len(self.steps)
         film_kind(goal)
-        rate = as_number(fps, "fps", minimum=0.0, inclusive=False)
-        size = as_number(dpi, "dpi", minimum=0.0, inclusive=False)
+        rate = as_number(fps, "fps", minimum=LEAST_RATE)
+        size = as_number(dpi, "dpi", minimum=LEAST_DPI)
         # On a figure of its own: one that was drawn before stays as it is.
         film = copy(self).plot(record=0)
         try:

@@ -183,7 +183,9 @@ def judge(
     full = data if column is None else np.column_stack([data, np.full(len(data), column)])
     problem = Problem(full, target, beta, objective.loss, sample_weight=sample_weight, output_bias_decay=output_decay)
     network = weights.network_with_column(1.0 if column is None else column)
-    value = objective.value(weights, data, _plain(y), problem.sample_weight)
+    # Where the weights are so large that it overflows, those who prove or draw it say so.
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = objective.value(weights, data, _plain(y), problem.sample_weight)
     exact = not free and excess == 0.0
     return JudgedNetwork(problem, network, scale, value, exact, column, objective, excess)
 

@@ -31,6 +31,9 @@ __all__ = ["Bound", "Facts", "Part"]
 _SHARE_OF_TOL, _ROUNDING = 0.01, 1e-13
 """A network is beaten by another one whose objective is lower by this part of the tolerance, or by this share."""
 
+_LARGEST = 1e150
+"""Largest output whose square a report sums up; the objective may be as large as its square."""
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -54,8 +57,21 @@ class Part:
 
     @classmethod
     def of(cls, label: str, model: Model | ForeignModel, X: FloatArray, encoded: FloatArray) -> Part:
-        """Rows with the outputs of the model."""
-        return cls(label, X, encoded, model.network(X))
+        """Rows with the outputs of the model.
+
+        Raises
+        ------
+        ValueError
+            If an output is too large for its square to be drawn, in the units of the target, too.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs = model.network(X)
+            size = float(np.max(np.abs(outputs))) * max(1.0, *(part.scale for part in model.target.parts))
+        if not size <= _LARGEST:
+            raise ValueError(
+                f"the network has outputs beyond {_LARGEST:.0e} on the {label}; a report takes smaller ones."
+            )
+        return cls(label, X, encoded, outputs)
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,11 @@ class Facts:
         of its training.
     neurons : tuple of Neuron
         By falling mass; of a parallel network its sub-networks.
+
+    Raises
+    ------
+    ValueError
+        If the weights are so large that the objective overflows, or nearly does.
     """
 
     model: Model | ForeignModel
@@ -120,7 +141,10 @@ class Facts:
         """Compute the figures."""
         pairs = list(zip(self._problems(), self.model.networks(), strict=True))
         # As in the objective of the network, so that all commands print the same digits.
-        objective = sum(self._value(problem, network) for problem, network in pairs)
+        with np.errstate(over="ignore", invalid="ignore"):
+            objective = sum(self._value(problem, network) for problem, network in pairs)
+        if not objective <= _LARGEST**2:
+            raise ValueError(f"the network has an objective beyond {_LARGEST**2:.0e}; a report takes smaller ones.")
         misfit = sum(self._loss(problem, _fit(network, problem.X)) for problem, network in pairs)
         figures = {"objective": float(objective), "misfit": float(misfit), "decay": max(float(objective - misfit), 0.0)}
         for key, value in figures.items():
