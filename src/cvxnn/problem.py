@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,13 @@ def require_one_output(problem: Problem, what: str) -> None:
             f"{what} takes problems with one output; this one has {problem.n_outputs}, "
             "make a problem for each column of y (solve, landscape.certify and landscape.optimal_set do take several)."
         )
+
+
+def problem_at(problem: Problem, beta: float) -> Problem:
+    """Return the problem with another weight decay; its data are not checked again."""
+    here = copy.copy(problem)
+    object.__setattr__(here, "beta", as_number(beta, "beta", minimum=0.0))
+    return here
 
 
 def _targets(y: npt.ArrayLike, n: int) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol, Self, TypeVar
@@ -26,7 +27,7 @@ class SearchResult:
 
 
 @dataclass
-class Nodes:
+class Nodes(ABC):
     """Open nodes, one in each row of every array: sign of the problem ``(B,)``, upper bound ``(B,)`` and more."""
 
     sign: npt.NDArray[np.int64]
@@ -41,9 +42,9 @@ class Nodes:
         names = [item.name for item in fields(self)]
         return type(self)(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
+    @abstractmethod
     def closed(self) -> npt.NDArray[np.bool_]:
         """Whether a node cannot be split."""
-        raise NotImplementedError
 
 
 AnyNodes = TypeVar("AnyNodes", bound=Nodes)

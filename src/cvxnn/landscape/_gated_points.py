@@ -14,10 +14,10 @@ from cvxnn._threads import solver_threads
 from cvxnn.architectures import GatedReLU
 from cvxnn.certificates.certificate import Certificate
 from cvxnn.certificates.gated_bound import GatedNorms, certify_gated
-from cvxnn.landscape._path_points import PathPoint, problem_at
+from cvxnn.landscape._path_points import PathPoint
 from cvxnn.networks import row_norms, safe_ratio
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, problem_at
 from cvxnn.programs.gated import GatedReLUNetwork
 from cvxnn.solution import Blocks, History, Solution, Status
 from cvxnn.solvers.group_lasso import ROWS, GroupLassoResult, solve_group_lasso

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from cvxnn.certificates.certificate import certify_norm, relative_gap
 from cvxnn.landscape._beta_max import BetaMax
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, problem_at
 from cvxnn.programs.dispatch import SolveOptions
 from cvxnn.programs.gated import GatedReLUNetwork
 from cvxnn.programs.relu import solve_relu
@@ -24,7 +23,7 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Blocks, History, Solution, Status
 from cvxnn.solvers.direction_pool import DirectionPool
 
-__all__ = ["PathPoint", "ReLUPoints", "problem_at"]
+__all__ = ["PathPoint", "ReLUPoints"]
 
 _SAME = 1e-9
 """Relative excess up to which the minimum-norm member counts as optimal as the solver's."""
@@ -84,14 +83,6 @@ class PathPoint:
     def penalty(self) -> float:
         """Weight decay term of the network without beta, the sum of the masses of its neurons."""
         return self.network.penalty()
-
-
-def problem_at(problem: Problem, beta: float) -> Problem:
-    """Return the problem with another weight decay."""
-    # The data are those of a problem: checking them again would take as long as a small part of its solution.
-    here = copy.copy(problem)
-    object.__setattr__(here, "beta", as_number(beta, "beta", minimum=0.0))
-    return here
 
 
 def _zero_point(problem: Problem, beta: float, top: BetaMax, tol: float) -> PathPoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,10 @@ _POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
 _SHIFTS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 # Rows of a slab of the data, floats of a slab of masks.
 _SLAB, _MASK_SLAB = 1 << 13, 1 << 22
+
+
+SINGLE_TOL = 1e-5
+"""Tolerance that single precision can serve."""
 
 
 class OutOfTime(Exception):
@@ -137,3 +142,15 @@ def solve_unit_diagonal(system: FloatArray, rhs: FloatArray) -> FloatArray:
         if info == 0:
             return solution
     raise LinAlgError("the curvature in the weights is not positive definite to rounding.")
+
+
+def exponent_of(values: npt.NDArray[np.floating]) -> int:
+    """Power of two that brings the largest entry to order one.
+
+    Examples
+    --------
+    >>> exponent_of(np.array([[3.0, -5.0]]))
+    3
+    """
+    largest = max(float(np.max(values, initial=0.0)), -float(np.min(values, initial=0.0)))
+    return math.frexp(largest)[1]

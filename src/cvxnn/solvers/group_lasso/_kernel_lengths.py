@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.solvers.group_lasso._common import SINGLE_TOL
 from cvxnn.solvers.group_lasso._eta_newton import Model, State
 from cvxnn.solvers.group_lasso._lengths import best_lengths
 from cvxnn.solvers.group_lasso._ridge import Blocks
@@ -13,15 +14,15 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["CLOSE", "lengthened", "worth_lengthening"]
 
-# Tolerance that single precision can serve, and the gap that is expected relative to the square of the one before.
-_SINGLE_TOL, _RATE = 1e-5, 2.0
+# Gap that is expected relative to the square of the one before.
+_RATE = 2.0
 CLOSE = 0.05
 """Distance of the norms from the penalty within which further blocks take part."""
 
 
 def worth_lengthening(gap: float, tol: float) -> bool:
     """Whether the gap to be expected is within the tolerance."""
-    return tol >= _SINGLE_TOL and _RATE * gap * gap <= tol
+    return tol >= SINGLE_TOL and _RATE * gap * gap <= tol
 
 
 def lengthened(model: Model, blocks: Blocks, state: State) -> tuple[Blocks, FloatArray, FloatArray] | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.networks import row_norms
+from cvxnn.solvers.group_lasso._common import SINGLE_TOL
 from cvxnn.solvers.group_lasso._eta_newton import Model
 from cvxnn.solvers.group_lasso._lengths import best_lengths, weighted_sum
 from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
@@ -15,8 +16,6 @@ from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, Single
 
 __all__ = ["columns", "lengthened", "worth_lengthening"]
 
-# Tolerance that single precision can serve.
-_SINGLE_TOL = 1e-5
 # Gap expected relative to the square of the one before: along the blocks and their gradients (more is asked for where
 # the curvature varies, as each Newton step then takes a matrix of its own), or along the blocks only.
 _RATE, _CURVED_RATE, _POOR_RATE = 0.5, 2.0, 20.0
@@ -33,7 +32,7 @@ def worth_lengthening(level: Level, gap: float, tol: float) -> bool:
     size = len(level.point.ids) * len(level.rows)
     rate = _RATE if level.rows.loss.name == "squared" else _CURVED_RATE
     rate = rate if _two_directions(level) else _POOR_RATE
-    return tol >= _SINGLE_TOL and rate * gap * gap <= tol and size <= _LARGEST
+    return tol >= SINGLE_TOL and rate * gap * gap <= tol and size <= _LARGEST
 
 
 def _two_directions(level: Level) -> bool:

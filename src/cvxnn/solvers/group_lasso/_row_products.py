@@ -19,6 +19,7 @@ import numpy.typing as npt
 from cvxnn._powers import times_power
 from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.losses import Loss
+from cvxnn.solvers.group_lasso._common import exponent_of
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
@@ -56,12 +57,6 @@ def _column_sizes(X: FloatArray) -> FloatArray:
     wide = X[:whole].reshape(whole // fold, -1)
     extremes = np.maximum(np.max(wide, axis=0), -np.min(wide, axis=0)).reshape(fold, -1)
     return np.maximum(np.max(extremes, axis=0), np.max(np.abs(X[whole:]), axis=0, initial=0.0))
-
-
-def _exponent(values: npt.NDArray[np.floating]) -> int:
-    """Power of two that brings the largest entry to order one."""
-    largest = float(np.max(np.abs(values), initial=0.0))
-    return int(np.frexp(largest)[1]) if largest > 0 else 0
 
 
 class Rows:
@@ -132,7 +127,7 @@ class Rows:
         out = np.zeros(len(self))
         if len(U) == 0:
             return out
-        shift = _exponent(U)
+        shift = exponent_of(U)
         V = self._scaled(U, shift, exact)
 
         def sweep(slabs: Sequence[slice]) -> None:
@@ -145,7 +140,7 @@ class Rows:
     def backward(self, bits: ByteArray, r: FloatArray, *, exact: bool = False) -> FloatArray:
         """``A^T r`` as rows ``(k, d)``; single precision is summed up in double from slab to slab."""
         self.check()
-        shift = _exponent(r)
+        shift = exponent_of(r)
         weights = times_power(r, -shift).astype(np.float64 if exact else np.float32)
 
         def sweep(slabs: Sequence[slice]) -> FloatArray:
@@ -160,7 +155,7 @@ class Rows:
     def curved(self, bits: ByteArray, U: FloatArray, h: SingleArray) -> tuple[FloatArray, FloatArray]:
         """``A^T diag(h) A u`` and ``A u`` in single precision, each slab expanded once."""
         self.check()
-        shift = _exponent(U)
+        shift = exponent_of(U)
         V = self._scaled(U, shift, False)
         fit = np.empty(len(self))
 

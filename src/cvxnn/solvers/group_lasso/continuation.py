@@ -11,7 +11,6 @@ that serves; the result is evaluated in double.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,9 +20,9 @@ from scipy.linalg import LinAlgError
 
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
-from cvxnn.solvers.group_lasso._common import OutOfTime, dual_bound
+from cvxnn.solvers.group_lasso._common import SINGLE_TOL, OutOfTime, dual_bound
+from cvxnn.solvers.group_lasso._course import LEAST_GROWTH, MOST_GROWTH, Course
 from cvxnn.solvers.group_lasso._eta_newton import Model
 from cvxnn.solvers.group_lasso._frozen import Frozen, weight_step
 from cvxnn.solvers.group_lasso._lengths import best_lengths, unit_vectors, weighted_sum
@@ -38,10 +37,8 @@ __all__ = ["Continuation"]
 
 # Most entries of the masks, kept as floats in single precision.
 _LARGEST_MASKS = 1 << 24
-# Factor between two penalties beyond which they have little in common.
-_FAR = 4.0
-# Tolerance that single precision can serve, and the gap from which on products are in double precision below it.
-_SINGLE_TOL, _EXACT_GAP = 1e-5, 1e-4
+# Gap from which on products are in double precision where single precision does not serve the tolerance.
+_EXACT_GAP = 1e-4
 # Most steps at a penalty, and steps without progress before it is given up.
 _MOST_STEPS, _PATIENCE = 20, 3
 # Further steps that the last one foretells beyond which the factorisation is made anew.
@@ -65,8 +62,6 @@ _CLOSE = 0.05
 _POLISHES, _AGAIN, _TURN = 3, 3.0, 0.3
 # Part of the tolerance that is aimed for in single precision.
 _MARGIN = 0.7
-# Bounds of the factor by which an extrapolation changes a weight.
-_LEAST_GROWTH, _MOST_GROWTH = 0.1, 3.0
 
 
 @dataclass(frozen=True)
@@ -79,15 +74,8 @@ class Found:
     blocks: FloatArray
 
 
-class Continuation:
-    """Solutions of the group lasso with the same data and patterns at one penalty after another.
-
-    Parameters
-    ----------
-    problem : Problem
-        Data and loss; its ``beta`` plays no part.
-    patterns : ActivationPatterns
-        One block for each pattern.
+class Continuation(Course):
+    """Course over matrices of all samples: what is extrapolated are the weights of the blocks.
 
     Examples
     --------
@@ -98,14 +86,9 @@ class Continuation:
     """
 
     def __init__(self, problem: Problem, patterns: ActivationPatterns) -> None:
-        self.problem, self.n_patterns = problem, len(patterns)
-        self.origin = first_occurrences(patterns.packed)
+        super().__init__(problem, patterns)
         self.masks: SingleArray = patterns.subset(self.origin).masks.astype(np.float32)
-        # A power of two brings X to order one exactly; u and beta change by the inverse.
-        largest = float(np.max(np.abs(problem.X)))
-        self.exponent = math.frexp(largest)[1] if largest > 0 else 0
         X = np.ldexp(problem.X, -self.exponent)
-        self.deadline = math.inf
         self.model = Model(X, problem.y, problem.sample_weight, problem.loss, 1.0, self.expired)
         self.single: SingleArray = X.astype(np.float32)
         self.w: FloatArray = np.zeros(len(self.origin))
@@ -113,18 +96,12 @@ class Continuation:
         self.frozen: Frozen | None = None
         self.kernel: SingleArray | None = None
         self.workspace: npt.NDArray[np.floating] | None = None
-        self.past: list[tuple[float, FloatArray]] = []
-        self.n_steps = 0
         self.rate = 1.0
 
     @staticmethod
     def serves(problem: Problem, patterns: ActivationPatterns) -> bool:
         """Whether the masks of all patterns are small enough to be kept as floats."""
         return len(patterns) * problem.n_samples <= _LARGEST_MASKS and problem.n_samples >= problem.n_features
-
-    def expired(self) -> bool:
-        """Whether the deadline has passed."""
-        return time.perf_counter() > self.deadline
 
     def solve(
         self, beta: float, *, tol: float, deadline: float = math.inf
@@ -135,7 +112,7 @@ class Continuation:
         a certificate to say.
         """
         beta = math.ldexp(beta, -self.exponent)
-        if self.last_penalty() > _FAR * beta:
+        if self.is_far(beta):
             return None
         self.deadline, self.model.beta, self.n_steps = deadline, beta, 0
         alpha = self.alpha * (self.past[-1][0] / beta) if self.past else -self.model.gradient(self.alpha) / beta
@@ -150,7 +127,7 @@ class Continuation:
             self.frozen = None
             return None
         self.w, self.alpha = found.w, found.alpha
-        self.remember(beta)
+        self.remember(beta, self.w)
         return self.result(found)
 
     def resume(self, beta: float, vectors: FloatArray, nu: FloatArray) -> None:
@@ -158,17 +135,11 @@ class Continuation:
         beta = math.ldexp(beta, -self.exponent)
         lengths = np.sqrt(np.sum(vectors * vectors, axis=1))[self.origin]
         self.w, self.alpha = np.ldexp(lengths, self.exponent), nu / beta
-        self.remember(beta)
+        self.remember(beta, self.w)
         self.frozen = None
 
-    def remember(self, beta: float) -> None:
-        """Keep the weights of the last two penalties."""
-        self.past = [*[entry for entry in self.past if entry[0] != beta][-1:], (beta, self.w)]
-
-    def last_penalty(self) -> float:
-        """Penalty of the last solution, at first the one from which on the zero network is optimal."""
-        if self.past:
-            return self.past[-1][0]
+    def largest_penalty(self) -> float:
+        """Penalty from which on the zero network is optimal, for the scaled data."""
         model = self.model
         nu = model.gradient(np.zeros(len(model.y)))
         size = float(np.max(np.abs(nu)))
@@ -179,10 +150,10 @@ class Continuation:
         """Weights continued linearly in the logarithm of the penalty."""
         if len(self.past) < 2:
             return self.w
-        (before, w0), (last, w1) = self.past
-        step = math.log(beta / last) / math.log(last / before)
+        (_, w0), (_, w1) = self.past
+        step = self.stride(beta)
         growth = np.divide(step * (w1 - w0), w1, out=np.zeros_like(w1), where=w1 > 0)
-        return w1 * np.clip(1.0 + growth, _LEAST_GROWTH, _MOST_GROWTH)
+        return w1 * np.clip(1.0 + growth, LEAST_GROWTH, MOST_GROWTH)
 
     def better(self, w: FloatArray, *starts: FloatArray) -> FloatArray:
         """The start with the least objective of the ridge problem: one keeps ``alpha``, one the dual vector."""
@@ -202,7 +173,7 @@ class Continuation:
                 raise OutOfTime
             self.n_steps += 1
             ids = np.flatnonzero(w > 0)
-            dtype = np.float64 if tol < _SINGLE_TOL and gap <= _EXACT_GAP else np.float32
+            dtype = np.float64 if tol < SINGLE_TOL and gap <= _EXACT_GAP else np.float32
             alpha, fit = self.ridge(ids, w[ids], alpha, dtype)
             vectors = self.prices(alpha, dtype)
             norms = np.sqrt(np.einsum("pd,pd->p", vectors, vectors)).astype(np.float64)
@@ -255,7 +226,7 @@ class Continuation:
         The first lengths leave violated norms where the vectors are not yet right. There the vectors of the new dual
         vector join the blocks found, for as long as that halves the gap.
         """
-        model, dtype = self.model, np.float64 if tol < _SINGLE_TOL else np.float32
+        model, dtype = self.model, np.float64 if tol < SINGLE_TOL else np.float32
         ids = np.flatnonzero((w > 0) | (norms > 1.0 - _CLOSE))
         units, lengths = unit_vectors(vectors[ids]), w[ids] * norms[ids]
         rows = self.columns(ids, units, dtype)

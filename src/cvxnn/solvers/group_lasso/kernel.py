@@ -24,7 +24,14 @@ from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
-from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, fitting_scale, norm_slack
+from cvxnn.solvers.group_lasso._common import (
+    GroupLassoResult,
+    OutOfTime,
+    dual_bound,
+    exponent_of,
+    fitting_scale,
+    norm_slack,
+)
 from cvxnn.solvers.group_lasso._eta_newton import Model, State, evaluate, minimise_weights
 from cvxnn.solvers.group_lasso._kernel_lengths import CLOSE, lengthened, worth_lengthening
 from cvxnn.solvers.group_lasso._ridge import Blocks
@@ -60,8 +67,7 @@ class KernelRun:
         self.origin = first_occurrences(patterns.packed)
         self.patterns = patterns.subset(self.origin)
         # A power of two brings X to order one exactly; u and beta change by the inverse.
-        largest = float(np.max(np.abs(problem.X)))
-        self.exponent = math.frexp(largest)[1] if largest > 0 else 0
+        self.exponent = exponent_of(problem.X)
         X = np.ldexp(problem.X, -self.exponent)
         # With n < d the blocks lie in the row space: X^T = Q R leaves n coordinates.
         self.basis: FloatArray | None = None

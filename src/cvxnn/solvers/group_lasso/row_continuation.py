@@ -11,7 +11,6 @@ state of the descent serve all penalties. Nothing is evaluated in double precisi
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,9 @@ from scipy.linalg import LinAlgError
 
 from cvxnn.networks import row_norms, safe_ratio
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
-from cvxnn.solvers.group_lasso._common import OutOfTime
+from cvxnn.solvers.group_lasso._common import SINGLE_TOL, OutOfTime
+from cvxnn.solvers.group_lasso._course import LEAST_GROWTH, MOST_GROWTH, Course
 from cvxnn.solvers.group_lasso._eta_newton import Model
 from cvxnn.solvers.group_lasso._lengths import best_lengths, weighted_sum
 from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
@@ -33,10 +32,8 @@ IntArray = npt.NDArray[np.intp]
 
 __all__ = ["RowContinuation"]
 
-# Factor between two penalties beyond which they have little in common.
-_FAR = 4.0
-# Tolerance that single precision can serve, and the gap from which on products are in double precision below it.
-_SINGLE_TOL, _EXACT_GAP = 1e-5, 3e-6
+# Gap from which on products are in double precision where single precision does not serve the tolerance.
+_EXACT_GAP = 3e-6
 # Part of the tolerance that is aimed for, as the last bound is that of other products.
 _MARGIN = 0.97
 # Most steps at a penalty, and steps without progress before it is given up.
@@ -52,19 +49,10 @@ _LENGTHS, _AGAIN = 3, 3.0
 _LARGEST = 1 << 24
 # Distance of the norms from the penalty within which further blocks take part.
 _CLOSE = 0.03
-# Bounds of the factor by which an extrapolation changes the length of a block.
-_LEAST_GROWTH, _MOST_GROWTH = 0.1, 3.0
 
 
-class RowContinuation:
-    """Solutions of the group lasso with the same data and patterns at one penalty after another.
-
-    Parameters
-    ----------
-    problem : Problem
-        Data and loss; its ``beta`` plays no part.
-    patterns : ActivationPatterns
-        One block for each pattern.
+class RowContinuation(Course):
+    """Course over passes through many samples: what is extrapolated are the blocks.
 
     Examples
     --------
@@ -75,23 +63,16 @@ class RowContinuation:
     """
 
     def __init__(self, problem: Problem, patterns: ActivationPatterns) -> None:
-        self.problem, self.n_patterns = problem, len(patterns)
-        self.origin = first_occurrences(patterns.packed)
+        super().__init__(problem, patterns)
         packed = patterns.packed
         if len(self.origin) < len(packed):
             packed = packed[self.origin]
-        # A power of two brings X to order one exactly; u and beta change by the inverse.
-        largest = max(float(np.max(problem.X)), -float(np.min(problem.X)))
-        self.exponent = math.frexp(largest)[1] if largest > 0 else 0
-        self.deadline = math.inf
         X, y, weight = problem.X, problem.y, problem.sample_weight
         self.rows = Rows(X, y, weight, problem.loss, packed, self.exponent, self.check_time)
         nothing = Point(np.zeros(0, dtype=np.intp), np.zeros((0, X.shape[1])), np.zeros(len(y)))
         self.level = Level(self.rows, 1.0, nothing)
         self.model = Model(X, y, weight, problem.loss, 1.0, lambda: False)
-        self.past: list[tuple[float, FloatArray]] = []
         self.price: Price | None = None
-        self.n_steps = 0
 
     @staticmethod
     def serves(problem: Problem, patterns: ActivationPatterns) -> bool:
@@ -100,7 +81,7 @@ class RowContinuation:
 
     def check_time(self) -> None:
         """End the work once the deadline has passed."""
-        if time.perf_counter() > self.deadline:
+        if self.expired():
             raise OutOfTime
 
     def solve(
@@ -114,7 +95,7 @@ class RowContinuation:
         self.deadline, self.n_steps = deadline, 0
         level, beta = self.level, math.ldexp(beta, -self.exponent)
         try:
-            if self.last_penalty() > _FAR * beta:
+            if self.is_far(beta):
                 return None
             level.beta = self.model.beta = beta
             level.exact = False
@@ -144,14 +125,8 @@ class RowContinuation:
         self.remember(math.ldexp(beta, -self.exponent), np.ldexp(vectors[self.origin], self.exponent))
         self.price = None
 
-    def remember(self, beta: float, U: FloatArray) -> None:
-        """Keep the blocks of the last two penalties."""
-        self.past = [*[entry for entry in self.past if entry[0] != beta][-1:], (beta, U)]
-
-    def last_penalty(self) -> float:
-        """Penalty of the last solution, at first the one from which on the zero network is optimal."""
-        if self.past:
-            return self.past[-1][0]
+    def largest_penalty(self) -> float:
+        """Penalty from which on the zero network is optimal, for the scaled data."""
         self.level.point.fit[:] = 0.0
         return self.level.price().top
 
@@ -159,15 +134,14 @@ class RowContinuation:
         """Blocks continued linearly in the logarithm of the penalty; those that would turn back are shortened."""
         if not self.past:
             return self.level.point.ids, self.level.point.U
-        last, U = self.past[-1]
+        _, U = self.past[-1]
         lengths = row_norms(U)
         if len(self.past) > 1:
-            before, U0 = self.past[0]
-            step = math.log(beta / last) / math.log(last / before)
-            there = np.where(lengths[:, None] > 0, U + step * (U - U0), 0.0)
-            short = safe_ratio(np.sum(there * U, axis=1), lengths * lengths) < _LEAST_GROWTH
-            there[short] = _LEAST_GROWTH * U[short]
-            U = there * np.minimum(1.0, _MOST_GROWTH * safe_ratio(lengths, row_norms(there)))[:, None]
+            _, U0 = self.past[0]
+            there = np.where(lengths[:, None] > 0, U + self.stride(beta) * (U - U0), 0.0)
+            short = safe_ratio(np.sum(there * U, axis=1), lengths * lengths) < LEAST_GROWTH
+            there[short] = LEAST_GROWTH * U[short]
+            U = there * np.minimum(1.0, MOST_GROWTH * safe_ratio(lengths, row_norms(there)))[:, None]
         ids = np.flatnonzero(row_norms(U) > 0)
         return ids, U[ids]
 
@@ -185,7 +159,7 @@ class RowContinuation:
             gap = level.gap(price)
             if not level.exact and (k > 0 or gap * gap <= _FIRST_SQUARE * single):
                 price, gap = self.polished(price, gap, tol)
-            if gap <= single and tol < _SINGLE_TOL and not level.exact:
+            if gap <= single and tol < SINGLE_TOL and not level.exact:
                 # Single precision has no more to say.
                 level.exact = True
                 level.refit()
@@ -216,7 +190,7 @@ class RowContinuation:
 
     def lengthened(self, price: Price, gap: float, tol: float) -> tuple[Price, float]:
         """Move to the best lengths where they lower the gap; the price and the gap there, or those given."""
-        level, many = self.level, gap * gap <= _SQUARE * max(tol, _SINGLE_TOL)
+        level, many = self.level, gap * gap <= _SQUARE * max(tol, SINGLE_TOL)
         point = self.best(*self.atoms(price, _TURN * tol if many else math.inf))
         if point is None:
             return price, gap

@@ -25,7 +25,14 @@ from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
-from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, fitting_scale, norm_slack
+from cvxnn.solvers.group_lasso._common import (
+    GroupLassoResult,
+    OutOfTime,
+    dual_bound,
+    exponent_of,
+    fitting_scale,
+    norm_slack,
+)
 from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
 from cvxnn.solvers.group_lasso._row_lengths import lengthened, worth_lengthening
 from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, Rows
@@ -107,8 +114,7 @@ class _Run:
         if len(self.origin) < len(packed):
             packed = packed[self.origin]
         # A power of two brings X to order one exactly; u and beta change by the inverse.
-        largest = max(float(np.max(problem.X)), -float(np.min(problem.X)))
-        self.exponent = math.frexp(largest)[1] if largest > 0 else 0
+        self.exponent = exponent_of(problem.X)
         self.beta = math.ldexp(problem.beta, -self.exponent)
         self.rows = Rows(
             problem.X, problem.y, problem.sample_weight, problem.loss, packed, self.exponent, self.check_time
