@@ -11,7 +11,7 @@ from cvxnn.certificates.gated_bound import certify_gated, largest_gated_block
 from cvxnn.landscape import regularization_path
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso import ROWS, row_continuation, solve_group_lasso
-from cvxnn.solvers.group_lasso._row_descent import Level, Point
+from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
 from cvxnn.solvers.group_lasso._row_products import Rows
 from cvxnn.solvers.group_lasso.row_continuation import RowContinuation
 
@@ -154,6 +154,26 @@ def test_gradients_are_continued_in_the_logarithm_of_the_penalty():
     course.resume(0.6 * top, u, np.zeros(problem.n_samples))
     assert course.expected(0.5 * here) is None
     assert course.solve(0.5 * top, tol=1e-4) is not None
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_turns_that_are_left_alone_cost_less_than_the_tolerance(loss):
+    problem, patterns = make(loss, seed=5)
+    course = RowContinuation(problem, patterns)
+    top, tol = top_of(problem, patterns), 1e-3
+    for beta in (0.8 * top, 0.4 * top):
+        here = at(problem, beta)
+        optimum = solve_group_lasso(here, patterns, tol=1e-9)
+
+        def gap_of(excess, here=here, optimum=optimum):
+            value = here.loss.dual_value(optimum.dual / (1.0 + excess), here.y, here.sample_weight)
+            return (optimum.objective - value) / optimum.objective
+
+        course.level.beta, gap = beta, gap_of(1e-2)
+        price = Price(np.zeros((1, 1)), np.array([(1.0 + 1e-2) * beta]), optimum.dual)
+        assert gap > tol
+        assert 0.2 * tol <= gap_of(course.turn(price, gap, tol)) <= 0.7 * tol
+    assert course.turn(Price(np.zeros((1, 1)), np.array([beta]), optimum.dual), tol, tol) == np.inf
 
 
 def test_far_penalties_and_deadlines_are_refused():

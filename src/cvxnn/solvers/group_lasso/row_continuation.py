@@ -43,8 +43,9 @@ _MOST_STEPS, _PATIENCE = 20, 3
 # Square of the gap, relative to the tolerance, from which on blocks get the directions of their gradients, too; and
 # the one from which on that comes before the first step.
 _SQUARE, _FIRST_SQUARE = 10.0, 0.05
-# Turn of a gradient from its block, relative to the tolerance, that asks for its direction: one minus the cosine.
-_TURN = 0.9
+# Turn of a gradient from its block that asks for its direction: one minus the cosine, as a part of the turn that makes
+# the gap as large as the tolerance.
+_TURN = 0.6
 # Most lengths in a row, and the gap relative to the tolerance up to which another one comes before a step.
 _LENGTHS, _AGAIN = 3, 3.0
 # Most entries of the products of all directions with the data, in single precision.
@@ -169,9 +170,8 @@ class RowContinuation(Course):
     def descend(self, price: Price, tol: float) -> Price | None:
         """Newton steps and lengths in turn until the gap is small; the price there, None where it does not fall."""
         level, single = self.level, max(tol, _EXACT_GAP)
-        stuck, least = 0, math.inf
+        stuck, least, gap = 0, math.inf, level.gap(price)
         for k in range(_MOST_STEPS):
-            gap = level.gap(price)
             if not level.exact and (k > 0 or gap * gap <= _FIRST_SQUARE * single):
                 price, gap = self.polished(price, gap, tol)
             if gap <= single and tol < SINGLE_TOL and not level.exact:
@@ -188,11 +188,14 @@ class RowContinuation(Course):
                 return None
             self.n_steps += 1
             level.advance(price, 0.1 * min(gap, 1.0))
-            price = self.stepped(gap, tol)
+            price, gap = self.stepped(price, gap, tol)
         return None
 
-    def stepped(self, gap: float, tol: float) -> Price:
-        """Price after a step: of the best lengths along the gradients that its model foresees, or of its end."""
+    def stepped(self, price: Price, gap: float, tol: float) -> tuple[Price, float]:
+        """Price and gap after a step: at the best lengths along the gradients that its model foresees, or at its end.
+
+        The lengths have to lower the gap from before the step, which is given.
+        """
         level = self.level
         if level.modelled is not None and not level.exact and self.is_near(gap, tol):
             gradient, inside = level.modelled, np.zeros(len(self.origin), dtype=bool)
@@ -201,10 +204,11 @@ class RowContinuation(Course):
             near = np.flatnonzero((row_norms(gradient) > (1.0 - _CLOSE) * level.beta) & ~inside)
             rows = self.rows
             gradient[near] = rows.backward(rows.bits(near), rows.gradient(level.point.fit))
-            price = self.moved(self.best(*self.atoms(gradient, _TURN * tol, _CLOSE)), gap)
-            if price is not None:
-                return price
-        return level.price()
+            there = self.moved(self.best(*self.atoms(gradient, self.turn(price, gap, tol), _CLOSE)), gap)
+            if there is not None:
+                return there
+        price = level.price()
+        return price, level.gap(price)
 
     def polished(self, price: Price, gap: float, tol: float) -> tuple[Price, float]:
         """Move to the best lengths, again where the gap is hardly above the tolerance; the price and the gap there."""
@@ -219,23 +223,33 @@ class RowContinuation(Course):
 
     def lengthened(self, price: Price, gap: float, tol: float) -> tuple[Price, float]:
         """Move to the best lengths where they lower the gap; the price and the gap there, or those given."""
-        turn = _TURN * tol if self.is_near(gap, tol) else math.inf
+        turn = self.turn(price, gap, tol) if self.is_near(gap, tol) else math.inf
         there = self.moved(self.best(*self.atoms(price.gradient, turn, _CLOSE)), gap)
-        return (price, gap) if there is None else (there, self.level.gap(there))
+        return (price, gap) if there is None else there
+
+    def turn(self, price: Price, gap: float, tol: float) -> float:
+        """Turn of a gradient from its block that asks for its direction, from what the norms at a point say of the gap.
+
+        Where the lengths are best, the gap is what the dual vector loses when it is scaled down by the largest excess
+        of a norm over the penalty, a convex function of it; and the excess is one minus the cosine of the turn.
+        """
+        excess = price.top / self.level.beta - 1.0
+        return _TURN * tol * excess / gap if excess > 0.0 else math.inf
 
     def is_near(self, gap: float, tol: float) -> bool:
         """Whether the square of the gap is so small that the directions of gradients may end the solve."""
         return gap * gap <= _SQUARE * max(tol, SINGLE_TOL)
 
-    def moved(self, point: Point | None, gap: float) -> Price | None:
-        """Move to a point if the gap there is smaller than the one given; the price there, or None."""
+    def moved(self, point: Point | None, gap: float) -> tuple[Price, float] | None:
+        """Move to a point if the gap there is smaller than the one given; the price and the gap there, or None."""
         level = self.level
         if point is None:
             return None
         before, level.point = level.point, point
         price = level.price()
-        if level.gap(price) < gap:
-            return price
+        reached = level.gap(price)
+        if reached < gap:
+            return price, reached
         level.point = before
         return None
 
