@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.networks import unit_rows
 from cvxnn.patterns._rank import RANK_TOLERANCE, equilibrate, triangle
 
 FloatArray = npt.NDArray[np.float64]
@@ -63,12 +64,6 @@ def describe(X: FloatArray) -> Geometry:
     coordinates = unit_rows(rows[nonzero] @ basis)
     lines = coordinates[line_representatives(coordinates)]
     return Geometry(rows=rows, nonzero=nonzero, exponents=exponents, basis=basis, lines=lines)
-
-
-def unit_rows(rows: FloatArray) -> FloatArray:
-    """Divide each nonzero row by its Euclidean norm."""
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    return rows / np.where(norms > 0, norms, 1.0)[:, None]
 
 
 def _balanced_basis(rows: FloatArray) -> FloatArray:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import qr
 
+from cvxnn.networks import unit_rows
+
 from ._concave_step import Float, WeightedGram, box_residuals, expired
 
 Bool = npt.NDArray[np.bool_]
@@ -19,11 +21,6 @@ _ZERO_ROW_FINE = 1e-6
 _CONVEX_ZERO = 1e-9
 _BATCH_ENTRIES = 2_000_000  # of a batch of directions times rows, or of their d x d systems
 _MAX_ROUNDS = 100
-
-
-def unit(directions: Float) -> Float:
-    """Rows scaled to unit length; zero rows stay zero."""
-    return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class Landscape:
                 moved = out + np.float32(step) * moved
             size = np.linalg.norm(moved, axis=1, keepdims=True)
             out = np.where((length > 0) & (size > 0), moved / np.maximum(size, np.float32(1e-30)), out)
-        return unit(out.astype(np.float64))
+        return unit_rows(out.astype(np.float64))
 
     def converge(self, start: Maxima, seen: set[bytes], tol: float = _COARSE) -> Maxima:
         """Alternate linearisation of the convex part and exact concave steps until the active sets repeat.
@@ -130,7 +127,7 @@ class Landscape:
     def _concave_step(self, batch: Maxima, tol: float) -> Maxima:
         targets = batch.masks @ self._convex
         residuals = box_residuals(self._concave, self._gram, targets, tol=tol, deadline=self._deadline)
-        moved = unit(residuals)
+        moved = unit_rows(residuals)
         values = self.value(moved)
         better = values > batch.values  # False for NaN: a failed step leaves its start as it was
         points = np.where(better[:, None], moved, batch.points)
@@ -160,7 +157,7 @@ class Landscape:
         near = np.abs(self._concave @ point) <= tol * self._concave_norms
         if not near.any():
             return np.zeros((point.size, 0))
-        normals = unit(self._concave[near])
+        normals = unit_rows(self._concave[near])
         factors: Any = qr(normals.T, mode="economic", pivoting=True)
         rank = int((np.abs(np.diag(factors[1])) > 1e-9).sum())
         return factors[0][:, :rank]
@@ -188,7 +185,7 @@ class Landscape:
             basis = self._normals(points[k], _ZERO_ROW_FINE)
             gradient = fine.masks[k] @ self._convex - self._active_sum(points[k])
             snapped = gradient - basis @ (basis.T @ gradient)
-            snapped = unit((snapped - basis @ (basis.T @ snapped))[None])
+            snapped = unit_rows((snapped - basis @ (basis.T @ snapped))[None])
             value = self.value(snapped)[0]
             if value >= values[k]:
                 points[k], values[k] = snapped[0], value

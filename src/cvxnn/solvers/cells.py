@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.networks import unit_rows
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -33,8 +35,7 @@ def adjacent_gates(X: FloatArray, vectors: FloatArray, *, seed: int = 0, zero_to
     ndarray (k, r)
     """
     rng = np.random.default_rng(seed)
-    size = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units = vectors / np.where(size > 0, size, 1.0)
+    units = unit_rows(vectors)
     moves = rng.standard_normal(vectors.shape)
     row_norm = np.linalg.norm(X, axis=1)
     z, dz = units @ X.T, moves @ X.T

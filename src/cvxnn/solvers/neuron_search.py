@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
+from cvxnn.networks import unit_rows
 from cvxnn.problem import Problem
-from cvxnn.solvers._directions import STEPS, batches, climb, distinct, unit_rows
+from cvxnn.solvers._directions import STEPS, batches, climb, distinct
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.direction_pool import DirectionPool
