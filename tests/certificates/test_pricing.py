@@ -188,6 +188,17 @@ def test_scales(scale_x, scale_nu):
     assert scaled.upper == pytest.approx(scale_x * scale_nu * bound.upper, rel=1e-8)
 
 
+@pytest.mark.parametrize("power", [-500, 510, 540, 1010])
+@pytest.mark.parametrize("method", ["auto", "cheap"])
+def test_data_whose_squares_leave_the_range_of_floats(power, method):
+    """Powers of two change no digit, and a bound that is not tight is not called closed."""
+    X, nu = gaussian(25, 3, 5)
+    bound, scaled = pricing_bound(X, nu, method=method), pricing_bound(np.ldexp(X, power), nu, method=method)
+    assert scaled.closed == bound.closed == (method == "auto")
+    assert scaled.upper == pytest.approx(np.ldexp(bound.upper, power), rel=1e-12)
+    assert scaled.lower == np.ldexp(bound.lower, power)
+
+
 @pytest.mark.parametrize("spread", [1e-8, 1e8])
 def test_columns_of_very_different_scale(spread):
     X, nu = residual_like(25, 2, 5)
@@ -303,6 +314,9 @@ def test_messages():
         pricing_bound(X, nu, starts=np.ones((1, 3)))
     with pytest.raises(ValueError, match="works up to rank"):
         pricing_bound(np.eye(9), np.ones(9), method="cone")
+    for size_x, size_nu in ((1e308, 1.0), (1e308, 1e-300), (1e200, 1e110)):
+        with pytest.raises(ValueError, match="products overflow, scale them down"):
+            pricing_bound(size_x * X, size_nu * nu)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,49 @@ import math
 
 import numpy as np
 
-from cvxnn.certificates._rounding import TINY, FloatArray
+from cvxnn.certificates._rounding import TINY, FloatArray, norm_up
 
-__all__ = ["scaled_rows"]
+__all__ = ["checked_mass", "scaled_rows"]
 
 _NEGLIGIBLE = 200
 """Rows below ``2**-200`` of the largest one go to the slack."""
 
 _UNEVEN = 60
+
+_LARGEST = 1020
+"""Powers of two below this are far enough from the largest float for the sums of a few rounded products."""
+
+
+def checked_mass(X: FloatArray, N: FloatArray, name: str) -> float:
+    r"""Size :math:`\sum_j \|x_j\| \|N_j\|` of a pricing problem, which no value of it exceeds, up to rounding.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+    N : ndarray (n, c)
+    name : str
+        What the caller calls N.
+
+    Raises
+    ------
+    ValueError
+        If X or the bound is too large for floating-point numbers.
+
+    Examples
+    --------
+    >>> round(checked_mass(np.array([[3.0, 4.0]]), np.array([[2.0]]), "N"), 9)
+    10.0
+    """
+    size_x, size_n = (int(np.frexp(np.max(np.abs(matrix), initial=0.0))[1]) for matrix in (X, N))
+    # Powers of two: the scaling is exact, up to underflow, which TINY pads.
+    mass = float(norm_up(np.ldexp(X, -size_x)) @ norm_up(np.ldexp(N, -size_n)))
+    exponent = math.frexp(mass)[1] + size_x + size_n
+    if max(exponent, size_x + X.shape[1].bit_length()) > _LARGEST:
+        raise ValueError(
+            f"X and {name} have entries of sizes up to {np.max(np.abs(X)):.1e} and {np.max(np.abs(N)):.1e}; their "
+            "products overflow, scale them down."
+        )
+    return math.ldexp(mass, size_x + size_n)
 
 
 def scaled_rows(X: FloatArray, N: FloatArray) -> tuple[FloatArray, FloatArray, float, int] | None:
