@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, qr
+from scipy.linalg import qr
 from scipy.optimize import lsq_linear
 
 from cvxnn.problem import Problem
+from cvxnn.solvers._ridge_solve import ridge_solve
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -234,18 +235,7 @@ def _solve_newton(
         here = slice(position, position + q)
         H[here, here] += beta / norm * (np.eye(q) - np.outer(unit, unit))
         position += q
-    scale = float(np.max(np.abs(np.diagonal(H))))
-    ridge = 1e-14 * scale
-    for _ in range(12):
-        try:
-            factor = cho_factor(H + ridge * np.eye(len(H)), lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            ridge *= 100.0
-            continue
-        x = cho_solve(factor, gradient, check_finite=False)
-        # One step of refinement recovers the digits that the ridge and the conditioning cost.
-        return x + cho_solve(factor, gradient - H @ x - ridge * x, check_finite=False)
-    return gradient / scale if scale > 0.0 else np.zeros_like(gradient)
+    return ridge_solve(H, gradient)
 
 
 def _first_hit(X: FloatArray, faces: list[_Face], step: FloatArray) -> tuple[float, tuple[int, int] | None]:
