@@ -31,6 +31,7 @@ _GRADIENT_TOL = 1e-13
 _RELEASE_TOL = 1e-9
 _NO_STEP = 1e-12
 _MANY_STEPS, _FEW_STEPS, _CHEAP_VARIABLES = 300, 60, 300
+"""Newton steps, counted over all faces visited: up to so many variables, and beyond, where a step is expensive."""
 _VANISHED = -1
 
 
@@ -62,7 +63,6 @@ def polish(
     cells: npt.NDArray[np.bool_] | None = None,
     zero_tol: float = 1e-7,
     mass_tol: float = 1e-5,
-    max_iter: int | None = None,
     time_limit: float | None = None,
 ) -> Polished:
     """Optimise the neurons on their faces; the objective is never higher than that of the input, up to rounding.
@@ -79,8 +79,6 @@ def polish(
         A pre-activation below ``zero_tol * ||x_j|| * ||z_i||`` is read as zero.
     mass_tol : float
         A neuron below this share of the largest norm is left out.
-    max_iter : int, optional
-        Newton steps, counted over all faces visited; 300, or 60 where a step is expensive.
     time_limit : float, optional
         Seconds.
 
@@ -97,9 +95,7 @@ def polish(
         best = _to_neurons(faces, problem.n_features)
         best_value = best.objective(problem)
     previous, stationary = math.inf, False
-    if max_iter is None:
-        max_iter = _MANY_STEPS if neurons.vectors.size <= _CHEAP_VARIABLES else _FEW_STEPS
-    for _ in range(max_iter):
+    for _ in range(_MANY_STEPS if neurons.vectors.size <= _CHEAP_VARIABLES else _FEW_STEPS):
         if not faces or (time_limit is not None and time.perf_counter() - start > time_limit):
             break
         gradient_small, hit = _newton_step(problem, faces)

@@ -96,9 +96,9 @@ class VectorState(LoopState):
         return better
 
 
-def first_network(problem: Problem, state: VectorState, options: VectorOptions, *, width: int | None = None) -> None:
+def first_network(problem: Problem, state: VectorState, options: VectorOptions) -> None:
     """L-BFGS from random weights, for problems too large to begin with the zero network."""
-    size = min(_WIDEST, max(32, problem.n_samples)) if width is None else width
+    size = min(_WIDEST, max(32, problem.n_samples))
     rng = np.random.default_rng(options.seed)
     now = time.perf_counter()
     early = options.deadline if math.isinf(options.deadline) else now + 0.5 * (options.deadline - now)
