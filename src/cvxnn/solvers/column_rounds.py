@@ -16,7 +16,7 @@ from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.joint_moves import JointMoves
 from cvxnn.solvers.mass_program import solve_masses
-from cvxnn.solvers.neuron_search import NeuronSearch
+from cvxnn.solvers.neuron_search import Ascents, NeuronSearch
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.opening_moves import opening_moves
 
@@ -144,8 +144,7 @@ class ColumnRounds:
                 deadline=self.last_round,
                 pool=self.pool if distant else self.options.pool,
                 n_pooled=self.pooled,
-                jump=k % 2 == 1,
-                distant=distant,
+                ascents=Ascents.JUMP if k % 2 else Ascents.DISTANT if distant else Ascents.USUAL,
             )
             if len(found) == 0 and k == len(plan) - 1 and self.may_be_thorough:
                 # It takes as long as the others together; with a pool, which tries hard by itself, once is enough.
