@@ -18,6 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["ColumnOptions", "ColumnState", "LoopState"]
 
+_SEED_STRIDE = 7919
 _TIE = 1e-12
 """Relative difference of objectives within which the quality of the dual vector decides."""
 
@@ -113,6 +114,10 @@ class ColumnOptions:
     deadline: float
     seed: int
     pool: DirectionPool | None = None
+
+    def seed_at(self, iteration: int) -> int:
+        """Seed of the search of an iteration; those of two nearby seeds never meet."""
+        return self.seed + _SEED_STRIDE * iteration
 
 
 def _stationarity_error(problem: Problem, neurons: Neurons) -> float:
