@@ -51,6 +51,8 @@ _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
     ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
 )
+"""Smoothings and most steps at each: of the rounds, finer from one to the next where little is gained."""
+
 _FINISH = ((1e-5, 6), (1e-6, 6), (1e-7, 8), (1e-8, 8))
 _LEVEL_GAINS = (3e-4, 1e-5, 1e-7)
 """Relative gains of a round below which the next schedule takes over."""
@@ -62,8 +64,14 @@ _LEAST_GAIN = 1e-6
 """Relative gain that counts as progress however loose the tolerance is: a violation beyond it remains to be removed."""
 
 _MOST_EFFORT = 8
+"""How many times as many starts are tried where rounds gain nothing, before that counts as stalled."""
+
 _FEWEST_NEW, _NEW_SHARE = 20, 1.0
+"""Neurons that a round may add: so many, or this share of those present where that is more."""
+
 _NEW_MASS = 1e-2
+"""Their mass before the masses are solved for, relative to the mean of the others."""
+
 _FINISH_SHARE, _FINISH_COST = 0.15, 2.0
 """Share of the time left that is kept to settle the neurons; less where that many joint steps, of this multiple of what
 the steps of the last round took, end sooner."""
@@ -192,7 +200,7 @@ class ColumnRounds:
             starts=state.neurons.vectors if len(state.neurons) else None,
             n_starts=_THOROUGH_STARTS,
             threshold=threshold * beta,
-            random_state=self.options.seed + 7919 * state.iteration,
+            random_state=self.options.seed_at(state.iteration),
             time_limit=None if math.isinf(left) else left,
         )
         return Neurons(result.directions, result.signs.astype(np.float64)), result.values / beta

@@ -46,16 +46,29 @@ steps are short. A first step straight to the gradient leads most starts to the 
 """
 
 _SMOOTHINGS = (3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 3e-3, 1e-3, 1e-3, 1e-4)
+"""Smoothings of the kinks in the refinement, one Newton step at each, relative to the lengths of point and row."""
+
 _REFINED_SHARE = 8
 _FEWEST_REFINED = 32
 _FAR = 1.2
+_PROMISING = 0.3
+"""Of the points after ascent with a value above the last number, in units of beta, the best one in so many are refined,
+or as many as the second number says where that is more; none of them where so many, and a quarter of the number of
+neurons, have a value above the third number already."""
+
 _REFINE_ENTRIES, _SYSTEM_ENTRIES = 1 << 20, 1 << 23
+"""Entries of a batch of points times rows, and of their Newton systems."""
+
 _DENSE_FEATURES = 160
 """Up to so many features the Newton systems are formed; beyond, conjugate gradients apply them through the rows."""
 
 _CG_STEPS = 20
 _MOST_NEARBY = 400
+"""Neurons, the heaviest, that starts are made of."""
+
 _SAME = 0.9995
+"""Cosine above which a point is a current neuron."""
+
 _POOLED_STEPS = STEPS[15:]
 _POOLED_VALUE = 0.5
 _POOLED_KEPT = 5
@@ -173,7 +186,7 @@ class NeuronSearch:
         if pool is not None and len(pool):
             pooled, pooled_signs = self._pooled(pool, n_pooled, neurons, dual, deadline)
             points, signs = np.vstack([points, pooled]), np.concatenate([signs, pooled_signs])
-        order = self._ranked(points, signs, dual, 0.3)
+        order = self._ranked(points, signs, dual, _PROMISING)
         if pool is not None:
             self._keep(pool, points[order], signs[order], dual, _POOLED_KEPT * n_pooled)
         # What climbed to a current neuron is a maximum already, and would crowd out the others.
