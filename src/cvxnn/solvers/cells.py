@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.networks import unit_rows
-
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -35,7 +33,8 @@ def adjacent_gates(X: FloatArray, vectors: FloatArray, *, seed: int = 0, zero_to
     ndarray (k, r)
     """
     rng = np.random.default_rng(seed)
-    units = unit_rows(vectors)
+    size = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = vectors / np.where(size > 0, size, 1.0)
     moves = rng.standard_normal(vectors.shape)
     row_norm = np.linalg.norm(X, axis=1)
     z, dz = units @ X.T, moves @ X.T

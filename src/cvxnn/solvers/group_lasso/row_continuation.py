@@ -47,9 +47,8 @@ _TURN = 0.3
 _LENGTHS, _AGAIN = 3, 3.0
 # Most entries of the products of all directions with the data, in single precision.
 _LARGEST = 1 << 24
-# Distance of the norms from the penalty within which blocks that are zero take part in lengths: less than in separate
-# solves, as the directions of an extrapolated point are good; where gates are many the others cost more than they give.
-_CLOSER = 0.03
+# Distance of the norms from the penalty within which further blocks take part.
+_CLOSE = 0.03
 
 
 class RowContinuation(Course):
@@ -224,7 +223,7 @@ class RowContinuation(Course):
         """
         point, beta = self.level.point, self.level.beta
         lengths, norms = row_norms(point.U), price.norms[point.ids]
-        near = price.norms > (1.0 - _CLOSER) * beta
+        near = price.norms > (1.0 - _CLOSE) * beta
         near[point.ids] = False
         others = np.flatnonzero(near)
         turns = 1.0 + np.sum(point.U * price.gradient[point.ids], axis=1) / (lengths * np.maximum(norms, 0.5 * beta))
