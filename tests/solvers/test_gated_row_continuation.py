@@ -11,6 +11,8 @@ from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.landscape import regularization_path
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso import ROWS, row_continuation, solve_group_lasso
+from cvxnn.solvers.group_lasso._row_descent import Level, Point
+from cvxnn.solvers.group_lasso._row_products import Rows
 from cvxnn.solvers.group_lasso.row_continuation import RowContinuation
 from tests.solvers._gated_courses import LOSSES, gated_problem, largest_penalty
 
@@ -86,6 +88,57 @@ def test_of_equal_patterns_the_first_carries_all():
     u = RowContinuation(problem, double).solve(beta, tol=1e-4)[0]
     assert not np.any(u[len(patterns) :])
     np.testing.assert_array_equal(u[: len(patterns)], RowContinuation(problem, patterns).solve(beta, tol=1e-4)[0])
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.1])
+def test_model_of_a_step_has_the_gradients_at_its_end(damping):
+    problem, patterns = make("squared", seed=3)
+    rows = Rows(problem.X, problem.y, problem.sample_weight, problem.loss, patterns.packed, 0, lambda: None)
+    beta = 0.3 * top_of(problem, patterns)
+    level = Level(rows, beta, Point(np.zeros(0, dtype=np.intp), np.zeros((0, problem.n_features)), np.zeros(len(rows))))
+    level._damping, full, zeroed = damping, 0, 0
+    for _ in range(6):
+        price = level.price()
+        level.advance(price, 0.0)
+        if level.modelled is None:
+            continue
+        full += 1
+        ids, held = level.point.ids, np.any(level.modelled != price.gradient, axis=1)
+        # A quadratic loss is its own model, up to rounding; blocks that were zero keep the former gradients.
+        assert np.all(held[ids])
+        zeroed += np.count_nonzero(held) - len(ids)
+        columns = [mask[:, None] * problem.X for mask in patterns.masks[held]]
+        residual = problem.sample_weight * (sum_of(problem, patterns, level.point) - problem.y)
+        truth = np.array([column.T @ residual for column in columns])
+        np.testing.assert_allclose(level.modelled[held], truth, rtol=0, atol=1e-4 * beta)
+    assert full >= 2 and zeroed > 0
+
+
+def sum_of(problem, patterns, point):
+    return np.einsum("kn,nd,kd->n", patterns.masks[point.ids], problem.X, point.U)
+
+
+def test_gradients_are_continued_in_the_logarithm_of_the_penalty():
+    problem, patterns = make("squared", seed=4)
+    top = top_of(problem, patterns)
+    course = RowContinuation(problem, patterns)
+    assert course.expected(top) is None
+    betas = top * np.array([0.9, 0.8, 0.7])
+    for beta in betas:
+        u, fit, _ = course.solve(beta, tol=1e-6)
+        columns = patterns.masks[:, :, None] * problem.X
+        gradient = np.einsum("pnd,n->pd", columns, problem.loss.gradient(fit, problem.y, problem.sample_weight))
+        scaled = np.ldexp(beta, -course.exponent)
+        np.testing.assert_allclose(np.ldexp(course.gradients[scaled], course.exponent), gradient, atol=1e-3 * beta)
+    assert len(course.gradients) == 2
+    here, (one, two) = np.ldexp(0.6 * top, -course.exponent), np.ldexp(betas[1:], -course.exponent)
+    stride = np.log(here / two) / np.log(two / one)
+    expected = (1 + stride) * course.gradients[two] - stride * course.gradients[one]
+    np.testing.assert_allclose(course.expected(here), expected, rtol=0, atol=1e-12 * top)
+    # Another method's solution comes without gradients.
+    course.resume(0.6 * top, u, np.zeros(problem.n_samples))
+    assert course.expected(0.5 * here) is None
+    assert course.solve(0.5 * top, tol=1e-4) is not None
 
 
 def test_far_penalties_and_deadlines_are_refused():

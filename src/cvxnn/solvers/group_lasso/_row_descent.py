@@ -71,6 +71,9 @@ class Level:
         self._forcing = _LOOSE
         self._lipschitz = 0.0
         self.exact = False
+        # Gradients in all blocks after the last step as its model has them, former ones for those that were zero; none
+        # where the step was cut short.
+        self.modelled: FloatArray | None = None
 
     def _sample(self, count: int) -> tuple[IntArray, Rows]:
         """Rows behind the preconditioner of so many blocks: more where a product costs more than the factorisation."""
@@ -123,6 +126,7 @@ class Level:
         sample_h = h[index]
         around = self._join(fresh, price, sample, sample_h, h)
         point = self.point
+        self.modelled = None
         if len(point.ids) == 0:
             return False
         gradient = price.gradient[point.ids]
@@ -133,7 +137,10 @@ class Level:
             damping=self._damping,
         )  # fmt: skip
         length = self._search(step, gradient)
-        if length == 0.0:
+        if length == 1.0:
+            self.modelled = price.gradient.copy()
+            self.modelled[point.ids] = step.gradient
+        elif length == 0.0:
             self._proximal(gradient)
         # Settled blocks deserve a more accurate step; a step that was cut short a model with more curvature.
         settled = length == 1.0 and len(fresh) == 0 and not step.zero.any()

@@ -106,10 +106,14 @@ def _factorise(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 @dataclass
 class Step:
-    """Direction ``(k, d)``, the change of the fit along it ``(n,)``, the blocks that end at zero, and its products."""
+    """Direction ``(k, d)``, the change of the fit along it ``(n,)``, the blocks that end at zero, and its products.
+
+    ``gradient (k, d)`` is that of the loss at the end of the step, as the quadratic model has it.
+    """
 
     direction: FloatArray
     change: FloatArray
+    gradient: FloatArray
     zero: BoolArray
     products: int
 
@@ -125,9 +129,13 @@ class _Model:
 
     def __call__(self, V: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Hessian times ``V``, and ``A V``."""
-        flat = V - np.einsum("kd,kd->k", V, self._unit)[:, None] * self._unit
         image, change = self._rows.curved(self._bits, V, self._curvature)
-        return image + self._across * flat + self._ridge * V, change
+        return image + self.bending(V), change
+
+    def bending(self, V: FloatArray) -> FloatArray:
+        """Part of the norms and of the damping in the product with ``V``."""
+        flat = V - np.einsum("kd,kd->k", V, self._unit)[:, None] * self._unit
+        return self._across * flat + self._ridge * V
 
 
 def newton_step(
@@ -177,7 +185,7 @@ def newton_step(
         more, residual, _, count = _solve(model, precondition, residual, free, change, forcing, target)
         x += more
         products += count + 1
-    return Step(x, change, ~free, products)
+    return Step(x, change, -(residual + beta * unit + model.bending(x)), ~free, products)
 
 
 def _solve(

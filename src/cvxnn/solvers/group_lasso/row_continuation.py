@@ -1,11 +1,13 @@
 r"""Group lasso over activation patterns for many samples, at many penalties one after another.
 
-The blocks of the last two penalties, continued in the logarithm of the penalty, are the start of the next. There the
-best lengths along fixed directions and a Newton step on the blocks (:mod:`cvxnn.solvers.group_lasso._row_descent`)
-alternate: the lengths mend what the start and the step leave, at the cost of a few products. Before the first step each
-block has its own direction; once the gap is small it has that of its gradient, too, so that violated norms are mended
-where the directions are not yet right. The data in single precision, the subsamples behind the preconditioners and the
-state of the descent serve all penalties. Nothing is evaluated in double precision before the gap is small.
+The blocks of the last two penalties, continued in the logarithm of the penalty, are the start of the next; so are the
+gradients, which tell the blocks that are about to enter. There the best lengths along fixed directions and a Newton
+step on the blocks (:mod:`cvxnn.solvers.group_lasso._row_descent`) alternate: the lengths mend what the start and the
+step leave, at the cost of a few products. Before the first step each block has its own direction; once the gap is small
+it has that of its gradient, too, so that violated norms are mended where the directions are not yet right. After a step
+these gradients are those of its quadratic model, which has them for nothing: one pass through all patterns less. The
+data in single precision, the subsamples behind the preconditioners and the state of the descent serve all penalties.
+Nothing is evaluated in double precision before the gap is small.
 """
 
 from __future__ import annotations
@@ -42,13 +44,15 @@ _MOST_STEPS, _PATIENCE = 20, 3
 # the one from which on that comes before the first step.
 _SQUARE, _FIRST_SQUARE = 10.0, 0.05
 # Turn of a gradient from its block, relative to the tolerance, that asks for its direction: one minus the cosine.
-_TURN = 0.3
+_TURN = 0.9
 # Most lengths in a row, and the gap relative to the tolerance up to which another one comes before a step.
 _LENGTHS, _AGAIN = 3, 3.0
 # Most entries of the products of all directions with the data, in single precision.
 _LARGEST = 1 << 24
 # Distance of the norms from the penalty within which further blocks take part.
 _CLOSE = 0.03
+# The same distance where the norms are those of gradients continued from former penalties.
+_EXPECTED = 0.07
 
 
 class RowContinuation(Course):
@@ -72,7 +76,8 @@ class RowContinuation(Course):
         nothing = Point(np.zeros(0, dtype=np.intp), np.zeros((0, X.shape[1])), np.zeros(len(y)))
         self.level = Level(self.rows, 1.0, nothing)
         self.model = Model(X, y, weight, problem.loss, 1.0, lambda: False)
-        self.price: Price | None = None
+        # Gradients at the last two penalties, where the steps have led there.
+        self.gradients: dict[float, FloatArray] = {}
 
     @staticmethod
     def serves(problem: Problem, patterns: ActivationPatterns) -> bool:
@@ -99,21 +104,25 @@ class RowContinuation(Course):
                 return None
             level.beta = self.model.beta = beta
             level.exact = False
-            reached = self.descend(self.started(*self.predicted(beta)), _MARGIN * tol)
+            price = self.descend(self.started(beta), _MARGIN * tol)
         except (LinAlgError, OutOfTime):
-            reached = False
-        if not reached:
+            price = None
+        if price is None:
             return None
         self.remember(beta, self.blocks())
+        known = {**self.gradients, beta: price.gradient}
+        self.gradients = {former: known[former] for former, _ in self.past if former in known}
         return self.result()
 
-    def started(self, ids: IntArray, U: FloatArray) -> Price:
-        """Move to some blocks with the lengths that are best for them, and price that point."""
+    def started(self, beta: float) -> Price:
+        """Move to the predicted blocks with the lengths that are best for them, and price that point."""
         level, rows = self.level, self.rows
-        if self.price is not None and len(ids):
-            # What the last point says of other blocks near the penalty spares a look at the predicted ones.
+        ids, U = self.predicted(beta)
+        expected = self.expected(beta)
+        if expected is not None and len(ids):
+            # What the last points say of other blocks near the penalty spares a look at the predicted ones.
             level.point = Point(ids, U, np.zeros(len(rows)))
-            point = self.best(*self.atoms(self.price, math.inf))
+            point = self.best(*self.atoms(expected, math.inf, _EXPECTED))
             if point is not None:
                 level.point = point
                 return level.price()
@@ -123,7 +132,7 @@ class RowContinuation(Course):
     def resume(self, beta: float, vectors: FloatArray, nu: FloatArray) -> None:
         """Go on from a solution that another method has found: blocks ``(P, d)``; the dual vector follows from them."""
         self.remember(math.ldexp(beta, -self.exponent), np.ldexp(vectors[self.origin], self.exponent))
-        self.price = None
+        self.gradients = {}
 
     def largest_penalty(self) -> float:
         """Penalty from which on the zero network is optimal, for the scaled data."""
@@ -145,14 +154,20 @@ class RowContinuation(Course):
         ids = np.flatnonzero(row_norms(U) > 0)
         return ids, U[ids]
 
+    def expected(self, beta: float) -> FloatArray | None:
+        """Gradients continued linearly in the logarithm of the penalty; None where the last ones are not known."""
+        last = self.gradients.get(self.past[-1][0]) if self.past else None
+        before = self.gradients.get(self.past[0][0]) if len(self.past) > 1 else None
+        return last if last is None or before is None else last + self.stride(beta) * (last - before)
+
     def blocks(self) -> FloatArray:
         """Blocks of all patterns."""
         U = np.zeros((len(self.origin), self.rows.X.shape[1]))
         U[self.level.point.ids] = self.level.point.U
         return U
 
-    def descend(self, price: Price, tol: float) -> bool:
-        """Newton steps and lengths in turn until the gap is small; False where it does not fall."""
+    def descend(self, price: Price, tol: float) -> Price | None:
+        """Newton steps and lengths in turn until the gap is small; the price there, None where it does not fall."""
         level, single = self.level, max(tol, _EXACT_GAP)
         stuck, least = 0, math.inf
         for k in range(_MOST_STEPS):
@@ -166,16 +181,30 @@ class RowContinuation(Course):
                 price = level.price()
                 gap = level.gap(price)
             if gap <= tol:
-                self.price = price
-                return True
+                return price
             stuck = 0 if gap < 0.9 * least else stuck + 1
             least = min(gap, least)
             if stuck > _PATIENCE:
-                return False
+                return None
             self.n_steps += 1
             level.advance(price, 0.1 * min(gap, 1.0))
-            price = level.price()
-        return False
+            price = self.stepped(gap, tol)
+        return None
+
+    def stepped(self, gap: float, tol: float) -> Price:
+        """Price after a step: of the best lengths along the gradients that its model foresees, or of its end."""
+        level = self.level
+        if level.modelled is not None and not level.exact and self.is_near(gap, tol):
+            gradient, inside = level.modelled, np.zeros(len(self.origin), dtype=bool)
+            inside[level.point.ids] = True
+            # The model says nothing of the blocks that were zero.
+            near = np.flatnonzero((row_norms(gradient) > (1.0 - _CLOSE) * level.beta) & ~inside)
+            rows = self.rows
+            gradient[near] = rows.backward(rows.bits(near), rows.gradient(level.point.fit))
+            price = self.moved(self.best(*self.atoms(gradient, _TURN * tol, _CLOSE)), gap)
+            if price is not None:
+                return price
+        return level.price()
 
     def polished(self, price: Price, gap: float, tol: float) -> tuple[Price, float]:
         """Move to the best lengths, again where the gap is hardly above the tolerance; the price and the gap there."""
@@ -190,17 +219,25 @@ class RowContinuation(Course):
 
     def lengthened(self, price: Price, gap: float, tol: float) -> tuple[Price, float]:
         """Move to the best lengths where they lower the gap; the price and the gap there, or those given."""
-        level, many = self.level, gap * gap <= _SQUARE * max(tol, SINGLE_TOL)
-        point = self.best(*self.atoms(price, _TURN * tol if many else math.inf))
+        turn = _TURN * tol if self.is_near(gap, tol) else math.inf
+        there = self.moved(self.best(*self.atoms(price.gradient, turn, _CLOSE)), gap)
+        return (price, gap) if there is None else (there, self.level.gap(there))
+
+    def is_near(self, gap: float, tol: float) -> bool:
+        """Whether the square of the gap is so small that the directions of gradients may end the solve."""
+        return gap * gap <= _SQUARE * max(tol, SINGLE_TOL)
+
+    def moved(self, point: Point | None, gap: float) -> Price | None:
+        """Move to a point if the gap there is smaller than the one given; the price there, or None."""
+        level = self.level
         if point is None:
-            return price, gap
+            return None
         before, level.point = level.point, point
-        there = level.price()
-        reached = level.gap(there)
-        if reached < gap:
-            return there, reached
+        price = level.price()
+        if level.gap(price) < gap:
+            return price
         level.point = before
-        return price, gap
+        return None
 
     def best(self, ids: IntArray, units: FloatArray, start: FloatArray) -> Point | None:
         """Blocks of the best lengths along directions; None where their products are too large or the search fails."""
@@ -215,22 +252,23 @@ class RowContinuation(Course):
         some = np.flatnonzero(row_norms(U) > 0)
         return Point(some, U[some], weighted_sum(products, lengths))
 
-    def atoms(self, price: Price, turn: float) -> tuple[IntArray, FloatArray, FloatArray]:
+    def atoms(self, gradient: FloatArray, turn: float, close: float) -> tuple[IntArray, FloatArray, FloatArray]:
         """Patterns, directions and present lengths: of nonzero blocks, of others near the penalty, and of gradients.
 
-        Gradients of nonzero blocks take part where one minus the cosine of their turn exceeds ``turn``, the largest
-        turns first for as long as the products stay small.
+        Near is a norm above ``1 - close`` penalties. Gradients of nonzero blocks take part where one minus the cosine
+        of their turn exceeds ``turn``, the largest turns first for as long as the products stay small.
         """
         point, beta = self.level.point, self.level.beta
-        lengths, norms = row_norms(point.U), price.norms[point.ids]
-        near = price.norms > (1.0 - _CLOSE) * beta
+        lengths, norms = row_norms(point.U), row_norms(gradient)
+        near = norms > (1.0 - close) * beta
         near[point.ids] = False
         others = np.flatnonzero(near)
-        turns = 1.0 + np.sum(point.U * price.gradient[point.ids], axis=1) / (lengths * np.maximum(norms, 0.5 * beta))
+        sizes = lengths * np.maximum(norms[point.ids], 0.5 * beta)
+        turns = 1.0 + np.sum(point.U * gradient[point.ids], axis=1) / sizes
         room = max(0, _LARGEST // len(self.rows) - len(lengths) - len(others))
         turned = np.argsort(-turns, kind="stable")[:room]
         ids = np.concatenate([point.ids, others, point.ids[turned[turns[turned] > turn]]])
-        fresh = -price.gradient[ids[len(lengths) :]]
+        fresh = -gradient[ids[len(lengths) :]]
         units = np.concatenate([point.U / lengths[:, None], fresh / row_norms(fresh)[:, None]])
         return ids, units, np.concatenate([lengths, np.zeros(len(fresh))])
 
