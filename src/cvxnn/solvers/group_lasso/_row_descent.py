@@ -71,6 +71,8 @@ class Level:
         self._forcing = _LOOSE
         self._lipschitz = 0.0
         self.exact = False
+        #: Products in all Newton steps so far.
+        self.products = 0
 
     def _sample(self, count: int) -> tuple[IntArray, Rows]:
         """Rows behind the preconditioner of so many blocks: more where a product costs more than the factorisation."""
@@ -132,6 +134,7 @@ class Level:
             forcing=self._forcing,
             damping=self._damping,
         )  # fmt: skip
+        self.products += step.products
         length = self._search(step, gradient)
         if length == 0.0:
             self._proximal(gradient)

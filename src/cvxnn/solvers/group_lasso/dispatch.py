@@ -22,6 +22,7 @@ from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import GroupLassoResult, restricted
+from cvxnn.solvers.group_lasso.interior import InteriorRun, interior_serves, products_before
 from cvxnn.solvers.group_lasso.kernel import KernelRun
 from cvxnn.solvers.group_lasso.rows import solve_group_lasso_rows
 
@@ -123,15 +124,38 @@ def _solve(
         # Few samples can go to the other method where this one is slow; many cannot.
         steps = limit if many else min(limit, _ROW_STEPS)
         first = solve_group_lasso_rows(
-            problem, patterns, tol=tol, time_limit=left, max_iter=steps, warm_start=start, recorder=recorder
+            problem,
+            patterns,
+            tol=tol,
+            time_limit=left,
+            max_iter=steps,
+            warm_start=start,
+            recorder=recorder,
+            most_products=products_before(problem, len(patterns)),
         )
         if many or steps == limit or first.status not in (Status.MAX_ITER, Status.STALLED):
-            return first
+            return _settled(problem, patterns, tol, deadline, limit, recorder, first)
     run = KernelRun(problem, patterns, tol, -math.inf if late else deadline, recorder)
     if first is not None:
         start = run.continue_from(first, len(patterns))
     status = run.finish(limit, start)
-    return run.result(Status.INTERRUPTED if interrupted else status)
+    result = run.result(Status.INTERRUPTED if interrupted else status)
+    return _settled(problem, patterns, tol, deadline, limit, recorder, result)
+
+
+def _settled(
+    problem: Problem,
+    patterns: ActivationPatterns,
+    tol: float,
+    deadline: float,
+    limit: int,
+    recorder: Recorder,
+    result: GroupLassoResult,
+) -> GroupLassoResult:
+    """Go on by the interior-point method where another one has stalled, if the size allows that."""
+    if result.status is not Status.STALLED or not interior_serves(problem, len(patterns)):
+        return result
+    return InteriorRun(problem, patterns, tol, deadline, recorder, result).finish(limit)
 
 
 def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: float) -> tuple[FloatArray | None, bool]:

@@ -26,6 +26,7 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import (
     GroupLassoResult,
+    Laborious,
     OutOfTime,
     dual_bound,
     exponent_of,
@@ -35,6 +36,7 @@ from cvxnn.solvers.group_lasso._common import (
 from cvxnn.solvers.group_lasso._eta_newton import Model, State, evaluate, minimise_weights
 from cvxnn.solvers.group_lasso._kernel_lengths import CLOSE, lengthened, worth_lengthening
 from cvxnn.solvers.group_lasso._ridge import Blocks
+from cvxnn.solvers.group_lasso.interior import patience_before
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -78,6 +80,7 @@ class KernelRun:
         self.model = Model(
             X, problem.y, problem.sample_weight, problem.loss, self.beta, lambda: time.perf_counter() > self.deadline
         )
+        self.model.most_factorised = patience_before(problem, len(self.patterns))
         self._kept: SingleArray | None = None
         self.zero_fit = np.zeros(problem.n_samples)
         self.objective = problem.loss_value(self.zero_fit)
@@ -186,14 +189,14 @@ class KernelRun:
     # -- course --------------------------------------------------------------------------------------------------------
 
     def finish(self, max_iter: int, warm_start: FloatArray | None) -> Status:
-        """Solve; a deadline, an interrupt or a singular system ends it with a status, and what was found is kept."""
+        """Solve; a deadline, an interrupt, a singular system or too many of them end it, and what was found is kept."""
         try:
             return self.solve(max_iter, warm_start)
         except OutOfTime:
             return Status.TIME_LIMIT
         except KeyboardInterrupt:
             return Status.INTERRUPTED
-        except LinAlgError:
+        except (LinAlgError, Laborious):
             return Status.STALLED
 
     def solve(self, max_iter: int, warm_start: FloatArray | None) -> Status:
