@@ -414,3 +414,20 @@ def test_best_blocks_are_those_of_the_least_true_objective(better):
     np.testing.assert_array_equal(run.best.U, units)
     assert not run.rough
     assert run.objective == pytest.approx(best.objective, rel=1e-13)
+
+
+@pytest.mark.parametrize("products", range(1, 40, 3))
+def test_blocks_that_a_deadline_catches_entering_are_left_out(products, small_levels, monkeypatch):
+    # A block enters at zero before the Newton step that gives it a length.
+    problem, patterns = make("huber", n=200, beta=0.05)
+    left = [products]
+
+    def check(run):
+        left[0] -= 1
+        if left[0] < 0 and not np.isinf(run.deadline):
+            raise group_lasso_rows.OutOfTime
+
+    monkeypatch.setattr(group_lasso_rows._Run, "check_time", check)
+    result = solve_group_lasso_rows(problem, patterns, time_limit=100.0)
+    assert np.all(np.linalg.norm(result.vectors, axis=1) > 0)
+    assert result.objective == pytest.approx(objective(problem, patterns, result), rel=1e-12)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -19,6 +19,9 @@ _PRODUCT_LIMIT = 30_000_000
 
 _CHUNK = 4_000_000
 """Numbers held at a time while the matrix is summed up."""
+
+_RISES = (0.0, 1e-14, 1e-12, 1e-10)
+"""Rises of a diagonal, relative to it, that make good what rounding has made indefinite."""
 
 
 class BlockData:
@@ -114,8 +117,7 @@ class NewtonSystem:
         count, rank = factors.shape[:2]
         n = curvature.size
         self._wide = count * rank > n
-        self._small = _outer_gram(data, self._factors, self._roots) if self._wide else self._inner_gram()
-        self._cholesky = cho_factor(self._small, lower=True, overwrite_a=True, check_finite=False)
+        self._cholesky = _factorised(_outer_gram(data, factors, self._roots) if self._wide else self._inner_gram())
 
     def _inner_gram(self) -> FloatArray:
         data = self._data
@@ -150,6 +152,25 @@ class NewtonSystem:
         inner = cho_solve(self._cholesky, inner.reshape(-1), check_finite=False).reshape(inner.shape)
         vectors = np.matmul(factors, inner)[:, :, 0]
         return vectors, data.fit(vectors)
+
+
+def _factorised(matrix: FloatArray) -> tuple[FloatArray, bool]:
+    """Cholesky factor of a matrix that rounding may have made indefinite: its diagonal is raised until it is not.
+
+    Raises
+    ------
+    LinAlgError
+        Where that is beyond rounding.
+    """
+    diagonal = matrix.diagonal().copy()
+    for rise in _RISES[:-1]:
+        matrix[np.diag_indices_from(matrix)] = (1.0 + rise) * diagonal
+        try:
+            return cho_factor(matrix, lower=True, check_finite=False)
+        except LinAlgError:
+            continue
+    matrix[np.diag_indices_from(matrix)] = (1.0 + _RISES[-1]) * diagonal
+    return cho_factor(matrix, lower=True, check_finite=False)
 
 
 def inverse_factors(blocks: FloatArray, hulls: dict[int, FloatArray]) -> FloatArray:

@@ -86,6 +86,11 @@ class Level:
             self._samples[size] = index, self.rows.sample(index)
         return self._samples[size]
 
+    def nonzero_blocks(self) -> tuple[IntArray, FloatArray]:
+        """Patterns and blocks of the point, without those that a step which was cut short has let enter at zero."""
+        few = row_norms(self.point.U) > 0
+        return self.point.ids[few], self.point.U[few]
+
     def objective(self) -> float:
         return self.rows.value(self.point.fit) + self.beta * float(np.sum(row_norms(self.point.U)))
 

@@ -4,8 +4,9 @@ r"""Group lasso over activation patterns: the start from a part of the samples, 
 
 Up to :data:`ROWS` samples the method is that of :mod:`cvxnn.solvers.group_lasso.kernel`, beyond it that of
 :mod:`cvxnn.solvers.group_lasso.rows`, which needs no matrix of their number squared. A quarter of the samples gives the
-first blocks where there are many; where they have few columns, the method by rows is tried first. Samples of zero
-weight are left out: they cost nothing, yet large rows among them would set the scale of the others.
+first blocks where there are many; where they have few columns, the method by rows is tried first. What stalls or takes
+long ends with the interior-point method of :mod:`cvxnn.solvers.group_lasso.interior`, if its size allows. Samples of
+zero weight are left out: they cost nothing, yet large rows among them would set the scale of the others.
 """
 
 from __future__ import annotations

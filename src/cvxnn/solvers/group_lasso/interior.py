@@ -240,8 +240,7 @@ class InteriorRun:
         blocks = BlockData.free(problem.X, self.patterns.subset(ids).masks, self.check_time)
         iterate = _FreeIteration(problem, blocks, self.directions(blocks))
         wanted = self.tol if everything else _INNER * self.tol
-        idle, least, bound = 0, math.inf, -math.inf
-        central = math.inf
+        idle, bound, least = 0, -math.inf, np.full(3, np.inf)
         nu = -iterate.loss.gradient
         for _ in range(_STEPS):
             self.check_time()
@@ -254,9 +253,10 @@ class InteriorRun:
             if everything or gap <= wanted:
                 self.offer_bound(nu)
             self.record(top)
-            total, _ = iterate.complementarity()
-            idle = idle + 1 if length < _SHORT or (gap > _SLOW * least and total > _SLOW * central) else 0
-            least, central = min(gap, least), min(total, central)
+            # The gap falls last: before it do the products and the heights.
+            left = np.array([gap, iterate.complementarity()[0], iterate.dual[0, 0] - problem.beta])
+            idle = idle + 1 if length < _SHORT or np.all(left > _SLOW * least) else 0
+            least = np.minimum(left, least)
             if gap <= wanted or self.gap() <= self.tol or idle >= _PATIENCE or self.best.n_iter >= max_iter:
                 break
         self.clean(ids, blocks, iterate.vectors)

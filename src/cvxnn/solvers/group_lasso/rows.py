@@ -197,7 +197,8 @@ class _Run:
                 gap, least, stuck = level.gap(price), math.inf, 0
             stuck = 0 if gap < 0.9 * least else stuck + 1
             least = min(gap, least)
-            if level.beta <= target and (gap <= _SAMPLE_GAP or stuck >= _PATIENCE):
+            done = level.beta <= target and (gap <= _SAMPLE_GAP or stuck >= _PATIENCE)
+            if done or level.products > self.most_products:
                 return
             level.advance(price, 0.1 * gap)
             price = level.price()
@@ -333,7 +334,7 @@ class _Run:
         )
 
     def result(self, status: Status) -> GroupLassoResult:
-        blocks = self.start if self.level is None else (self.level.point.ids, self.level.point.U)
+        blocks = self.start if self.level is None else self.level.nonzero_blocks()
         if status is not Status.PATTERNS_OPTIMUM and blocks is not None:
             self.salvage(*blocks)
         index = self.origin[self.best.ids]
