@@ -166,3 +166,18 @@ def test_sizes_that_it_serves():
     assert interior_serves(make("squared", n=400, P=500)[0], 500)
     assert not interior_serves(make("squared", n=400, P=5)[0], 20_000)
     assert not interior_serves(make("squared", n=6000, d=5, P=5)[0], 500)
+
+
+def test_what_stalls_on_a_part_of_the_samples_goes_on_from_there(monkeypatch):
+    from cvxnn.solvers.group_lasso import dispatch, kernel
+
+    problem, patterns = make("logistic", n=120, P=10, fraction=1e-3)
+    monkeypatch.setattr(dispatch, "_SAMPLED", 100)
+    monkeypatch.setattr(kernel, "patience_before", lambda problem, n_patterns: 2)
+    rows = []
+    result = solve_group_lasso(problem, patterns, recorder=Recorder(rows.append))
+    truth, _ = group_lasso_optimum(problem, patterns.masks)
+    assert result.status is Status.PATTERNS_OPTIMUM
+    assert result.objective == pytest.approx(truth, rel=2e-6)
+    assert [row.iteration for row in rows] == list(range(result.n_iter + 1))
+    assert np.all(np.diff(result.history.objective) <= 0) and np.all(np.diff(result.history.lower_bound) >= 0)

@@ -111,14 +111,20 @@ def _solve(
 ) -> GroupLassoResult:
     """Start from a part of the samples, then one method or both."""
     begin = time.perf_counter()
-    start, many, interrupted = warm_start, problem.n_samples > ROWS, False
+    start, many, interrupted, stalled = warm_start, problem.n_samples > ROWS, False, False
     if start is None and not many and problem.n_samples >= _SAMPLED:
         share = math.inf if math.isinf(deadline) else begin + _SAMPLE_SHARE * (deadline - begin)
         try:
-            start, interrupted = _sampled_start(problem, patterns, share)
+            start, status = _sampled_start(problem, patterns, share)
+            interrupted, stalled = status is Status.INTERRUPTED, status is Status.STALLED
         except KeyboardInterrupt:
             interrupted = True
     first, late = None, interrupted or time.perf_counter() > deadline
+    if stalled and not late and start is not None and interior_serves(problem, len(patterns)):
+        # What stalls on a part of the samples is not tried on all of them.
+        run = KernelRun(problem, patterns, tol, deadline, recorder)
+        run.begin_at(start)
+        return _settled(problem, patterns, tol, deadline, limit, recorder, run.result(Status.STALLED))
     few = start is not None and problem.n_samples >= _SAMPLED and _few_columns(problem, start)
     if many or (few and not late):
         left = None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter())
@@ -159,8 +165,8 @@ def _settled(
     return InteriorRun(problem, patterns, tol, deadline, recorder, result).finish(limit)
 
 
-def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: float) -> tuple[FloatArray | None, bool]:
-    """Blocks ``(P, d)`` of the problem on a part of the samples, and whether an interrupt ended the search for them.
+def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: float) -> tuple[FloatArray | None, Status]:
+    """Blocks ``(P, d)`` of the problem on a part of the samples, and the status of the search for them.
 
     There are none where the part has fewer samples than features. Those that a deadline or an interrupt leaves are the
     best so far.
@@ -168,7 +174,7 @@ def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: flo
     counted = np.flatnonzero(problem.sample_weight > 0)
     size = counted.size // _SAMPLE_PART
     if size < problem.n_features:
-        return None, False
+        return None, Status.MAX_ITER
     rows = np.sort(np.random.default_rng(0).permutation(counted)[:size])
     weight = problem.sample_weight[rows]
     weight *= float(np.sum(problem.sample_weight)) / float(np.sum(weight))
@@ -177,7 +183,7 @@ def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: flo
     result = run.result(run.finish(_MAX_ITER, None))
     vectors = np.zeros((len(patterns), problem.n_features))
     vectors[result.index] = result.vectors
-    return vectors, result.status is Status.INTERRUPTED
+    return vectors, result.status
 
 
 def _few_columns(problem: Problem, start: FloatArray) -> bool:

@@ -103,6 +103,11 @@ class KernelRun:
         self.dual, self.n_iter = result.dual, result.n_iter
         return vectors
 
+    def begin_at(self, vectors: FloatArray) -> None:
+        """Take over blocks ``(P, d)``, some of them nonzero perhaps, as the start of another method."""
+        norms = self.given_blocks(vectors)[3] if np.any(vectors) else np.zeros(1)
+        self.record(float(np.max(norms)))
+
     # -- pricing -------------------------------------------------------------------------------------------------------
 
     def price(self, nu: FloatArray, ids: IntArray, known: FloatArray) -> FloatArray:

@@ -299,7 +299,9 @@ class _Run:
             level.refit()
         # With a margin for rounding, so that the value in double precision of the same blocks is the lower one.
         objective = level.rows.value(level.point.fit) + self.beta * float(np.sum(row_norms(level.point.U)))
-        objective *= 1.0 + _ROUGH_MARGIN if rough else 1.0
+        if rough:
+            slope = np.abs(level.rows.gradient(level.point.fit))
+            objective += _ROUGH_MARGIN * objective + float(slope @ level.rows.forward_slack(level.point.U))
         if self.rough and not rough and self.best is level.point:
             # Should the margin not have been enough, the value in double precision counts all the same.
             self.objective, self.rough = objective, False
