@@ -354,3 +354,18 @@ def test_gram_of_data_in_either_order_leaves_the_data_alone():
         blocks = WorkingBlocks(data, masks, np.arange(5))
         np.testing.assert_allclose(cross_gram(blocks, blocks, h), columns.T @ (h[:, None] * columns), atol=1e-12)
         np.testing.assert_array_equal(data, X)
+
+
+def test_no_curvature_anywhere_does_not_overflow():
+    # All residuals are beyond delta: the ridge problem is linear there, and its minimum is -gradient / beta.
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 3)), 1e6 * (1.0 + rng.random(30))
+    problem = Problem(X, y, 1e-20, HuberLoss(1.0))
+    model = model_of(problem)
+    masks = rng.random((30, 5)) < 0.5
+    blocks = Blocks(X, masks.astype(float), np.arange(5))
+    for kernel_route in (False, True):
+        w = np.full(5, 1e-22)
+        ridge = KernelRidge(blocks, X @ X.T, w, problem.beta) if kernel_route else GramRidge(blocks, w, problem.beta)
+        alpha = _ridge_newton.solve_ridge(model, ridge, np.zeros(30))
+        np.testing.assert_allclose(alpha, -model.gradient(np.zeros(30)) / problem.beta, rtol=1e-9)

@@ -36,6 +36,10 @@ class OutOfTime(Exception):
     """Raised between two products or factorisations when the deadline has passed."""
 
 
+class Laborious(Exception):
+    """Raised where a solve has taken so many factorisations that another method is the faster one."""
+
+
 @dataclass(frozen=True)
 class GroupLassoResult:
     """Blocks found, dual vector and course of the solve.

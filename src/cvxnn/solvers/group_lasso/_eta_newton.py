@@ -16,6 +16,7 @@ one is Newton in ``alpha`` (:mod:`cvxnn.solvers.group_lasso._ridge_newton`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -55,6 +56,8 @@ class Model:
     expired: Callable[[], bool]
     accuracy: float = 1e-8
     single: bool = True
+    n_factorised: int = 0
+    most_factorised: float = math.inf
 
     def __post_init__(self) -> None:
         """Prepare what every weight vector shares."""

@@ -26,6 +26,7 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import (
     GroupLassoResult,
+    Laborious,
     OutOfTime,
     dual_bound,
     exponent_of,
@@ -36,6 +37,7 @@ from cvxnn.solvers.group_lasso._eta_newton import Model, State, evaluate, minimi
 from cvxnn.solvers.group_lasso._kernel_lengths import lengthened, worth_lengthening
 from cvxnn.solvers.group_lasso._lengths import CLOSE
 from cvxnn.solvers.group_lasso._ridge import WorkingBlocks
+from cvxnn.solvers.group_lasso.interior import patience_before
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -79,6 +81,7 @@ class KernelRun:
         self.model = Model(
             X, problem.y, problem.sample_weight, problem.loss, self.beta, lambda: time.perf_counter() > self.deadline
         )
+        self.model.most_factorised = patience_before(problem, len(self.patterns))
         self._kept: SingleArray | None = None
         self.zero_fit = np.zeros(problem.n_samples)
         self.objective = problem.loss_value(self.zero_fit)
@@ -100,6 +103,11 @@ class KernelRun:
         self.objective, self.bound = result.objective, result.lower_bound
         self.dual, self.n_iter = result.dual, result.n_iter
         return vectors
+
+    def begin_at(self, vectors: FloatArray) -> None:
+        """Take over blocks ``(P, d)``, some of them nonzero perhaps, as the start of another method."""
+        norms = self.given_blocks(vectors)[3] if np.any(vectors) else np.zeros(1)
+        self.record(float(np.max(norms)))
 
     # -- pricing -------------------------------------------------------------------------------------------------------
 
@@ -187,14 +195,14 @@ class KernelRun:
     # -- course --------------------------------------------------------------------------------------------------------
 
     def finish(self, max_iter: int, warm_start: FloatArray | None) -> Status:
-        """Solve; a deadline, an interrupt or a singular system ends it with a status, and what was found is kept."""
+        """Solve; a deadline, an interrupt, a singular system or too many of them end it, and what was found is kept."""
         try:
             return self.solve(max_iter, warm_start)
         except OutOfTime:
             return Status.TIME_LIMIT
         except KeyboardInterrupt:
             return Status.INTERRUPTED
-        except LinAlgError:
+        except (LinAlgError, Laborious):
             return Status.STALLED
 
     def solve(self, max_iter: int, warm_start: FloatArray | None) -> Status:
