@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._equal_rows import row_groups
 from cvxnn.certificates._rounding import FloatArray, gamma
 
 
@@ -96,7 +97,7 @@ def merged_lines(X: FloatArray) -> MergedLines | None:
     lengths = np.sqrt(np.sum(X * X, axis=1))
     lengths[lengths == 0.0] = 1.0
     keys = line_keys(X / lengths[:, None])
-    group = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    group = row_groups(keys)
     if int(group.max()) + 1 == n:
         return None
     order = np.lexsort((lengths, group))
