@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn._equal_rows import row_groups
-from cvxnn.certificates._reduced_norm import lift_units, line_keys
+from cvxnn.certificates._reduced_norm import lift_units, line_groups
 from cvxnn.certificates._rounding import TINY, FloatArray, basis_norm_up, gamma, norm_up
 
 __all__ = ["RelaxationRows", "RowWeights", "reduce_rows"]
@@ -151,7 +150,7 @@ def _empty(n: int, d: int) -> RelaxationRows:
 
 def _lines(units: FloatArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """First sample of each line, and the line of each sample; lines come in the order of their first samples."""
-    group = row_groups(line_keys(units))
+    group = line_groups(units, np.ones(len(units)))
     first = np.unique(group, return_index=True)[1]
     order = np.argsort(first, kind="stable")
     rank = np.empty_like(order)

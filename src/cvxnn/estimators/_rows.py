@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from cvxnn._equal_rows import row_order
+from cvxnn._tall_tables import row_order
 from cvxnn._validation import as_float_array
 
 FloatArray = npt.NDArray[np.float64]

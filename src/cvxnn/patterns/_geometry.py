@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.patterns._rank import RANK_TOLERANCE, equilibrate, triangle
+from cvxnn._tall_tables import triangle
+from cvxnn.patterns._rank import RANK_TOLERANCE, equilibrate
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
+from cvxnn._tall_tables import tall_slabs, triangle
 from cvxnn._validation import as_float_array
 
 FloatArray = npt.NDArray[np.float64]
@@ -19,8 +20,6 @@ are independent leave more than 1e-8 once their units have been removed by the s
 
 
 _SCALING_ROUNDS = 20
-# Entries of a slab of rows, and its least rows for each column.
-_SLAB, _TALL = 1 << 20, 8
 
 
 def equilibrate(X: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
@@ -43,7 +42,7 @@ def equilibrate(X: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
     weights = np.empty_like(X)
     by_row, in_rows = np.empty(len(X)), np.empty(len(X))
     by_column, in_columns, tops = np.zeros(X.shape[1]), np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    slabs = _slabs(X)
+    slabs = tall_slabs(X)
     for rows in slabs:
         np.maximum(tops, np.abs(X[rows]).max(axis=0), out=tops)
     for rows in slabs:
@@ -68,12 +67,6 @@ def equilibrate(X: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
     for rows in slabs:
         scaled[rows] = _scale_rows(np.ldexp(_scale_rows(X[rows]), exponents))
     return scaled, exponents
-
-
-def _slabs(X: FloatArray) -> list[slice]:
-    """Slices of rows; small data are one slab."""
-    step = max(_TALL * X.shape[1], _SLAB // X.shape[1])
-    return [slice(start, start + step) for start in range(0, len(X), step)]
 
 
 def _scale_rows(X: FloatArray) -> FloatArray:
@@ -138,15 +131,3 @@ def numerical_rank(scaled: FloatArray, *, rtol: float = RANK_TOLERANCE) -> int:
 
 def _right_singular_vectors(matrix: FloatArray, rank: int) -> FloatArray:
     return np.ascontiguousarray(np.linalg.svd(triangle(matrix), full_matrices=False)[2][:rank].T)
-
-
-def triangle(matrix: FloatArray) -> FloatArray:
-    """Return the factor R of a tall matrix, which has its singular values and right singular vectors."""
-    if len(matrix) <= matrix.shape[1]:
-        return matrix
-    first, *others = _slabs(matrix)
-    factor = np.asarray(np.linalg.qr(matrix[first], mode="r"))
-    for rows in others:
-        # As accurate as the factor of the whole, which takes two copies of it.
-        factor = np.asarray(np.linalg.qr(np.concatenate([factor, matrix[rows]]), mode="r"))
-    return factor

@@ -1,4 +1,4 @@
-"""Lexicographic order and equal rows of a table, without copies of it."""
+"""Tables with many more rows than columns: order, equal rows and triangular factor, without copies of the table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,43 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
-__all__ = ["row_groups", "row_order"]
+__all__ = ["row_groups", "row_order", "tall_slabs", "triangle"]
+
+# Entries of a slab of rows, and its least rows for each column.
+_SLAB, _TALL = 1 << 20, 8
+
+
+def tall_slabs(table: FloatArray) -> list[slice]:
+    """Slices of rows, far more in each than there are columns; a small table is one.
+
+    Examples
+    --------
+    >>> tall_slabs(np.zeros((300, 2)))
+    [slice(0, 300, None)]
+    """
+    n, d = table.shape
+    step = max(_TALL * d, _SLAB // d)
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def triangle(table: FloatArray) -> FloatArray:
+    """Return the factor R of a tall table ``(n, d)``, which has its singular values and right singular vectors.
+
+    Slab by slab it is as accurate as at once, where it takes two copies of the table. One that is not tall is returned
+    as it is.
+
+    Examples
+    --------
+    >>> triangle(np.array([[3.0], [4.0]])).round(12)
+    array([[-5.]])
+    """
+    if len(table) <= table.shape[1]:
+        return table
+    first, *others = tall_slabs(table)
+    factor = np.asarray(np.linalg.qr(table[first], mode="r"))
+    for rows in others:
+        factor = np.asarray(np.linalg.qr(np.concatenate([factor, table[rows]]), mode="r"))
+    return factor
 
 
 def row_order(columns: Iterable[FloatArray], index: IntArray) -> tuple[IntArray, BoolArray]:
@@ -60,15 +96,15 @@ def row_order(columns: Iterable[FloatArray], index: IntArray) -> tuple[IntArray,
     return order, first
 
 
-def row_groups(table: FloatArray) -> IntArray:
-    """Number of each row of ``table (n, d)`` among the distinct rows in lexicographic order, ``(n,)``.
+def row_groups(columns: Iterable[FloatArray], n: int) -> IntArray:
+    """Number of each of n rows among the distinct rows in lexicographic order, ``(n,)``.
 
     Examples
     --------
-    >>> row_groups(np.array([[1.0, 5.0], [0.0, 7.0], [1.0, 5.0]]))
+    >>> row_groups(np.array([[1.0, 5.0], [0.0, 7.0], [1.0, 5.0]]).T, 3)
     array([1, 0, 1])
     """
-    order, first = row_order(table.T, np.arange(len(table)))
-    groups = np.empty(len(table), dtype=np.intp)
+    order, first = row_order(columns, np.arange(n))
+    groups = np.empty(n, dtype=np.intp)
     groups[order] = np.cumsum(first) - 1
     return groups
