@@ -366,10 +366,24 @@ def test_rows_that_cancel():
     assert 0.0 <= bound.lower <= bound.upper <= 1e-13
 
 
+@pytest.mark.parametrize("limit", [1e-9, 0.05])
+def test_bound_of_a_search_that_is_cut_short_holds(limit, monkeypatch):
+    monkeypatch.setattr(cone_branch_and_bound, "_BATCH_ENTRIES", 1)
+    monkeypatch.setattr(cone_branch_and_bound, "_MOST_ENTRIES", 1)
+    rng = np.random.default_rng(3)
+    X, nu = rng.standard_normal((60, 3)), rng.standard_normal(60)
+    whole = pricing_bound(X, nu)
+    bound = pricing_bound(X, nu, method="cone", time_limit=limit)
+    assert whole.closed
+    assert 0.0 < bound.lower <= whole.upper and bound.upper >= whole.lower
+    assert pricing_bound(X, nu, method="cone").upper == pytest.approx(whole.upper, rel=1e-6)
+
+
 def test_certificates_import_no_solver():
     folder = Path(cvxnn.certificates.__path__[0])
     for name in ("pricing", "cone_bounds", "cheap_bounds", "cone_branch_and_bound", "sign_branch_and_bound"):
         for path in (folder / f"{name}.py", *folder.glob("_[a-z]*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cvxnn"):
-                    assert node.module.startswith(("cvxnn.certificates.", "cvxnn.problem", "cvxnn.losses"))
+                    allowed = ("cvxnn.certificates.", "cvxnn.problem", "cvxnn.losses", "cvxnn._tall_tables")
+                    assert node.module.startswith(allowed)

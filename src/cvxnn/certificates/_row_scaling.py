@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
+from cvxnn._tall_tables import tall_slabs
 from cvxnn.certificates._rounding import TINY, FloatArray, norm_up
 
 __all__ = ["checked_mass", "scaled_rows"]
@@ -79,13 +81,15 @@ def scaled_rows(X: FloatArray, N: FloatArray) -> tuple[FloatArray, FloatArray, f
     keep = np.any(N != 0.0, axis=1) & np.any(X != 0.0, axis=1)
     if not keep.any():
         return None
-    X, N = X[keep], N[keep]
-    size_x, size_n = (np.frexp(np.max(np.abs(matrix), axis=1))[1].astype(np.int64) for matrix in (X, N))
+    if not keep.all():
+        X, N = X[keep], N[keep]
+    size_x, size_n = _exponents(X), _exponents(N)
     product = size_x + size_n
     top = int(product.max())
     counts = product >= top - _NEGLIGIBLE
     left_out = math.ldexp(float(np.sum(~counts)) * X.shape[1] * N.shape[1], -_NEGLIGIBLE)
-    X, N, size_x, size_n = X[counts], N[counts], size_x[counts], size_n[counts]
+    if not counts.all():
+        X, N, size_x, size_n = X[counts], N[counts], size_x[counts], size_n[counts]
     power_x, power_n = int(size_x.max()), int(size_n.max())
     if power_x + power_n - top > _UNEVEN or int(size_x.min()) < power_x - _NEGLIGIBLE:
         X, N = np.ldexp(X, -size_x[:, None]), np.ldexp(N, (size_x - top)[:, None])
@@ -96,3 +100,11 @@ def scaled_rows(X: FloatArray, N: FloatArray) -> tuple[FloatArray, FloatArray, f
     exponent = power_x + power_n
     slack = math.ldexp(left_out, top - exponent) + TINY * X.size * N.shape[1]
     return X, N, slack, exponent
+
+
+def _exponents(matrix: FloatArray) -> npt.NDArray[np.int64]:
+    """Powers of two of the largest entries of the rows."""
+    exponents = np.empty(len(matrix), dtype=np.int64)
+    for rows in tall_slabs(matrix):
+        exponents[rows] = np.frexp(np.max(np.abs(matrix[rows]), axis=1))[1]
+    return exponents

@@ -136,7 +136,7 @@ def pricing_bound(
         axis = np.zeros(X.shape[1])
         axis[:1] = 1.0
         return PricingBound(0.0, 0.0, axis, 1, "zero", 0, True, axis[None, :], np.zeros(1), np.ones(1, dtype=np.int64))
-    pool = _seeded_pool(problem, seeds)
+    pool = _seeded_pool(problem, seeds, deadline)
     bounds = cheap_bounds(problem)
     name = min(bounds, key=lambda key: bounds[key])
     upper, nodes, interrupted = bounds[name], 0, False
@@ -206,14 +206,14 @@ def _plan(problem: ReducedPricing, method: str, limited: bool) -> list[tuple[str
     return [("sign", _MAX_NODES["sign"])] if n <= (_SIGN_ROWS_LIMITED if limited else _SIGN_ROWS) else []
 
 
-def _seeded_pool(problem: ReducedPricing, seeds: FloatArray) -> DirectionPool:
+def _seeded_pool(problem: ReducedPricing, seeds: FloatArray, deadline: float | None) -> DirectionPool:
     """Return feasible points from local ascents for both signs."""
     pool = DirectionPool(problem)
     given = seeds if problem.basis is None else seeds @ problem.basis
     pool.add(*_both_signs(given))
     points, signs = _both_signs(np.vstack([best_starts(problem, given), standard_starts(problem)]))
     pool.add(points, signs)
-    pool.add(*ascend(problem, points, signs))
+    pool.add(*ascend(problem, points, signs, deadline=deadline))
     return pool
 
 

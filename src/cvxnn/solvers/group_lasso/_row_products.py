@@ -19,7 +19,7 @@ import numpy.typing as npt
 from cvxnn._powers import times_power
 from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.losses import Loss
-from cvxnn.solvers.group_lasso._common import exponent_of
+from cvxnn.solvers.group_lasso._common import chosen_bits, exponent_of
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
@@ -109,12 +109,7 @@ class Rows:
 
     def sample(self, index: IntArray) -> Rows:
         """Rows of some samples."""
-        packed = np.empty((len(self.packed), (len(index) + 7) // 8), dtype=np.uint8)
-        byte, bit = index >> 3, (index & 7).astype(np.uint8)
-        step = max(1, _SLAB // len(index))
-        for start in range(0, len(packed), step):
-            bits = (self.packed[start : start + step, byte] >> bit) & 1
-            packed[start : start + step] = np.packbits(bits, axis=1, bitorder="little")
+        packed = chosen_bits(self.packed, index)
         return Rows(self.X[index], self.y[index], self.weight[index], self.loss, packed, self.exponent, self.check)
 
     def bits(self, ids: IntArray | None) -> ByteArray:
