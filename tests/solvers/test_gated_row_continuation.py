@@ -92,9 +92,9 @@ def test_of_equal_patterns_the_first_carries_all():
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
 def test_model_of_a_step_has_the_gradients_at_its_end(damping):
-    problem, patterns = make("squared", seed=3)
+    problem, patterns = gated_problem("squared", n=300, seed=3)
     rows = Rows(problem.X, problem.y, problem.sample_weight, problem.loss, patterns.packed, 0, lambda: None)
-    beta = 0.3 * top_of(problem, patterns)
+    beta = 0.3 * largest_penalty(problem, patterns)
     level = Level(rows, beta, Point(np.zeros(0, dtype=np.intp), np.zeros((0, problem.n_features)), np.zeros(len(rows))))
     level._damping, full, zeroed = damping, 0, 0
     for _ in range(6):
@@ -119,8 +119,8 @@ def sum_of(problem, patterns, point):
 
 
 def test_gradients_are_continued_in_the_logarithm_of_the_penalty():
-    problem, patterns = make("squared", seed=4)
-    top = top_of(problem, patterns)
+    problem, patterns = gated_problem("squared", n=300, seed=4)
+    top = largest_penalty(problem, patterns)
     course = RowContinuation(problem, patterns)
     assert course.expected(top) is None
     betas = top * np.array([0.9, 0.8, 0.7])

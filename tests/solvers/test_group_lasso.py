@@ -363,7 +363,7 @@ def test_no_curvature_anywhere_does_not_overflow():
     problem = Problem(X, y, 1e-20, HuberLoss(1.0))
     model = model_of(problem)
     masks = rng.random((30, 5)) < 0.5
-    blocks = Blocks(X, masks.astype(float), np.arange(5))
+    blocks = WorkingBlocks(X, masks.astype(float), np.arange(5))
     for kernel_route in (False, True):
         w = np.full(5, 1e-22)
         ridge = KernelRidge(blocks, X @ X.T, w, problem.beta) if kernel_route else GramRidge(blocks, w, problem.beta)

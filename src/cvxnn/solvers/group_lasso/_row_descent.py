@@ -71,14 +71,11 @@ class Level:
         self._forcing = _LOOSE
         self._lipschitz = 0.0
         self.exact = False
-<<<<<<< HEAD
         # Gradients in all blocks after the last step as its model has them, former ones for those that were zero; none
         # where the step was cut short.
         self.modelled: FloatArray | None = None
-=======
         #: Products in all Newton steps so far.
         self.products = 0
->>>>>>> d6cf2f1c10c3eaa9777c35ec36280a28d82245ed
 
     def _sample(self, count: int) -> tuple[IntArray, Rows]:
         """Rows behind the preconditioner of so many blocks: more where a product costs more than the factorisation."""
