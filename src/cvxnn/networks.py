@@ -329,5 +329,18 @@ def row_norms(rows: FloatArray) -> FloatArray:
     return safe * np.sqrt(np.sum((rows / safe[:, None]) ** 2, axis=1)) * (scale > 0)
 
 
+def unit_rows(rows: npt.NDArray) -> npt.NDArray:
+    """Rows of unit length; zero rows stay zero.
+
+    Examples
+    --------
+    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]])
+    """
+    size = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(size, np.finfo(rows.dtype).tiny)
+
+
 def safe_ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

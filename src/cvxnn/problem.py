@@ -76,7 +76,18 @@ class Problem:
         sample_weight: npt.ArrayLike | None = None,
         output_bias_decay: float | None = None,
     ) -> None:
-        data = as_float_array(X, "X", ndim=2)
+        self._fill(as_float_array(X, "X", ndim=2), y, beta, loss, sample_weight, output_bias_decay)
+
+    def _fill(
+        self,
+        data: FloatArray,
+        y: npt.ArrayLike,
+        beta: float,
+        loss: str | Loss,
+        sample_weight: npt.ArrayLike | None,
+        output_bias_decay: float | None,
+    ) -> None:
+        """Set the attributes once; the checked ``data`` become read-only."""
         n = data.shape[0]
         object.__setattr__(self, "X", data)
         object.__setattr__(self, "beta", as_number(beta, "beta", minimum=0.0))
@@ -186,6 +197,15 @@ def require_one_output(problem: Problem, what: str) -> None:
             f"{what} takes problems with one output; this one has {problem.n_outputs}, "
             "make a problem for each column of y (solve, landscape.certify and landscape.optimal_set do take several)."
         )
+
+
+def problem_of(
+    X: FloatArray, y: npt.ArrayLike, beta: float, loss: str | Loss, *, sample_weight: npt.ArrayLike | None = None
+) -> Problem:
+    """Make a problem of data that nobody else holds: they are checked, but not copied."""
+    here = Problem.__new__(Problem)
+    here._fill(as_float_array(X, "X", ndim=2, copy=False), y, beta, loss, sample_weight, None)
+    return here
 
 
 def problem_at(problem: Problem, beta: float) -> Problem:

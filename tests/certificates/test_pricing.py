@@ -188,6 +188,17 @@ def test_scales(scale_x, scale_nu):
     assert scaled.upper == pytest.approx(scale_x * scale_nu * bound.upper, rel=1e-8)
 
 
+@pytest.mark.parametrize("power", [-500, 510, 540, 1010])
+@pytest.mark.parametrize("method", ["auto", "cheap"])
+def test_data_whose_squares_leave_the_range_of_floats(power, method):
+    """Powers of two change no digit, and a bound that is not tight is not called closed."""
+    X, nu = gaussian(25, 3, 5)
+    bound, scaled = pricing_bound(X, nu, method=method), pricing_bound(np.ldexp(X, power), nu, method=method)
+    assert scaled.closed == bound.closed == (method == "auto")
+    assert scaled.upper == pytest.approx(np.ldexp(bound.upper, power), rel=1e-12)
+    assert scaled.lower == np.ldexp(bound.lower, power)
+
+
 @pytest.mark.parametrize("spread", [1e-8, 1e8])
 def test_columns_of_very_different_scale(spread):
     X, nu = residual_like(25, 2, 5)
@@ -303,6 +314,9 @@ def test_messages():
         pricing_bound(X, nu, starts=np.ones((1, 3)))
     with pytest.raises(ValueError, match="works up to rank"):
         pricing_bound(np.eye(9), np.ones(9), method="cone")
+    for size_x, size_nu in ((1e308, 1.0), (1e308, 1e-300), (1e200, 1e110)):
+        with pytest.raises(ValueError, match="products overflow, scale them down"):
+            pricing_bound(size_x * X, size_nu * nu)
 
 
 @pytest.mark.parametrize(
@@ -352,10 +366,24 @@ def test_rows_that_cancel():
     assert 0.0 <= bound.lower <= bound.upper <= 1e-13
 
 
+@pytest.mark.parametrize("limit", [1e-9, 0.05])
+def test_bound_of_a_search_that_is_cut_short_holds(limit, monkeypatch):
+    monkeypatch.setattr(cone_branch_and_bound, "_BATCH_ENTRIES", 1)
+    monkeypatch.setattr(cone_branch_and_bound, "_MOST_ENTRIES", 1)
+    rng = np.random.default_rng(3)
+    X, nu = rng.standard_normal((60, 3)), rng.standard_normal(60)
+    whole = pricing_bound(X, nu)
+    bound = pricing_bound(X, nu, method="cone", time_limit=limit)
+    assert whole.closed
+    assert 0.0 < bound.lower <= whole.upper and bound.upper >= whole.lower
+    assert pricing_bound(X, nu, method="cone").upper == pytest.approx(whole.upper, rel=1e-6)
+
+
 def test_certificates_import_no_solver():
     folder = Path(cvxnn.certificates.__path__[0])
     for name in ("pricing", "cone_bounds", "cheap_bounds", "cone_branch_and_bound", "sign_branch_and_bound"):
         for path in (folder / f"{name}.py", *folder.glob("_[a-z]*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cvxnn"):
-                    assert node.module.startswith(("cvxnn.certificates.", "cvxnn.problem", "cvxnn.losses"))
+                    allowed = ("cvxnn.certificates.", "cvxnn.problem", "cvxnn.losses", "cvxnn._tall_tables")
+                    assert node.module.startswith(allowed)

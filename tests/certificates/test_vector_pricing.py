@@ -167,3 +167,15 @@ def test_zero_and_bad_input():
         vector_pricing_bound(np.eye(2), np.eye(2), method="exact")
     with pytest.raises(ValueError, match="d > 0"):
         vector_pricing_bound(np.zeros((2, 0)), np.eye(2))
+    with pytest.raises(ValueError, match=r"X and N have entries .* products overflow"):
+        vector_pricing_bound(1e160 * np.eye(2), 1e160 * np.eye(2))
+
+
+@pytest.mark.parametrize(("power", "other"), [(-500, 0), (520, 0), (510, 500), (1010, 0), (0, 1010)])
+def test_data_whose_squares_leave_the_range_of_floats(power, other):
+    rng = np.random.default_rng(0)
+    X, N = rng.standard_normal((9, 3)), rng.standard_normal((9, 2))
+    bound = vector_pricing_bound(X, N)
+    scaled = vector_pricing_bound(np.ldexp(X, power), np.ldexp(N, other))
+    assert scaled.upper == pytest.approx(np.ldexp(bound.upper, power + other), rel=1e-12)
+    assert scaled.lower == pytest.approx(np.ldexp(bound.lower, power + other), rel=1e-12)

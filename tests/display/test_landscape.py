@@ -149,6 +149,31 @@ def test_what_spans_no_plane_is_refused():
         LandscapeDisplay.from_networks(problem, one, two, three, paths={"nothing": []})
 
 
+@pytest.mark.parametrize("size", [1e60, 1e100, 1e154, 1e300])
+def test_weights_whose_squares_overflow_are_refused(size):
+    """In one sentence, and without a warning of NumPy, wherever they come from."""
+    problem = problems()[0]
+    one, two, three = (random_network(problem, seed) for seed in range(3))
+    large = ReLUNetwork(size * one.W, size * one.a)
+    with pytest.raises(ValueError, match=r"^a has weights up to .* and objectives up to"):
+        LandscapeDisplay.from_networks(problem, large, two, three)
+    with pytest.raises(ValueError, match=r"^c has weights up to"):
+        LandscapeDisplay.from_networks(problem, two, three, large, match=True)
+    ways = (two.W, two.a), (three.W, three.a)
+    with pytest.raises(ValueError, match=r"^network has weights up to"):
+        LandscapeDisplay.from_directions(problem, large, *ways)
+    with pytest.raises(ValueError, match=r"^The path 'descent' has weights up to"):
+        LandscapeDisplay.from_directions(problem, one, *ways, paths={"descent": [two, large]})
+    with pytest.raises(ValueError, match=r"^The grid has weights up to"):
+        LandscapeDisplay.from_directions(problem, one, *ways, extent=size)
+    with pytest.raises(ValueError, match=r"^The grid has weights up to"):
+        LandscapeDisplay.from_networks(problem, one, two, three, margin=size)
+    # Without weight decay the layers of a dead neuron may be large and the objective small.
+    dead = ReLUNetwork(np.vstack([one.W[:3], np.full(3, 1e160)]), np.append(one.a[:3], 0.0))
+    with pytest.raises(ValueError, match=r"^b has weights up to 1\.0e\+160"):
+        LandscapeDisplay.from_networks(Problem(problem.X, problem.y, beta=0.0), one, dead, three)
+
+
 @pytest.mark.parametrize("problem", problems(), ids=lambda p: f"{p.loss.name}{p.n_outputs}")
 def test_matching_is_the_closest_of_all_orders(problem):
     a, b, c = (random_network(problem, seed) for seed in range(3))

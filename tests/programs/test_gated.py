@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from cvxnn import HuberLoss, Problem
 from cvxnn.architectures import GatedReLU, gate_masks, gate_patterns
-from cvxnn.certificates.gated_bound import certify_gated, gated_dual_norm
+from cvxnn.certificates.gated_bound import GatedNorms, certify_gated, gated_dual_norm
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
 from cvxnn.progress import Recorder
@@ -369,3 +369,32 @@ def test_a_warm_start_at_a_wrong_scale_is_a_start_all_the_same(n, scale):
     assert warm.objective == pytest.approx(cold.objective, rel=2e-6)
     stopped = solve_gated(problem, architecture, warm_start=network, time_limit=0.0)
     assert stopped.objective <= cold.objective * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("power", [0, 70, -300])
+@pytest.mark.parametrize("keep", [False, True])
+def test_norms_far_below_their_terms_are_bounded_closely(power, keep):
+    from fractions import Fraction
+
+    rng = np.random.default_rng(4)
+    n, d, P = 300, 3, 8
+    masks = rng.random((P, n)) < 0.5
+    X = rng.standard_normal((n, d)) * 10.0 ** rng.integers(-5, 4, (n, d))
+    # Nearly orthogonal to all blocks: their norms are rounding of nu only.
+    columns = np.concatenate([mask[:, None] * X for mask in masks], axis=1)
+    nu = rng.standard_normal(n)
+    for _ in range(3):
+        nu -= columns @ np.linalg.lstsq(columns, nu, rcond=None)[0]
+    X = np.ldexp(X, power)
+    exact = max(
+        sum(sum((Fraction(X[j, k]) * Fraction(nu[j]) for j in np.flatnonzero(m)), Fraction(0)) ** 2 for k in range(d))
+        for m in masks
+    )
+    patterns = ActivationPatterns.from_masks(masks, np.ones((P, d)))
+    upper, value, _ = GatedNorms(X, patterns, keep=keep).largest(nu)
+    scale = Fraction(2) ** power
+    root = float(exact / scale**2) ** 0.5
+    assert Fraction(upper) ** 2 >= exact
+    assert np.ldexp(value, -power) == pytest.approx(root, rel=1e-10)
+    assert np.ldexp(upper, -power) <= root * (1 + 1e-8)
+    assert root < 1e-9 * float(np.max(np.abs(np.ldexp(X, -power)).T @ np.abs(nu)))

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from cvxnn import Problem, patterns, solve
+from cvxnn.networks import unit_rows
 from cvxnn.programs.reduction import reduce_problem
-from cvxnn.solvers._directions import STEPS, climb, unit_rows
+from cvxnn.solvers._directions import STEPS, climb
 from cvxnn.solvers.axis_scales import axis_scales, kink_axes, round_axes
 from cvxnn.solvers.column_generation import generate_columns
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState

@@ -7,35 +7,19 @@ import pytest
 
 from cvxnn import Problem
 from cvxnn.architectures import GatedReLU, gate_patterns
-from cvxnn.certificates.gated_bound import certify_gated, largest_gated_block
+from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.solvers.group_lasso import solve_group_lasso
 from cvxnn.solvers.group_lasso.continuation import Continuation
-
-LOSSES = ["squared", "logistic", "huber", "squared_hinge"]
-
-
-def make(loss: str, *, n: int = 120, d: int = 5, seed: int = 0, scale: float = 1.0):
-    rng = np.random.default_rng(seed)
-    X = np.column_stack([rng.standard_normal((n, d - 1)), np.ones(n)])
-    y = np.maximum(X @ rng.standard_normal((d, 4)), 0.0) @ rng.standard_normal(4) + 0.1 * rng.standard_normal(n)
-    if loss in ("logistic", "squared_hinge"):
-        y = np.where(y > np.median(y), 1.0, -1.0)
-    weight = rng.integers(0, 4, n).astype(float)
-    problem = Problem(scale * X, y, loss=loss, sample_weight=weight)
-    return problem, gate_patterns(problem.X, GatedReLU(rng.standard_normal((40, d))).gates)
-
-
-def top_of(problem, patterns) -> float:
-    return largest_gated_block(problem.X, patterns, problem.dual_vector(np.zeros(problem.n_samples)))[0]
+from tests.solvers._gated_courses import LOSSES, gated_problem, largest_penalty
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("tol", [1e-4, 1e-7])
 def test_every_penalty_is_solved_to_the_tolerance(loss, tol):
-    problem, patterns = make(loss)
+    problem, patterns = gated_problem(loss, n=120, least_weight=0)
     course = Continuation(problem, patterns)
     solved = 0
-    for beta in top_of(problem, patterns) * np.geomspace(1.0, 1e-2, 12):
+    for beta in largest_penalty(problem, patterns) * np.geomspace(1.0, 1e-2, 12):
         here = Problem(problem.X, problem.y, beta, loss, sample_weight=problem.sample_weight)
         alone = solve_group_lasso(here, patterns, tol=1e-9)
         found = course.solve(beta, tol=tol)
@@ -56,10 +40,10 @@ def test_every_penalty_is_solved_to_the_tolerance(loss, tol):
 
 @pytest.mark.parametrize("scale", [1e-8, 1e8])
 def test_units_of_the_data_do_not_matter(scale):
-    problem, patterns = make("squared", seed=3)
+    problem, patterns = gated_problem("squared", n=120, least_weight=0, seed=3)
     scaled = Problem(scale * problem.X, problem.y, sample_weight=problem.sample_weight)
     one, two = Continuation(problem, patterns), Continuation(scaled, patterns)
-    for beta in top_of(problem, patterns) * np.geomspace(0.9, 0.1, 5):
+    for beta in largest_penalty(problem, patterns) * np.geomspace(0.9, 0.1, 5):
         first, second = one.solve(beta, tol=1e-6), two.solve(scale * beta, tol=1e-6)
         assert first is not None and second is not None
         np.testing.assert_allclose(second[1], first[1], rtol=0, atol=1e-2 * np.abs(first[1]).max())
@@ -67,9 +51,9 @@ def test_units_of_the_data_do_not_matter(scale):
 
 
 def test_equal_patterns_carry_weight_once():
-    problem, patterns = make("squared", seed=1)
+    problem, patterns = gated_problem("squared", n=120, least_weight=0, seed=1)
     double = type(patterns).from_masks(np.vstack([patterns.masks] * 2), np.vstack([patterns.gates] * 2))
-    beta = 0.3 * top_of(problem, patterns)
+    beta = 0.3 * largest_penalty(problem, patterns)
     found = Continuation(problem, double).solve(beta, tol=1e-4)
     assert found is not None
     assert not np.any(found[0][len(patterns) :])
@@ -77,8 +61,8 @@ def test_equal_patterns_carry_weight_once():
 
 
 def test_penalties_far_from_the_last_one_are_left_to_others():
-    problem, patterns = make("squared")
-    top = top_of(problem, patterns)
+    problem, patterns = gated_problem("squared", n=120, least_weight=0)
+    top = largest_penalty(problem, patterns)
     course = Continuation(problem, patterns)
     assert course.solve(0.1 * top, tol=1e-4) is None
     assert course.solve(0.5 * top, tol=1e-4) is not None
@@ -88,8 +72,8 @@ def test_penalties_far_from_the_last_one_are_left_to_others():
 
 
 def test_zero_blocks_above_the_largest_norm_and_without_data():
-    problem, patterns = make("squared")
-    u, fit, nu = Continuation(problem, patterns).solve(2.0 * top_of(problem, patterns), tol=1e-6)
+    problem, patterns = gated_problem("squared", n=120, least_weight=0)
+    u, fit, nu = Continuation(problem, patterns).solve(2.0 * largest_penalty(problem, patterns), tol=1e-6)
     assert not np.any(u) and not np.any(fit)
     np.testing.assert_allclose(nu, problem.dual_vector(fit), rtol=1e-14)
     nothing = Problem(np.zeros((5, 2)), np.ones(5))

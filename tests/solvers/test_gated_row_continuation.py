@@ -7,29 +7,14 @@ import pytest
 
 from cvxnn import Problem
 from cvxnn.architectures import GatedReLU, gate_patterns
-from cvxnn.certificates.gated_bound import certify_gated, largest_gated_block
+from cvxnn.certificates.gated_bound import certify_gated
 from cvxnn.landscape import regularization_path
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso import ROWS, row_continuation, solve_group_lasso
 from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
 from cvxnn.solvers.group_lasso._row_products import Rows
 from cvxnn.solvers.group_lasso.row_continuation import RowContinuation
-
-LOSSES = ["squared", "logistic", "huber", "squared_hinge"]
-
-
-def make(loss: str, *, n: int = 300, d: int = 5, seed: int = 0, scale: float = 1.0):
-    rng = np.random.default_rng(seed)
-    X = np.column_stack([rng.standard_normal((n, d - 1)), np.ones(n)])
-    y = np.maximum(X @ rng.standard_normal((d, 4)), 0.0) @ rng.standard_normal(4) + 0.1 * rng.standard_normal(n)
-    if loss in ("logistic", "squared_hinge"):
-        y = np.where(y > np.median(y), 1.0, -1.0)
-    problem = Problem(scale * X, y, loss=loss, sample_weight=rng.integers(1, 4, n).astype(float))
-    return problem, gate_patterns(problem.X, GatedReLU(rng.standard_normal((40, d))).gates)
-
-
-def top_of(problem, patterns) -> float:
-    return largest_gated_block(problem.X, patterns, problem.dual_vector(np.zeros(problem.n_samples)))[0]
+from tests.solvers._gated_courses import LOSSES, gated_problem, largest_penalty
 
 
 def at(problem, beta):
@@ -45,10 +30,10 @@ def objective_of(here, patterns, u):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("tol", [1e-4, 1e-7])
 def test_every_penalty_is_solved_to_the_tolerance(loss, tol):
-    problem, patterns = make(loss)
+    problem, patterns = gated_problem(loss, n=300)
     course = RowContinuation(problem, patterns)
     solved = 0
-    for beta in top_of(problem, patterns) * np.geomspace(1.0, 0.02, 8):
+    for beta in largest_penalty(problem, patterns) * np.geomspace(1.0, 0.02, 8):
         here = at(problem, beta)
         alone = solve_group_lasso(here, patterns, tol=1e-9)
         found = course.solve(beta, tol=tol)
@@ -69,9 +54,9 @@ def test_every_penalty_is_solved_to_the_tolerance(loss, tol):
 @pytest.mark.parametrize("largest", [0, 300 * 12])
 def test_products_that_are_too_large_are_left_to_newton_steps(largest, monkeypatch):
     monkeypatch.setattr(row_continuation, "_LARGEST", largest)
-    problem, patterns = make("squared")
+    problem, patterns = gated_problem("squared", n=300)
     course = RowContinuation(problem, patterns)
-    for beta in top_of(problem, patterns) * np.geomspace(0.8, 0.02, 7):
+    for beta in largest_penalty(problem, patterns) * np.geomspace(0.8, 0.02, 7):
         u, _, nu = course.solve(beta, tol=1e-4)
         here = at(problem, beta)
         assert certify_gated(here, objective_of(here, patterns, u)[1], patterns, nu).gap <= 1e-4
@@ -79,11 +64,11 @@ def test_products_that_are_too_large_are_left_to_newton_steps(largest, monkeypat
 
 @pytest.mark.parametrize("scale", [1e-8, 1e8])
 def test_units_of_the_data_do_not_matter(scale):
-    problem, patterns = make("squared", seed=3)
+    problem, patterns = gated_problem("squared", n=300, seed=3)
     scaled = Problem(scale * problem.X, problem.y, sample_weight=problem.sample_weight)
     one, two = RowContinuation(problem, patterns), RowContinuation(scaled, patterns)
     for share in (0.6, 0.3, 0.15, 0.1):
-        beta = share * top_of(problem, patterns)
+        beta = share * largest_penalty(problem, patterns)
         u, _, nu = one.solve(beta, tol=1e-4)
         v, _, mu = two.solve(scale * beta, tol=1e-4)
         assert (
@@ -97,9 +82,9 @@ def test_units_of_the_data_do_not_matter(scale):
 
 
 def test_of_equal_patterns_the_first_carries_all():
-    problem, patterns = make("squared", seed=1)
+    problem, patterns = gated_problem("squared", n=300, seed=1)
     double = patterns.subset(np.concatenate([np.arange(len(patterns)), np.arange(5)]))
-    beta = 0.4 * top_of(problem, patterns)
+    beta = 0.4 * largest_penalty(problem, patterns)
     u = RowContinuation(problem, double).solve(beta, tol=1e-4)[0]
     assert not np.any(u[len(patterns) :])
     np.testing.assert_array_equal(u[: len(patterns)], RowContinuation(problem, patterns).solve(beta, tol=1e-4)[0])
@@ -107,9 +92,9 @@ def test_of_equal_patterns_the_first_carries_all():
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
 def test_model_of_a_step_has_the_gradients_at_its_end(damping):
-    problem, patterns = make("squared", seed=3)
+    problem, patterns = gated_problem("squared", n=300, seed=3)
     rows = Rows(problem.X, problem.y, problem.sample_weight, problem.loss, patterns.packed, 0, lambda: None)
-    beta = 0.3 * top_of(problem, patterns)
+    beta = 0.3 * largest_penalty(problem, patterns)
     level = Level(rows, beta, Point(np.zeros(0, dtype=np.intp), np.zeros((0, problem.n_features)), np.zeros(len(rows))))
     level._damping, full, zeroed = damping, 0, 0
     for _ in range(6):
@@ -134,8 +119,8 @@ def sum_of(problem, patterns, point):
 
 
 def test_gradients_are_continued_in_the_logarithm_of_the_penalty():
-    problem, patterns = make("squared", seed=4)
-    top = top_of(problem, patterns)
+    problem, patterns = gated_problem("squared", n=300, seed=4)
+    top = largest_penalty(problem, patterns)
     course = RowContinuation(problem, patterns)
     assert course.expected(top) is None
     betas = top * np.array([0.9, 0.8, 0.7])
@@ -177,8 +162,8 @@ def test_turns_that_are_left_alone_cost_less_than_the_tolerance(loss):
 
 
 def test_far_penalties_and_deadlines_are_refused():
-    problem, patterns = make("squared")
-    top = top_of(problem, patterns)
+    problem, patterns = gated_problem("squared", n=300)
+    top = largest_penalty(problem, patterns)
     course = RowContinuation(problem, patterns)
     assert course.solve(0.1 * top, tol=1e-4) is None
     assert course.solve(0.5 * top, tol=1e-4) is not None
@@ -191,8 +176,8 @@ def test_far_penalties_and_deadlines_are_refused():
 
 
 def test_zero_network_and_samples_without_weight():
-    problem, patterns = make("squared")
-    u, fit, _ = RowContinuation(problem, patterns).solve(1.1 * top_of(problem, patterns), tol=1e-6)
+    problem, patterns = gated_problem("squared", n=300)
+    u, fit, _ = RowContinuation(problem, patterns).solve(1.1 * largest_penalty(problem, patterns), tol=1e-6)
     assert not np.any(u) and not np.any(fit)
     weight = np.ones(problem.n_samples)
     weight[3] = 0.0
@@ -202,7 +187,7 @@ def test_zero_network_and_samples_without_weight():
 
 @pytest.mark.parametrize("loss", ["squared", "logistic"])
 def test_paths_with_many_samples_agree_with_separate_solves(loss):
-    problem, _ = make(loss, n=ROWS + 8, seed=2)
+    problem, _ = gated_problem(loss, n=ROWS + 8, seed=2)
     architecture = GatedReLU(np.random.default_rng(4).standard_normal((30, problem.n_features)))
     path = regularization_path(problem, architecture=architecture, n_betas=8, ratio=1e-2, tol=1e-4)
     patterns = gate_patterns(problem.X, architecture.gates)

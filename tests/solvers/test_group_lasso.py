@@ -14,7 +14,7 @@ from cvxnn.solvers.group_lasso import _eta_newton, _ridge_newton, _row_newton, k
 from cvxnn.solvers.group_lasso import dispatch as solver
 from cvxnn.solvers.group_lasso._common import OutOfTime
 from cvxnn.solvers.group_lasso._eta_newton import Model, evaluate
-from cvxnn.solvers.group_lasso._ridge import Blocks, GramCache, GramRidge, KernelRidge, cross_gram
+from cvxnn.solvers.group_lasso._ridge import GramCache, GramRidge, KernelRidge, WorkingBlocks, cross_gram
 from tests.oracles.group_lasso import group_lasso_optimum
 
 LOSSES = ["squared", "logistic", "huber", "squared_hinge", HuberLoss(delta=0.3)]
@@ -69,7 +69,7 @@ def test_optimality_conditions(loss):
 
 def setting(loss="logistic"):
     problem, masks, _ = make(loss, P=6)
-    blocks = Blocks(problem.X, masks.T.astype(float), np.arange(6))
+    blocks = WorkingBlocks(problem.X, masks.T.astype(float), np.arange(6))
     w = np.array([0.3, 0.0, 1.0, 0.2, 0.7, 0.05])
     return problem, blocks, w
 
@@ -117,7 +117,7 @@ def test_gram_cache_returns_the_blocks_that_were_asked_for():
     problem, masks, _ = make(P=12)
     columns, h, cache = masks.T.astype(float), problem.sample_weight, GramCache()
     for ids in ([0, 1, 2], [1, 2, 5, 7], [7, 1], [0, 3, 4, 6, 8], [8], [9, 10, 11], [11, 2]):
-        blocks = Blocks(problem.X, columns[:, ids], np.array(ids))
+        blocks = WorkingBlocks(problem.X, columns[:, ids], np.array(ids))
         expected = cross_gram(blocks, blocks, h)
         got = cache.gram(blocks, h)
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
@@ -210,7 +210,7 @@ def test_ill_conditioned_systems_go_to_double_precision():
     hard = Problem(X, problem.y, beta=1e-11)
     model = Model(X, hard.y, hard.sample_weight, hard.loss, hard.beta, lambda: False, 1e-10)
     masks = np.random.default_rng(1).random((40, 30)) < 0.5
-    blocks = Blocks(X, masks.astype(float), np.arange(30))
+    blocks = WorkingBlocks(X, masks.astype(float), np.arange(30))
     state = evaluate(model, blocks, np.full(30, 10.0), np.zeros(40))
     assert not model.single
     residual = hard.beta * state.alpha + model.gradient(state.fit)
@@ -351,6 +351,21 @@ def test_gram_of_data_in_either_order_leaves_the_data_alone():
     columns = (masks[:, :, None] * X[:, None, :]).reshape(40, -1)
     for order in ("C", "F"):
         data = np.array(X, order=order)
-        blocks = Blocks(data, masks, np.arange(5))
+        blocks = WorkingBlocks(data, masks, np.arange(5))
         np.testing.assert_allclose(cross_gram(blocks, blocks, h), columns.T @ (h[:, None] * columns), atol=1e-12)
         np.testing.assert_array_equal(data, X)
+
+
+def test_no_curvature_anywhere_does_not_overflow():
+    # All residuals are beyond delta: the ridge problem is linear there, and its minimum is -gradient / beta.
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 3)), 1e6 * (1.0 + rng.random(30))
+    problem = Problem(X, y, 1e-20, HuberLoss(1.0))
+    model = model_of(problem)
+    masks = rng.random((30, 5)) < 0.5
+    blocks = WorkingBlocks(X, masks.astype(float), np.arange(5))
+    for kernel_route in (False, True):
+        w = np.full(5, 1e-22)
+        ridge = KernelRidge(blocks, X @ X.T, w, problem.beta) if kernel_route else GramRidge(blocks, w, problem.beta)
+        alpha = _ridge_newton.solve_ridge(model, ridge, np.zeros(30))
+        np.testing.assert_allclose(alpha, -model.gradient(np.zeros(30)) / problem.beta, rtol=1e-9)

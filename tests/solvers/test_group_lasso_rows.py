@@ -393,3 +393,41 @@ def test_history_holds_objectives_in_double_precision(loss, small_levels):
 def test_column_sizes(n, order):
     X = np.asarray(np.random.default_rng(n).standard_normal((n, 3)), order=order)
     np.testing.assert_array_equal(_row_products._column_sizes(X), np.max(np.abs(X), axis=0))
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_best_blocks_are_those_of_the_least_true_objective(better):
+    problem, patterns = make(n=80, beta=0.05)
+    best = solve_group_lasso_rows(problem, patterns, tol=1e-8)
+    run = group_lasso_rows._Run(problem, patterns, 1e-8, None, Recorder(False))
+    units = np.ldexp(best.vectors, run.exponent)
+    # The best blocks are known in single precision when others, better or worse, are evaluated in double.
+    levels = []
+    for scale in (0.9, 1.0) if better else (1.0, 0.9):
+        level = Level(run.rows, run.beta, run.zero(run.rows))
+        fit = run.rows.forward(run.rows.bits(best.index), scale * units)
+        level.point = Point(best.index, scale * units, fit)
+        levels.append(level)
+    run.evaluate(levels[0], rough=True)
+    assert run.rough
+    run.evaluate(levels[1])
+    np.testing.assert_array_equal(run.best.U, units)
+    assert not run.rough
+    assert run.objective == pytest.approx(best.objective, rel=1e-13)
+
+
+@pytest.mark.parametrize("products", range(1, 40, 3))
+def test_blocks_that_a_deadline_catches_entering_are_left_out(products, small_levels, monkeypatch):
+    # A block enters at zero before the Newton step that gives it a length.
+    problem, patterns = make("huber", n=200, beta=0.05)
+    left = [products]
+
+    def check(run):
+        left[0] -= 1
+        if left[0] < 0 and not np.isinf(run.deadline):
+            raise group_lasso_rows.OutOfTime
+
+    monkeypatch.setattr(group_lasso_rows._Run, "check_time", check)
+    result = solve_group_lasso_rows(problem, patterns, time_limit=100.0)
+    assert np.all(np.linalg.norm(result.vectors, axis=1) > 0)
+    assert result.objective == pytest.approx(objective(problem, patterns, result), rel=1e-12)

@@ -7,6 +7,7 @@ import pytest
 
 from cvxnn import Problem
 from cvxnn.programs.parallel_groups import GroupSet
+from cvxnn.solvers._ridge_solve import ridge_solve
 from cvxnn.solvers.conic_groups import solve_groups
 from cvxnn.solvers.group_newton import polish_groups
 from cvxnn.solvers.trees import random_trees, tree_norms
@@ -48,3 +49,20 @@ def test_far_from_the_optimum_it_is_never_worse():
     start = trees.vectors.reshape(10, -1)[: len(groups)]
     found = polish_groups(problem, groups.groups, start, 1)
     assert value(problem, groups.groups, found, "path", shape) <= value(problem, groups.groups, start, "path", shape)
+
+
+@pytest.mark.parametrize("size", [1e-150, 1.0, 1e150])
+def test_ridge_solve_of_dependent_columns_fits_as_least_squares_do(size):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((20, 6))
+    A = np.column_stack([A, A[:, :3] + A[:, 3:]])
+    g = A.T @ rng.standard_normal(20)
+    x = ridge_solve(size * (A.T @ A), g)
+    np.testing.assert_allclose(size * (A @ x), A @ np.linalg.lstsq(A.T @ A, g, rcond=1e-10)[0], rtol=1e-6)
+
+
+def test_ridge_solve_without_a_definite_matrix_goes_downhill():
+    g = np.array([1.0, -2.0])
+    np.testing.assert_array_equal(ridge_solve(np.zeros((2, 2)), g), np.zeros(2))
+    np.testing.assert_array_equal(ridge_solve(np.diag([4.0, -400.0]), g), g / 400.0)
+    assert ridge_solve(np.zeros((0, 0)), np.zeros(0)).shape == (0,)

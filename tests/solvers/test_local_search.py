@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvxnn.networks import ReLUNetwork
+from cvxnn.networks import ReLUNetwork, unit_rows
 from cvxnn.problem import Problem
 from cvxnn.solvers._ascent import ascend
-from cvxnn.solvers._directions import distinct, unit_rows
+from cvxnn.solvers._directions import distinct
 from cvxnn.solvers.lbfgs_start import _TwoLayer, lbfgs_start, minimize_layers
 from cvxnn.solvers.local_search import local_search, merge_neurons
 from cvxnn.solvers.mass_program import removal_costs

@@ -13,7 +13,7 @@ from cvxnn.patterns import enumerate_patterns
 from cvxnn.solvers._directions import STEPS, climb
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.direction_pool import DirectionPool
-from cvxnn.solvers.neuron_search import NeuronSearch
+from cvxnn.solvers.neuron_search import Ascents, NeuronSearch
 from cvxnn.solvers.neurons import Neurons
 from tests.oracles.pricing import cone_maximum
 
@@ -27,12 +27,12 @@ def values_of(problem, nu, neurons):
     return neurons.signs * (np.maximum(neurons.vectors @ problem.X.T, 0.0) @ nu) / problem.beta
 
 
-@pytest.mark.parametrize("distant", [False, True])
+@pytest.mark.parametrize("ascents", Ascents)
 @pytest.mark.parametrize("seed", range(6))
-def test_finds_the_maximum_that_enumeration_proves(seed, distant):
+def test_finds_the_maximum_that_enumeration_proves(seed, ascents):
     problem, nu = instance(14, 3, seed)
     found, values = NeuronSearch(problem).find(
-        nu, Neurons.empty(3), n_starts=200, threshold=0.0, random_state=seed, distant=distant
+        nu, Neurons.empty(3), n_starts=200, threshold=0.0, random_state=seed, ascents=ascents
     )
     masks = enumerate_patterns(problem.X).masks
     truth = max(cone_maximum(problem.X, sign * nu, mask) for mask in masks for sign in (1.0, -1.0))
@@ -159,8 +159,8 @@ def test_distant_starts_keep_a_quarter_of_relatives():
     unit = neuron.vectors[0] / neuron.masses[0]
     search = NeuronSearch(problem)
     near, far, distant = (
-        np.mean(np.abs(search._starts(neuron, 4000, np.random.default_rng(2), **kind) @ unit) > 0.7)
-        for kind in ({"near": True}, {}, {"distant": True})
+        np.mean(np.abs(search._starts(neuron, 4000, np.random.default_rng(2), origin) @ unit) > 0.7)
+        for origin in ("near", "far", "distant")
     )
     assert distant < far < near and distant < 0.25
 

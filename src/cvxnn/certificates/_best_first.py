@@ -94,27 +94,50 @@ def best_first(
         ``upper`` is the maximum over the nodes that were left and those still open.
     """
     frontier = roots
-    retired, nodes, interrupted, fresh = 0.0, 0, False, True
+    retired, nodes, interrupted = 0.0, 0, False
+
+    def limit() -> float:
+        return max(target or 0.0, pool.best * (1.0 + tol), pool.best + bounder.resolution)
+
     try:
+        frontier = _bounded(bounder, roots, limit(), pool, batch, deadline)
+        nodes = frontier.bound.size
         while True:
-            limit = max(target or 0.0, pool.best * (1.0 + tol), pool.best + bounder.resolution)
-            if not fresh:
-                low = (frontier.bound <= limit) | frontier.closed()
-                retired = max(retired, float(np.max(frontier.bound, where=low, initial=0.0)))
-                frontier = frontier.take(~low)
-                if frontier.bound.size == 0 or nodes >= max_nodes:
-                    break
-                if (deadline is not None and time.monotonic() >= deadline) or (
-                    stop_above is not None and pool.best > stop_above
-                ):
-                    break
-            size = frontier.bound.size if fresh else min(batch, frontier.bound.size)
+            most = limit()
+            low = (frontier.bound <= most) | frontier.closed()
+            retired = max(retired, float(np.max(frontier.bound, where=low, initial=0.0)))
+            frontier = frontier.take(~low)
+            if frontier.bound.size == 0 or nodes >= max_nodes:
+                break
+            if (deadline is not None and time.monotonic() >= deadline) or (
+                stop_above is not None and pool.best > stop_above
+            ):
+                break
+            size = min(batch, frontier.bound.size)
             top = np.argpartition(-frontier.bound, size - 1)[:size]
             chosen = frontier.take(top)
-            children = bounder.bound(chosen if fresh else split(chosen), limit, pool)
+            children = bounder.bound(split(chosen), most, pool)
             rest = np.ones(frontier.bound.size, dtype=bool)
             rest[top] = False
-            frontier, fresh, nodes = frontier.take(rest).join(children), False, nodes + children.bound.size
+            frontier, nodes = frontier.take(rest).join(children), nodes + children.bound.size
     except KeyboardInterrupt:
         interrupted = True
     return SearchResult(max(retired, float(np.max(frontier.bound, initial=0.0))), nodes, interrupted)
+
+
+def _bounded(
+    bounder: Bounder[AnyNodes],
+    roots: AnyNodes,
+    limit: float,
+    pool: DirectionPool,
+    batch: int,
+    deadline: float | None,
+) -> AnyNodes:
+    """Bound the roots, a batch at a time; those that a deadline leaves keep the bound that they have."""
+    done = bounder.bound(roots.take(np.arange(min(batch, roots.bound.size))), limit, pool)
+    while done.bound.size < roots.bound.size:
+        rest = np.arange(done.bound.size, roots.bound.size)
+        if deadline is not None and time.monotonic() >= deadline:
+            return done.join(roots.take(rest))
+        done = done.join(bounder.bound(roots.take(rest[:batch]), limit, pool))
+    return done

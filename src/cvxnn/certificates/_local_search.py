@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import numpy.typing as npt
 
@@ -75,12 +77,18 @@ class DirectionPool:
 
 
 def ascend(
-    problem: ReducedPricing, directions: FloatArray, signs: SignArray, *, max_iter: int = 20
+    problem: ReducedPricing,
+    directions: FloatArray,
+    signs: SignArray,
+    *,
+    max_iter: int = 20,
+    deadline: float | None = None,
 ) -> tuple[FloatArray, SignArray]:
     """Convex-concave ascent of ``sign * h`` on the ball from each direction.
 
     The convex part is replaced by its tangent at the current point and the concave problem that remains,
     ``max_u q^T u - sum_j |w_j| (x_j^T u)_+``, is solved through its dual, a box-constrained least-squares problem.
+    After the ``deadline``, a value of ``time.monotonic()``, the points stay where they are.
 
     Returns
     -------
@@ -94,7 +102,7 @@ def ascend(
         index = np.flatnonzero(active)
         if index.size == 0:
             break
-        new = _concave_step(problem, points[index], signs[index])
+        new = _concave_step(problem, points[index], signs[index], deadline)
         norms = np.sqrt(np.sum(new * new, axis=1))
         new = new / np.where(norms > 0.0, norms, 1.0)[:, None]
         reached = problem.values(new) * signs[index]
@@ -105,8 +113,8 @@ def ascend(
     return points[good], signs[good]
 
 
-def _concave_step(problem: ReducedPricing, points: FloatArray, signs: SignArray) -> FloatArray:
-    out = np.empty_like(points)
+def _concave_step(problem: ReducedPricing, points: FloatArray, signs: SignArray, deadline: float | None) -> FloatArray:
+    out = points.copy()
     rows = problem.rows
     chunk = max(1, _CHUNK_ENTRIES // rows.size)
     for sign in (1, -1):
@@ -116,6 +124,8 @@ def _concave_step(problem: ReducedPricing, points: FloatArray, signs: SignArray)
         columns = (rows[concave] * -weights[concave][:, None]).T
         members = np.flatnonzero(signs == sign)
         for begin in range(0, members.size, chunk):
+            if deadline is not None and time.monotonic() >= deadline:
+                break
             index = members[begin : begin + chunk]
             active = (points[index] @ rows[convex].T > 0.0) * weights[convex]
             q = active @ rows[convex] + sign * problem.linear

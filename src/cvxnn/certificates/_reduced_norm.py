@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn._tall_tables import row_groups, tall_slabs
 from cvxnn.certificates._rounding import FloatArray, gamma
 
 
@@ -93,10 +94,11 @@ class MergedLines:
 def merged_lines(X: FloatArray) -> MergedLines | None:
     """Return the lines on which the rows of ``X (n, d)`` lie, or None where each row is alone on its line."""
     n = len(X)
-    lengths = np.sqrt(np.sum(X * X, axis=1))
+    lengths = np.empty(n)
+    for rows in tall_slabs(X):
+        lengths[rows] = np.sqrt(np.sum(X[rows] * X[rows], axis=1))
     lengths[lengths == 0.0] = 1.0
-    keys = line_keys(X / lengths[:, None])
-    group = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    group = line_groups(X, lengths)
     if int(group.max()) + 1 == n:
         return None
     order = np.lexsort((lengths, group))
@@ -111,13 +113,17 @@ def merged_lines(X: FloatArray) -> MergedLines | None:
     return MergedLines(group, heads, lengths, reference, ratio, defect, alone)
 
 
-def line_keys(units: FloatArray) -> FloatArray:
-    """Keys ``(n, d)`` of the lines through the origin on which unit rows lie; rows that agree to 1e-12 share one."""
-    n, d = units.shape
-    lead = np.argmax(np.abs(units) > 0.5 / math.sqrt(d), axis=1)
-    flips = np.where(units[np.arange(n), lead] < 0.0, -1.0, 1.0)
-    # A line that straddles a rounding boundary merely gets two keys.
-    return np.round(units * flips[:, None], 12) + 0.0
+def line_groups(X: FloatArray, lengths: FloatArray) -> npt.NDArray[np.intp]:
+    """Number of the line through the origin on which each row of this length lies, to 1e-12, ``(n,)``."""
+    n, d = X.shape
+    divisor = np.empty(n)
+    for rows in tall_slabs(X):
+        units = X[rows] / lengths[rows, None]
+        lead = np.argmax(np.abs(units) > 0.5 / math.sqrt(d), axis=1)
+        divisor[rows] = np.where(units[np.arange(len(units)), lead] < 0.0, -lengths[rows], lengths[rows])
+    # A line that straddles a rounding boundary merely gets two keys. Most rows differ in the first of them.
+    keys = (np.round(column / divisor, 12) + 0.0 for column in X.T)
+    return row_groups(keys, n)
 
 
 def lift_units(directions: FloatArray, basis: FloatArray | None) -> FloatArray:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from cvxnn._tall_tables import tall_slabs, triangle
 from cvxnn.certificates._reduced_norm import ReducedNorm, merged_lines
 from cvxnn.certificates._rounding import FloatArray, basis_norm_up, gamma, norm_up
 from cvxnn.certificates._row_scaling import scaled_rows
@@ -53,7 +54,9 @@ def _rotate(
     stacked = rows if not linear.any() else np.vstack([rows, linear])
     if d == 1 or min(n, d) > _MAX_REDUCED:
         return rows, linear, None, 1.0, 0.0
-    _, sigma, Vt = np.linalg.svd(stacked, full_matrices=False)
+    # Of many rows a triangular factor says the same; what its rounding leaves out is bounded below like the rest.
+    small = triangle(stacked) if len(tall_slabs(stacked)) > 1 else stacked
+    _, sigma, Vt = np.linalg.svd(small, full_matrices=False)
     rank = max(1, int(np.sum(sigma > max(n, d) * 2.0**-52 * sigma[0])))
     if rank == d:
         return rows, linear, None, 1.0, 0.0
@@ -61,8 +64,10 @@ def _rotate(
     Z = rows @ V
     reduced_linear = linear @ V
     # |nu^T (X u)_+ - nu^T (Z V^T u)_+| <= sum_j |nu_j| ||x_j - V z_j|| for ||u|| <= 1, and ||V^T u|| <= ||V||_2.
-    error = gamma(rank + 3) * (np.abs(Z) @ np.abs(V).T + np.abs(rows))
-    defect = norm_up(np.abs(rows - Z @ V.T) + 2.0 * error)
+    defect = np.empty(n)
+    for piece in tall_slabs(rows):
+        error = gamma(rank + 3) * (np.abs(Z[piece]) @ np.abs(V).T + np.abs(rows[piece]))
+        defect[piece] = norm_up(np.abs(rows[piece] - Z[piece] @ V.T) + 2.0 * error)
     linear_error = gamma(rank + 3) * (np.abs(reduced_linear) @ np.abs(V).T + np.abs(linear))
     linear_defect = float(norm_up(np.abs(linear - reduced_linear @ V.T) + 2.0 * linear_error))
     slack = (float(np.abs(weights) @ defect) + linear_defect) * (1.0 + 2.0 * gamma(n + 2))

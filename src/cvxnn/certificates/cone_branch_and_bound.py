@@ -21,8 +21,8 @@ from cvxnn.certificates._reduction import ReducedPricing
 from cvxnn.certificates._rounding import FloatArray, gamma, norm_up
 
 _BATCH = 256
-# Entries of the work arrays of one batch.
-_BATCH_ENTRIES = 120_000
+# Entries of the work arrays of one batch, and those up to which a batch has 16 cones.
+_BATCH_ENTRIES, _MOST_ENTRIES = 120_000, 400_000
 # Vertices are multiples of 2**-52 in [-1, 1], so that midpoints of two of them are exact in binary64.
 _GRID_BITS = 52
 _MIN_EDGE = 1e-11
@@ -79,7 +79,8 @@ def cone_branch_and_bound(
         ``upper`` is valid whenever the search stops: it is the maximum over refined and open cones.
     """
     bounder = _ConeBounder(problem)
-    batch = int(np.clip(_BATCH_ENTRIES // problem.rows.size, 16, _BATCH))
+    least = int(np.clip(_MOST_ENTRIES // problem.rows.size, 2, 16))
+    batch = int(np.clip(_BATCH_ENTRIES // problem.rows.size, least, _BATCH))
     return best_first(
         _orthants(problem.rank, bounder.trivial),
         _bisect,

@@ -8,14 +8,14 @@ vector feasible.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn._powers import times_power
 from cvxnn._workers import in_parallel, pieces_of
-from cvxnn.certificates._rounding import TINY, gamma, norm_up
+from cvxnn.certificates._rounding import TINY, UNIT_ROUNDOFF, gamma, norm_up
 from cvxnn.certificates.certificate import Certificate, certify_confined
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem, require_one_output
@@ -27,6 +27,8 @@ __all__ = ["GatedNorms", "certify_gated", "gated_dual_norm", "largest_gated_bloc
 # Floats of a slab of expanded masks, which stays in the cache, and patterns of a piece.
 _SLAB = 1 << 17
 _PIECE = 4096
+# Rounding of a sum, relative to its norm, from which on it is made anew as an exact and a small part.
+_COARSE = 1e-9
 # Most masks that are kept as floats, and the power of two up to which data are of moderate size.
 _KEPT, _MODERATE = 1 << 20, 64
 
@@ -109,36 +111,46 @@ class GatedNorms:
 
     def largest(self, nu: FloatArray) -> tuple[float, float, FloatArray]:
         """Bound, value and unit vector of :func:`largest_gated_block` for a vector ``(n,)``."""
-        X, packed = self._X, self._packed
+        X = self._X
         n, d = X.shape
-        best = np.zeros(d)
         if self._empty or not np.any(nu):
-            return 0.0, 0.0, best
+            return 0.0, 0.0, np.zeros(d)
         power_nu = math.frexp(max(float(np.max(nu)), -float(np.min(nu))))[1]
         weights = np.ldexp(nu, -power_nu)
         # A mask only drops terms, so |X|^T |nu| bounds the absolute terms of every block at once.
         magnitude = _magnitude(X, weights * self._used, self._power)
+        slack = float(norm_up(gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * magnitude)) + n * d * TINY
         # Large entries of X may meet small ones of nu: the blocks, too, come to order one before they are squared.
         power = math.frexp(float(np.max(magnitude)))[1]
-        largest = 0.0
+        value, best = self._top(power, lambda rows: [_divided(X[rows], self._power) * weights[rows, None]])
+        upper = _upper(value, slack, d)
+        if slack > _COARSE * value:
+            # Beyond all sums of absolute terms, rounding included.
+            sigma = math.ldexp(2.0, power)
+            value, best = self._top(power, lambda rows: _parts(_divided(X[rows], self._power), weights[rows], sigma))
+            slack = n * gamma(n + 4) * 4.0 * UNIT_ROUNDOFF * sigma * math.sqrt(d) * (1.0 + 1e-12) + n * d * TINY
+            upper = min(upper, _upper(value, slack, d))
+        shift = self._power + power_nu
+        # The last scaling rounds where the bound is subnormal.
+        return math.nextafter(_scaled(upper, shift), math.inf), _scaled(value, shift), best
+
+    def _top(self, power: int, terms: Callable[[slice], list[FloatArray]]) -> tuple[float, FloatArray]:
+        """Largest norm of the sums of terms over the patterns, with its unit vector; ``2**power`` is their order."""
+        packed, (n, d) = self._packed, self._X.shape
+        largest, best = 0.0, np.zeros(d)
         for first in range(0, len(packed), _PIECE):
             if self._masks is None:
-                blocks = _blocks(X, packed[first : first + _PIECE], weights, self._power)
+                blocks = _blocks(n, d, packed[first : first + _PIECE], terms)
             else:
-                blocks = self._masks[first : first + _PIECE] @ (_divided(X, self._power) * weights[:, None])
+                masks = self._masks[first : first + _PIECE]
+                blocks = _joined([masks @ part for part in terms(slice(None))])
             blocks = times_power(blocks, -power)
             squares = np.einsum("kd,kd->k", blocks, blocks)
             top = int(np.argmax(squares))
             if squares[top] > largest:
                 largest, best = float(squares[top]), blocks[top]
-        slack = float(norm_up(gamma(n + 3) * (1.0 + 4.0 * gamma(n + 3)) * magnitude)) + n * d * TINY
-        value = math.ldexp(math.sqrt(largest), power)
-        upper = (value * (1.0 + gamma(d + 4)) + slack) * (1.0 + 4e-16)
-        shift = self._power + power_nu
-        if largest > 0.0:
-            best = best / math.sqrt(largest)
-        # The last scaling rounds where the bound is subnormal.
-        return math.nextafter(_scaled(upper, shift), math.inf), _scaled(value, shift), best
+        root = math.sqrt(largest)
+        return math.ldexp(root, power), best / root if largest > 0.0 else best
 
 
 def _divided(X: FloatArray, power: int) -> FloatArray:
@@ -156,23 +168,56 @@ def _magnitude(X: FloatArray, weights: FloatArray, power: int) -> FloatArray:
     return np.sum(in_parallel(sweep, [slice(i, i + step) for i in range(0, len(X), step)]), axis=0)
 
 
-def _blocks(X: FloatArray, packed: npt.NDArray[np.uint8], weights: FloatArray, power: int) -> FloatArray:
-    """Computed ``X^T D_i weights`` for the data divided by ``2**power``, rows ``(k, d)``."""
-    n, d = X.shape
+def _upper(value: float, slack: float, d: int) -> float:
+    """Bound of a norm of d entries that is computed up to a slack: each entry is rounded twice more, then the norm."""
+    return (value * (1.0 + gamma(d + 6)) + slack) * (1.0 + 4e-16)
+
+
+def _parts(x: FloatArray, weights: FloatArray, sigma: float) -> list[FloatArray]:
+    """Split the exact products ``x weights`` into multiples of ``u sigma``, whose sums are exact, and rests below that.
+
+    The error of a product is one itself (Dekker, 1971), and the multiples are extracted as in Rump, Ogita and Oishi
+    (2008), "Accurate floating-point summation": as the absolute products add up to less than ``sigma / 2``, the
+    multiples add up without rounding, in any order. A rest is at most ``2 u sigma``, its own rounding included.
+    """
+    w = weights[:, None]
+    product = x * w
+    x_high, w_high = _high(x), _high(w)
+    x_low, w_low = x - x_high, w - w_high
+    error = ((x_high * w_high - product) + x_high * w_low + x_low * w_high) + x_low * w_low
+    multiple = (sigma + product) - sigma
+    return [multiple, (product - multiple) + error]
+
+
+def _high(x: FloatArray) -> FloatArray:
+    """Leading 26 bits of each entry (Veltkamp's splitting)."""
+    scaled = 134217729.0 * x
+    return scaled - (scaled - x)
+
+
+def _blocks(n: int, d: int, packed: npt.NDArray[np.uint8], terms: Callable[[slice], list[FloatArray]]) -> FloatArray:
+    """Sums of each of the terms ``(s, d)`` of some rows over the samples of each pattern, added up: rows ``(k, d)``."""
     step = max(64, _SLAB // len(packed) // 8 * 8)
 
-    def sweep(slabs: Sequence[slice]) -> FloatArray:
-        total = np.zeros((len(packed), d))
+    def sweep(slabs: Sequence[slice]) -> list[FloatArray]:
+        total: list[FloatArray] = []
         store = np.empty((len(packed), min(step, n)))
         for rows in slabs:
             masks = store[:, : rows.stop - rows.start]
             bits = packed[:, rows.start // 8 : (rows.stop + 7) // 8]
             np.copyto(masks, np.unpackbits(bits, axis=1, count=masks.shape[1], bitorder="little"))
-            total += masks @ (_divided(X[rows], power) * weights[rows, None])
+            sums = [masks @ part for part in terms(rows)]
+            total = [before + more for before, more in zip(total, sums, strict=True)] if total else sums
         return total
 
     slabs = [slice(start, min(n, start + step)) for start in range(0, n, step)]
-    return np.sum(in_parallel(sweep, pieces_of(slabs)), axis=0)
+    # Each kind of terms is added up on its own: exact sums stay exact.
+    return _joined([np.sum(parts, axis=0) for parts in zip(*in_parallel(sweep, pieces_of(slabs)), strict=True)])
+
+
+def _joined(parts: list[FloatArray]) -> FloatArray:
+    """Sum of arrays, the first of them if there are no others."""
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
 def _used_samples(patterns: ActivationPatterns) -> npt.NDArray[np.bool_]:

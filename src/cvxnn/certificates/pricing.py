@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cvxnn.certificates._local_search import DirectionPool, ascend, best_starts, standard_starts
 from cvxnn.certificates._reduction import ReducedPricing, reduce_pricing
 from cvxnn.certificates._rounding import FloatArray, gamma
+from cvxnn.certificates._row_scaling import checked_mass
 from cvxnn.certificates.cheap_bounds import cheap_bounds
 from cvxnn.certificates.cone_branch_and_bound import cone_branch_and_bound
 from cvxnn.certificates.sign_branch_and_bound import sign_branch_and_bound
@@ -113,7 +114,8 @@ def pricing_bound(
     Raises
     ------
     ValueError
-        If the shapes do not agree, an entry is not finite, or `method` is unknown or cannot handle the rank.
+        If the shapes do not agree, an entry is not finite or so large that products overflow, or `method` is unknown or
+        cannot handle the rank.
 
     References
     ----------
@@ -127,13 +129,14 @@ def pricing_bound(
     (4.0, 4.0, -1, True)
     """
     X, nu, seeds = _validated(X, nu, starts, method)
+    mass = checked_mass(X, nu[:, None], "nu")
     deadline = None if time_limit is None else time.monotonic() + time_limit
     problem = reduce_pricing(X, nu)
     if problem is None:
         axis = np.zeros(X.shape[1])
         axis[:1] = 1.0
         return PricingBound(0.0, 0.0, axis, 1, "zero", 0, True, axis[None, :], np.zeros(1), np.ones(1, dtype=np.int64))
-    pool = _seeded_pool(problem, seeds)
+    pool = _seeded_pool(problem, seeds, deadline)
     bounds = cheap_bounds(problem)
     name = min(bounds, key=lambda key: bounds[key])
     upper, nodes, interrupted = bounds[name], 0, False
@@ -159,7 +162,7 @@ def pricing_bound(
             upper, name = result.upper, f"{search} branch and bound"
         settled = interrupted or upper <= max(goal or 0.0, pool.best * (1.0 + tol))
         settled = settled or (violation is not None and pool.best > violation)
-    return _report(X, nu, problem, pool, problem.upper(upper), name, nodes, interrupted, target, tol)
+    return _report(X, nu, problem, pool, problem.upper(upper), name, nodes, interrupted, target, tol, mass)
 
 
 def _validated(
@@ -203,14 +206,14 @@ def _plan(problem: ReducedPricing, method: str, limited: bool) -> list[tuple[str
     return [("sign", _MAX_NODES["sign"])] if n <= (_SIGN_ROWS_LIMITED if limited else _SIGN_ROWS) else []
 
 
-def _seeded_pool(problem: ReducedPricing, seeds: FloatArray) -> DirectionPool:
+def _seeded_pool(problem: ReducedPricing, seeds: FloatArray, deadline: float | None) -> DirectionPool:
     """Return feasible points from local ascents for both signs."""
     pool = DirectionPool(problem)
     given = seeds if problem.basis is None else seeds @ problem.basis
     pool.add(*_both_signs(given))
     points, signs = _both_signs(np.vstack([best_starts(problem, given), standard_starts(problem)]))
     pool.add(points, signs)
-    pool.add(*ascend(problem, points, signs))
+    pool.add(*ascend(problem, points, signs, deadline=deadline))
     return pool
 
 
@@ -229,6 +232,7 @@ def _report(
     interrupted: bool,
     target: float | None,
     tol: float,
+    mass: float,
 ) -> PricingBound:
     directions, signs = problem.lift(pool.directions), pool.signs
     values = signs * (np.maximum(directions @ X.T, 0.0) @ nu)
@@ -237,7 +241,6 @@ def _report(
     lower = max(float(values[0]), 0.0)
     upper = max(upper, lower) if math.isfinite(upper) else upper
     closed = (target is not None and upper <= target) or upper - lower <= tol * upper
-    mass = float(np.abs(nu) @ np.sqrt(np.sum(X * X, axis=1)))
     closed = closed or upper - lower <= 4.0 * gamma(sum(X.shape) + 8) * mass
     return PricingBound(
         upper, lower, directions[0], int(signs[0]), name, nodes, bool(closed), directions, values, signs, interrupted

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.certificates._reduced_norm import lift_units, line_keys
+from cvxnn.certificates._reduced_norm import lift_units, line_groups
 from cvxnn.certificates._rounding import TINY, FloatArray, basis_norm_up, gamma, norm_up
 
 __all__ = ["RelaxationRows", "RowWeights", "reduce_rows"]
@@ -150,11 +150,12 @@ def _empty(n: int, d: int) -> RelaxationRows:
 
 def _lines(units: FloatArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """First sample of each line, and the line of each sample; lines come in the order of their first samples."""
-    _, first, group = np.unique(line_keys(units), axis=0, return_index=True, return_inverse=True)
+    group = line_groups(units, np.ones(len(units)))
+    first = np.unique(group, return_index=True)[1]
     order = np.argsort(first, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    return first[order], rank[group.reshape(-1)]
+    return first[order], rank[group]
 
 
 def _rotate(units: FloatArray) -> tuple[FloatArray, FloatArray | None]:

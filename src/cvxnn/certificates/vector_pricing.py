@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.certificates._rounding import FloatArray, gamma, lambda_max_up, norm_up
+from cvxnn.certificates._row_scaling import checked_mass
 from cvxnn.certificates._vector_reduction import ReducedVectorPricing, reduce_vector_pricing
 from cvxnn.certificates.vector_arrangement import scan_arrangement, scan_size
 
@@ -76,7 +77,7 @@ def vector_pricing_bound(
     Raises
     ------
     ValueError
-        If the shapes do not agree, an entry is not finite, or `method` is unknown.
+        If the shapes do not agree, an entry is not finite or so large that products overflow, or `method` is unknown.
 
     References
     ----------
@@ -99,6 +100,7 @@ def vector_pricing_bound(
         raise ValueError("X and N must be finite, but one of them has a NaN or an infinite entry.")
     if method not in ("auto", "cheap"):
         raise ValueError(f'method must be "auto" or "cheap", but it is {method!r}.')
+    checked_mass(X, N, "N")
     given = np.zeros((0, X.shape[1])) if starts is None else np.atleast_2d(np.asarray(starts, dtype=np.float64))
     problem = reduce_vector_pricing(X, N)
     if problem is None:
@@ -178,4 +180,6 @@ def _units(points: FloatArray) -> FloatArray:
 
 def _values(X: FloatArray, N: FloatArray, points: FloatArray) -> FloatArray:
     outputs = np.maximum(points @ X.T, 0.0) @ N
-    return np.sqrt(np.sum(outputs * outputs, axis=1))
+    exponent = np.frexp(np.max(np.abs(outputs), axis=1))[1]
+    scaled = np.ldexp(outputs, -exponent[:, None])
+    return np.ldexp(np.sqrt(np.sum(scaled * scaled, axis=1)), exponent)

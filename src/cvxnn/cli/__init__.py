@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from cvxnn.cli._foreign import ForeignOptions
 
 __all__ = ["app", "main"]
 
@@ -247,18 +250,9 @@ def certify(
 
     with plain_errors("nothing was proved"):
         from cvxnn.cli._certify import run
-        from cvxnn.cli._foreign import ForeignOptions
 
-        foreign = ForeignOptions(
-            weight_decay=weight_decay,
-            beta=beta,
-            loss=loss.value if loss else None,
-            huber_delta=huber_delta,
-            reduction=reduction.value if reduction else None,
-            decay_biases=decay_biases,
-            label_positive=label_positive,
-            drop=tuple(drop or ()),
-            tol=tol,
+        foreign = _foreign_options(
+            weight_decay, beta, loss, huber_delta, reduction, decay_biases, label_positive, drop, tol
         )
         raise typer.Exit(
             run(model, data, targets=tuple(target or ()), time_limit=time_limit, foreign=foreign, as_json=as_json)
@@ -301,19 +295,10 @@ def report(
     from cvxnn.cli._common import plain_errors
 
     with plain_errors("nothing was written"):
-        from cvxnn.cli._foreign import ForeignOptions
         from cvxnn.cli._report import run
 
-        foreign = ForeignOptions(
-            weight_decay=weight_decay,
-            beta=beta,
-            loss=loss.value if loss else None,
-            huber_delta=huber_delta,
-            reduction=reduction.value if reduction else None,
-            decay_biases=decay_biases,
-            label_positive=label_positive,
-            drop=tuple(drop or ()),
-            tol=tol,
+        foreign = _foreign_options(
+            weight_decay, beta, loss, huber_delta, reduction, decay_biases, label_positive, drop, tol
         )
         names = tuple(target or ())
         raise typer.Exit(run(model, data, out=out, targets=names, certify=certify, foreign=foreign, quiet=quiet))
@@ -371,6 +356,33 @@ def info(model: ModelPath, as_json: AsJson = False) -> None:
         from cvxnn.cli._info import run
 
         run(model, as_json=as_json)
+
+
+def _foreign_options(
+    weight_decay: float | None,
+    beta: float | None,
+    loss: ForeignLoss | None,
+    huber_delta: float | None,
+    reduction: Reduction | None,
+    decay_biases: bool | None,
+    label_positive: str | None,
+    drop: list[str] | None,
+    tol: float | None,
+) -> ForeignOptions:
+    """Options for networks of other programs, in the order in which certify and report declare them."""
+    from cvxnn.cli._foreign import ForeignOptions
+
+    return ForeignOptions(
+        weight_decay=weight_decay,
+        beta=beta,
+        loss=loss.value if loss else None,
+        huber_delta=huber_delta,
+        reduction=reduction.value if reduction else None,
+        decay_biases=decay_biases,
+        label_positive=label_positive,
+        drop=tuple(drop or ()),
+        tol=tol,
+    )
 
 
 def main() -> None:

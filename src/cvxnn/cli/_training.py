@@ -20,6 +20,7 @@ from cvxnn.interop.preprocessing import IntArray, Preprocessing, split_rows
 from cvxnn.interop.tables import Column, Table, TableError, listing
 from cvxnn.interop.targets import MAX_CATEGORIES, Target
 from cvxnn.programs.dispatch import Network
+from cvxnn.programs.one_vs_all import stacked_network
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -248,15 +249,8 @@ def _interrupted(solution: Solution | None) -> bool:
 
 
 def _joined(networks: Sequence[Any]) -> Network:
-    """One network with an output for each: neurons of output k have a single non-zero weight, in column k."""
-    if len(networks) == 1:
-        return networks[0]
-    a = np.zeros((sum(network.width for network in networks), len(networks)))
-    row = 0
-    for output, network in enumerate(networks):
-        a[row : row + network.width, output] = network.a
-        row += network.width
-    return ReLUNetwork(np.vstack([network.W for network in networks]), a)
+    """The network, or one with an output for each of several."""
+    return networks[0] if len(networks) == 1 else stacked_network(networks)
 
 
 def _summed(problems: Sequence[Problem], solutions: Sequence[Solution | None]) -> StoredCertificate:

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from cvxnn._validation import as_float_array
+from cvxnn._validation import LARGEST_ENTRY, as_float_array
 from cvxnn.landscape.network_path import NetworkPath
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["PlanePath", "PlanePoint", "WeightPlane", "flat_weights", "matching_order"]
+__all__ = ["PlanePath", "PlanePoint", "WeightPlane", "flat_weights", "matching_order", "require_moderate"]
 
 _BLOCK_ENTRIES = 2_000_000
 _COLLINEAR = 1e-9
@@ -159,7 +159,8 @@ class WeightPlane:
             times = np.union1d(np.linspace(0.0, 1.0, num), path.breakpoints)
             W, a = path.weights(times)
             bias = np.zeros(len(times))
-            kind, objectives = "path", path.objectives_at(times)
+            with np.errstate(over="ignore", invalid="ignore"):
+                kind, objectives = "path", path.objectives_at(times)
         else:
             networks = list(path)
             if not networks:
@@ -168,7 +169,9 @@ class WeightPlane:
                 self.require_shape(network, name)
             W, a = np.array([net.W for net in networks]), np.array([net.a for net in networks])
             bias = np.array([net.output_bias for net in networks])
-            kind, objectives = "descent", np.array([network.objective(self.problem) for network in networks])
+            with np.errstate(over="ignore", invalid="ignore"):
+                kind, objectives = "descent", np.array([network.objective(self.problem) for network in networks])
+        require_moderate(f"The path {name!r}", np.concatenate([W.ravel(), a.ravel(), bias]), objectives)
         seen = []
         for order in orders or (np.arange(W.shape[1]),):
             ordered = W[:, order].reshape(len(W), -1), a[:, order].reshape(len(W), -1), bias[:, None]
@@ -184,6 +187,17 @@ class WeightPlane:
         size = self.origin.W.size
         W = theta[:, :size].reshape(len(theta), *self.origin.W.shape)
         return W, theta[:, size:-1].reshape(len(theta), *self.origin.a.shape), theta[:, -1]
+
+
+def require_moderate(name: str, weights: FloatArray, objectives: FloatArray) -> None:
+    """Refuse weights, or coordinates of some in a plane, and objectives that are so large that squares overflow."""
+    largest, highest = float(np.max(np.abs(weights), initial=0.0)), float(np.max(objectives))
+    # NaN passes neither comparison.
+    if not (largest <= LARGEST_ENTRY and highest <= LARGEST_ENTRY**2):
+        raise ValueError(
+            f"{name} has weights up to {largest:.1e} and objectives up to {highest:.1e}; "
+            f"a plane takes weights up to {LARGEST_ENTRY:.0e} and objectives up to {LARGEST_ENTRY**2:.0e}."
+        )
 
 
 def flat_weights(network: ReLUNetwork) -> FloatArray:

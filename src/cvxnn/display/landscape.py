@@ -17,6 +17,7 @@ from cvxnn.display._plane import (
     WeightPlane,
     flat_weights,
     matching_order,
+    require_moderate,
     require_same_shape,
 )
 from cvxnn.display._style import COLOURS, new_axes
@@ -142,14 +143,15 @@ class LandscapeDisplay:
         Raises
         ------
         ValueError
-            When the networks differ in shape, lie on one line (as equal ones do), or one of them lies below
-            ``lower_bound``.
+            When the networks differ in shape, lie on one line (as equal ones do), one of them lies below
+            ``lower_bound``, or weights or objectives overflow.
         """
         require_problem(problem)
         if len(names) != 3:
             raise ValueError(f"names must hold three names; got {len(names)}.")
         for network, name in ((a, "a"), (b, "b"), (c, "c")):
             require_same_shape(a if isinstance(a, ReLUNetwork) else network, network, name)
+            _require_moderate(problem, network, name)
         orders = [matching_order(a, network) for network in (a, b, c)] if match else []
         if match:
             b, c = b.permuted(orders[1]), c.permuted(orders[2])
@@ -192,10 +194,12 @@ class LandscapeDisplay:
         Raises
         ------
         ValueError
-            When a direction does not fit the network, the two are collinear, or ``lower_bound`` is none.
+            When a direction does not fit the network, the two are collinear, ``lower_bound`` is none, or weights or
+            objectives overflow.
         """
         require_problem(problem)
         require_same_shape(network, network, "network")
+        _require_moderate(problem, network, "network")
         origin = flat_weights(network)
         reach = float(np.linalg.norm(origin)) or 1.0
         if extent is not None:
@@ -228,10 +232,12 @@ class LandscapeDisplay:
         curves = [plane.path(name, path, _PATH_TIMES, orders=orders) for name, path in (paths or {}).items()]
         seen = np.concatenate([[p.position for p in points], *[curve.positions for curve in curves]])
         low, high = np.minimum(seen.min(axis=0), -extent), np.maximum(seen.max(axis=0), extent)
-        wide = margin * np.max(high - low)
-        s, t = (np.linspace(low[k] - wide, high[k] + wide, count) for k in range(2))
-        grid = np.stack(np.meshgrid(s, t), axis=-1)
-        values = plane.objectives(grid.reshape(-1, 2)).reshape(count, count)
+        with np.errstate(over="ignore", invalid="ignore"):
+            wide = margin * np.max(high - low)
+            s, t = (np.linspace(low[k] - wide, high[k] + wide, count) for k in range(2))
+            grid = np.stack(np.meshgrid(s, t), axis=-1)
+            values = plane.objectives(grid.reshape(-1, 2)).reshape(count, count)
+        require_moderate("The grid", grid, values)
         lowest = min([float(values.min()), *[p.objective for p in points], *[c.objectives.min() for c in curves]])
         if lower_bound is not None and lower_bound > lowest + 1e-9 * abs(lowest):
             raise ValueError(
@@ -288,6 +294,13 @@ class LandscapeDisplay:
     def _heights(self, objectives: FloatArray, levels: FloatArray, *, three: bool) -> list[FloatArray]:
         """Third coordinate of objectives, where there is one."""
         return [log_heights(objectives - self.floor, levels)] if three else []
+
+
+def _require_moderate(problem: Problem, network: ReLUNetwork, name: str) -> None:
+    """Refuse a network whose weights or objective are too large to be drawn."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        objective = network.objective(problem)
+    require_moderate(name, flat_weights(network), np.array(objective))
 
 
 def _flat_direction(network: ReLUNetwork, direction: Any, name: str) -> FloatArray:

@@ -80,12 +80,12 @@ class BaseReLUEstimator(BaseEstimator):
         """
         weight = checked_weights(sample_weight, len(X))
         if isinstance(self.architecture, BatchNormReLU):
-            rows = TrainingRows(X, y, weight)
-            return rows if isinstance(self.patterns, ActivationPatterns) else sorted_rows(rows)
-        data = with_ones(X) if self.fit_intercept else X
+            if isinstance(self.patterns, ActivationPatterns):
+                return TrainingRows(X.copy(), y, weight)
+            return sorted_rows(TrainingRows(X, y, weight))
         if isinstance(self.patterns, ActivationPatterns):
-            return TrainingRows(data, y, weight)
-        return merged_rows(data, y, weight)
+            return TrainingRows(with_ones(X) if self.fit_intercept else X.copy(), y, weight)
+        return merged_rows(X, y, weight, ones=bool(self.fit_intercept))
 
     def _beta(self, weight: FloatArray) -> float:
         """Weight decay in the units of the summed loss."""

@@ -18,7 +18,7 @@ from cvxnn.estimators._base import BaseReLUEstimator
 from cvxnn.estimators._rows import validated
 from cvxnn.losses import LogisticLoss, Loss
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, problem_of
 from cvxnn.progress import Progress
 
 FloatArray = npt.NDArray[np.float64]
@@ -264,11 +264,11 @@ class ReLUClassifier(ClassifierMixin, BaseReLUEstimator):
             if loss.name == "logistic":
                 if loss != LogisticLoss():
                     raise ValueError(f'loss={loss!r} has no softmax form; use "logistic" or multi_class="one_vs_all".')
-                return [Problem(rows.X, own, beta, "softmax", sample_weight=rows.weight)]
-            return [Problem(rows.X, np.where(own, 1.0, -1.0), beta, loss, sample_weight=rows.weight)]
+                return [problem_of(rows.X, own, beta, "softmax", sample_weight=rows.weight)]
+            return [problem_of(rows.X, np.where(own, 1.0, -1.0), beta, loss, sample_weight=rows.weight)]
         positive = [1] if len(classes) == 2 else range(len(classes))
         return [
-            Problem(rows.X, np.where(rows.y == code, 1.0, -1.0), beta, loss, sample_weight=rows.weight)
+            problem_of(rows.X, np.where(rows.y == code, 1.0, -1.0), beta, loss, sample_weight=rows.weight)
             for code in positive
         ]
 

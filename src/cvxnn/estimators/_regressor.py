@@ -18,7 +18,7 @@ from cvxnn.estimators._base import BaseReLUEstimator
 from cvxnn.estimators._rows import validated
 from cvxnn.losses import Loss
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, problem_of
 from cvxnn.progress import Progress
 from cvxnn.solution import Solution
 
@@ -222,7 +222,7 @@ class ReLURegressor(RegressorMixin, BaseReLUEstimator):
         else:
             y = _one_target(y, architecture)
         rows = self._rows(X, y, sample_weight)
-        problem = Problem(rows.X, rows.y, self._beta(rows.weight), loss, sample_weight=rows.weight)
+        problem = problem_of(rows.X, rows.y, self._beta(rows.weight), loss, sample_weight=rows.weight)
         self._store([problem], self._solve([problem], self._starts([problem], architecture), architecture))
         self._target_shape = y.shape[1:]
         return self

@@ -10,13 +10,17 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
+from cvxnn._tall_tables import row_order
 from cvxnn._validation import as_float_array
 
 FloatArray = npt.NDArray[np.float64]
 
+# Rows that are copied at a time.
+_SLAB = 4096
+
 
 class TrainingRows(NamedTuple):
-    """Rows ``X (k, d)`` with their targets ``y (k,)`` or ``(k, c)`` and weights ``weight (k,)``."""
+    """Rows ``X (k, d)`` with their targets ``y (k,)`` or ``(k, c)`` and weights ``weight (k,)``; ``X`` is their own."""
 
     X: FloatArray
     y: FloatArray
@@ -39,20 +43,28 @@ def validated(estimator: BaseEstimator, X: Any, *y: Any, **checks: Any) -> Any:
         ) from error
 
 
-def merged_rows(X: FloatArray, y: FloatArray, weight: FloatArray) -> TrainingRows:
+def merged_rows(X: FloatArray, y: FloatArray, weight: FloatArray, *, ones: bool) -> TrainingRows:
     """Drop rows of weight zero, merge equal rows ``(x, y)`` by adding their weights, and sort.
 
     The objective is the same function of the network. One order of the rows for every order of the samples
     makes the answer independent of that order, and integer weights the same to the last digit as repeated
-    rows.
+    rows. With ``ones`` a column of them is appended.
     """
-    used = weight > 0
-    # Adding 0.0 turns -0.0 into 0.0, which compare equal but would sort apart bit by bit.
-    rows = np.column_stack([X[used], y[used]]) + 0.0
-    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
-    total = np.bincount(inverse.ravel(), weights=weight[used], minlength=len(unique)).astype(np.float64)
-    targets = unique[:, X.shape[1] :]
-    return TrainingRows(np.ascontiguousarray(unique[:, : X.shape[1]]), targets.reshape(-1, *y.shape[1:]).copy(), total)
+    targets = y.reshape(len(y), -1)
+    order, first = row_order([*X.T, *targets.T], np.flatnonzero(weight > 0))
+    total = np.bincount(np.cumsum(first) - 1, weights=weight[order]).astype(np.float64)
+    heads = order[first]
+    return TrainingRows(_taken(X, heads, ones=ones), y[heads] + 0.0, total)
+
+
+def _taken(X: FloatArray, index: npt.NDArray[np.intp], *, ones: bool) -> FloatArray:
+    """Rows of the data, with a column of ones behind them if wanted: the only array of their size."""
+    rows = np.ones((len(index), X.shape[1] + ones))
+    for start in range(0, len(index), _SLAB):
+        slab = slice(start, start + _SLAB)
+        # Adding 0.0 turns -0.0 into 0.0, which are equal but not bit by bit.
+        rows[slab, : X.shape[1]] = X[index[slab]] + 0.0
+    return rows
 
 
 def sorted_rows(rows: TrainingRows) -> TrainingRows:

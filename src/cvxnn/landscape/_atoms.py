@@ -22,8 +22,8 @@ from scipy.linalg import qr
 from scipy.optimize import lsq_linear
 
 from cvxnn.certificates._reduction import ReducedPricing, reduce_pricing
+from cvxnn.networks import unit_rows
 from cvxnn.patterns import ActivationPatterns, enumerate_patterns
-from cvxnn.patterns._geometry import unit_rows
 from cvxnn.patterns.limits import Limits
 
 FloatArray = npt.NDArray[np.float64]

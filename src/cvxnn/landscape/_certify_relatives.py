@@ -242,9 +242,8 @@ def _batch_norm(
     # Refuses a loss that the bound does not cover before any work is done.
     dual_size(problem)
     whitened = whiten(problem.X)
-    inner = Problem(whitened.data, problem.y, problem.beta, problem.loss, sample_weight=problem.sample_weight)
     judged = relu(
-        inner,
+        whitened.problem_of(problem),
         whitened.to_relu(network.on_batch(problem.X), problem.X),
         method=method,
         tol=_SHARE_OF_SOLVE * options.tol,

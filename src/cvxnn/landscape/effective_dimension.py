@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._validation import as_float_array
-from cvxnn.patterns._geometry import describe, unit_rows
+from cvxnn.networks import unit_rows
+from cvxnn.patterns._geometry import describe
 from cvxnn.patterns._rank import numerical_rank
 
 __all__ = ["effective_dimension"]

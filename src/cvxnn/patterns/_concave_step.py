@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Float = npt.NDArray[np.float64]
-_GRAM_ENTRIES = 25_000_000  # largest table of row outer products that is kept (200 MB)
+_GRAM_ENTRIES = 8_000_000  # largest table of row outer products that is kept (64 MB)
 _MAX_ITERATIONS = 40
 _LEAST_CURVATURE = 1e-13  # keeps the d x d systems regular in double precision
 _FLOOR = 1e-12  # residuals shorter than 1e-6 of the target are only resolved absolutely

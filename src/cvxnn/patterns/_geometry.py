@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.patterns._rank import RANK_TOLERANCE, equilibrate, triangle
+from cvxnn._tall_tables import triangle
+from cvxnn.networks import unit_rows
+from cvxnn.patterns._rank import RANK_TOLERANCE, equilibrate
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -56,19 +58,24 @@ class Geometry:
 
 def describe(X: FloatArray) -> Geometry:
     """Bring data (n, d) into normal form."""
-    scaled, exponents = equilibrate(X)
-    nonzero = np.any(scaled != 0, axis=1)
-    rows = unit_rows(scaled)
-    basis = _balanced_basis(rows[nonzero])
-    coordinates = unit_rows(rows[nonzero] @ basis)
-    lines = coordinates[line_representatives(coordinates)]
+    rows, exponents = equilibrate(X)
+    nonzero = np.any(rows, axis=1)
+    _to_unit(rows)
+    # No copy where nothing is left out: of many rows hardly any ever is.
+    live = rows if nonzero.all() else rows[nonzero]
+    basis = _balanced_basis(live)
+    lines = _to_unit(live @ basis)
+    chosen = line_representatives(lines)
+    if len(chosen) < len(lines):
+        lines = lines[chosen]
     return Geometry(rows=rows, nonzero=nonzero, exponents=exponents, basis=basis, lines=lines)
 
 
-def unit_rows(rows: FloatArray) -> FloatArray:
-    """Divide each nonzero row by its Euclidean norm."""
+def _to_unit(rows: FloatArray) -> FloatArray:
+    """Divide each nonzero row by its Euclidean norm, in place."""
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    return rows / np.where(norms > 0, norms, 1.0)[:, None]
+    rows /= np.where(norms > 0, norms, 1.0)[:, None]
+    return rows
 
 
 def _balanced_basis(rows: FloatArray) -> FloatArray:
@@ -79,7 +86,7 @@ def _balanced_basis(rows: FloatArray) -> FloatArray:
     rank = int(np.count_nonzero(values > RANK_TOLERANCE * values[0]))
     basis = right[:rank].T / values[:rank]
     for _ in range(_BALANCING_ROUNDS - 1):
-        _, values, right = np.linalg.svd(triangle(unit_rows(rows @ basis)), full_matrices=False)
+        _, values, right = np.linalg.svd(triangle(_to_unit(rows @ basis)), full_matrices=False)
         basis = basis @ (right.T / values)
     return np.ascontiguousarray(basis)
 

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import qr
 
+from cvxnn.networks import unit_rows
+
 from ._concave_step import Float, WeightedGram, box_residuals, expired
 
 Bool = npt.NDArray[np.bool_]
@@ -17,13 +19,9 @@ _COARSE, _FINE = 1e-6, 1e-12  # relative duality gaps of the concave steps
 _ZERO_ROW = 1e-4  # |y^T u| / ||y|| below which a coarse maximum is taken to lie on the hyperplane of y
 _ZERO_ROW_FINE = 1e-6
 _CONVEX_ZERO = 1e-9
-_BATCH_ENTRIES = 2_000_000  # of a batch of directions times rows, or of their d x d systems
+_BATCH_ENTRIES = 2_000_000  # of a batch of directions times rows
+_STEP_ENTRIES = 500_000  # of the same in a concave step, which has a dozen such arrays, or of its d x d systems
 _MAX_ROUNDS = 100
-
-
-def unit(directions: Float) -> Float:
-    """Rows scaled to unit length; zero rows stay zero."""
-    return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
 
 
 @dataclass(frozen=True)
@@ -68,30 +66,46 @@ class Landscape:
 
     def value(self, directions: Float) -> Float:
         """``h`` at each direction."""
-        return np.maximum(directions @ self._rows.T, 0.0) @ self._sigma
+        first, *others = self._slabs(len(directions))
+        total = np.maximum(directions @ self._rows[first].T, 0.0) @ self._sigma[first]
+        for slab in others:
+            total += np.maximum(directions @ self._rows[slab].T, 0.0) @ self._sigma[slab]
+        return total
+
+    def _slabs(self, count: int) -> list[slice]:
+        """Slices of the rows, so that products with so many directions are of moderate size; at least one."""
+        n = len(self._rows)
+        step = max(1, _BATCH_ENTRIES // max(count, 1))
+        return [slice(low, min(low + step, n)) for low in range(0, max(n, 1), step)]
 
     def describe(self, directions: Float) -> Maxima:
         """Directions with their values and active sets."""
         return Maxima(directions, self.value(directions), self._masks(directions))
 
     def _masks(self, directions: Float) -> Bool:
-        return directions @ self._convex.T > self._active_from
+        masks = np.empty((len(directions), len(self._convex)), dtype=bool)
+        for slab in self._slabs(len(directions)):
+            masks[:, slab] = directions @ self._convex[slab].T > self._active_from[slab]
+        return masks
 
     def climb(self, directions: Float, n_steps: int) -> Float:
         """Projected ascent: the gradient direction first, then unit steps that shrink from 1 to 1e-3."""
         rows, sigma = self._rows.astype(np.float32), self._sigma.astype(np.float32)
         out = directions.astype(np.float32)
+        slabs = self._slabs(len(out))
         for k, step in enumerate([1.0, *np.geomspace(1.0, 1e-3, n_steps - 1).tolist()]):
             if expired(self._deadline):
                 break
-            gradient = ((out @ rows.T > 0) * sigma) @ rows
+            gradient = np.zeros_like(out)
+            for slab in slabs:
+                gradient += ((out @ rows[slab].T > 0) * sigma[slab]) @ rows[slab]
             length = np.linalg.norm(gradient, axis=1, keepdims=True)
             moved = gradient / np.maximum(length, np.float32(1e-30))
             if k > 0:
                 moved = out + np.float32(step) * moved
             size = np.linalg.norm(moved, axis=1, keepdims=True)
             out = np.where((length > 0) & (size > 0), moved / np.maximum(size, np.float32(1e-30)), out)
-        return unit(out.astype(np.float64))
+        return unit_rows(out.astype(np.float64))
 
     def converge(self, start: Maxima, seen: set[bytes], tol: float = _COARSE) -> Maxima:
         """Alternate linearisation of the convex part and exact concave steps until the active sets repeat.
@@ -100,7 +114,7 @@ class Landscape:
         """
         done: list[Maxima] = []
         n, d = self._rows.shape
-        size = max(1, _BATCH_ENTRIES // max(n, d * d))
+        size = max(1, _STEP_ENTRIES // max(n, d * d))
         order = start.best(start.values.size)
         for low in range(0, order.values.size, size):
             batch = order.take(np.arange(low, min(low + size, order.values.size)))
@@ -130,7 +144,7 @@ class Landscape:
     def _concave_step(self, batch: Maxima, tol: float) -> Maxima:
         targets = batch.masks @ self._convex
         residuals = box_residuals(self._concave, self._gram, targets, tol=tol, deadline=self._deadline)
-        moved = unit(residuals)
+        moved = unit_rows(residuals)
         values = self.value(moved)
         better = values > batch.values  # False for NaN: a failed step leaves its start as it was
         points = np.where(better[:, None], moved, batch.points)
@@ -160,7 +174,7 @@ class Landscape:
         near = np.abs(self._concave @ point) <= tol * self._concave_norms
         if not near.any():
             return np.zeros((point.size, 0))
-        normals = unit(self._concave[near])
+        normals = unit_rows(self._concave[near])
         factors: Any = qr(normals.T, mode="economic", pivoting=True)
         rank = int((np.abs(np.diag(factors[1])) > 1e-9).sum())
         return factors[0][:, :rank]
@@ -188,7 +202,7 @@ class Landscape:
             basis = self._normals(points[k], _ZERO_ROW_FINE)
             gradient = fine.masks[k] @ self._convex - self._active_sum(points[k])
             snapped = gradient - basis @ (basis.T @ gradient)
-            snapped = unit((snapped - basis @ (basis.T @ snapped))[None])
+            snapped = unit_rows((snapped - basis @ (basis.T @ snapped))[None])
             value = self.value(snapped)[0]
             if value >= values[k]:
                 points[k], values[k] = snapped[0], value

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
+from cvxnn._tall_tables import tall_slabs, triangle
 from cvxnn._validation import as_float_array
 
 FloatArray = npt.NDArray[np.float64]
@@ -37,21 +38,35 @@ def equilibrate(X: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
         ``X`` times ``2.0**exponents`` is ``scaled`` up to factors of the rows; a gate ``g`` of ``scaled`` is
         the gate ``g * 2.0**exponents`` of ``X``.  The largest exponent is zero.
     """
-    sizes = np.abs(X)
-    nonzero = sizes > 0
-    largest = np.minimum(sizes.max(axis=1, keepdims=True), sizes.max(axis=0))
-    # Entries that are tiny both in their row and in their column may be rounding noise in place of a zero.
-    weights = np.divide(sizes, largest, where=nonzero, out=np.zeros_like(X)) ** 0.25
-    weighted = weights * np.log2(sizes, where=nonzero, out=np.zeros_like(X))
-    in_rows, in_columns = (np.where(total > 0, total, 1.0) for total in (weights.sum(axis=1), weights.sum(axis=0)))
-    by_row, by_column = weighted.sum(axis=1), weighted.sum(axis=0)
+    # Row by row but for the sums over rows, so that a slab needs temporary arrays and the rest one array.
+    weights = np.empty_like(X)
+    by_row, in_rows = np.empty(len(X)), np.empty(len(X))
+    by_column, in_columns, tops = np.zeros(X.shape[1]), np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    slabs = tall_slabs(X)
+    for rows in slabs:
+        np.maximum(tops, np.abs(X[rows]).max(axis=0), out=tops)
+    for rows in slabs:
+        sizes = np.abs(X[rows])
+        nonzero = sizes > 0
+        largest = np.minimum(sizes.max(axis=1, keepdims=True), tops)
+        # Entries that are tiny both in their row and in their column may be rounding noise in place of a zero.
+        weight = np.divide(sizes, largest, where=nonzero, out=np.zeros_like(sizes)) ** 0.25
+        weighted = weight * np.log2(sizes, where=nonzero, out=np.zeros_like(sizes))
+        weights[rows] = weight
+        by_row[rows], in_rows[rows] = weighted.sum(axis=1), weight.sum(axis=1)
+        by_column += weighted.sum(axis=0)
+        in_columns += weight.sum(axis=0)
+    in_rows, in_columns = (np.where(total > 0, total, 1.0) for total in (in_rows, in_columns))
     columns = np.zeros(X.shape[1])
     for _ in range(_SCALING_ROUNDS):
-        rows = -(by_row + weights @ columns) / in_rows
-        columns = -(by_column + rows @ weights) / in_columns
+        factors = -(by_row + weights @ columns) / in_rows
+        columns = -(by_column + factors @ weights) / in_columns
     exponents = np.rint(columns).astype(np.int32)
     exponents -= exponents.max()
-    return _scale_rows(np.ldexp(_scale_rows(X), exponents)), exponents
+    scaled = weights
+    for rows in slabs:
+        scaled[rows] = _scale_rows(np.ldexp(_scale_rows(X[rows]), exponents))
+    return scaled, exponents
 
 
 def _scale_rows(X: FloatArray) -> FloatArray:
@@ -94,7 +109,7 @@ def reduce_rank(X: npt.ArrayLike, *, rtol: float = RANK_TOLERANCE) -> tuple[Floa
     >>> Z.shape, V.shape, bool(np.allclose(Z @ V.T, X))
     ((3, 2), (3, 2), True)
     """
-    data = as_float_array(X, "X", ndim=2)
+    data = as_float_array(X, "X", ndim=2, copy=False)
     rank = numerical_rank(equilibrate(data)[0], rtol=rtol)
     if rank == 0:
         return np.zeros((data.shape[0], 0)), np.zeros((data.shape[1], 0))
@@ -116,9 +131,3 @@ def numerical_rank(scaled: FloatArray, *, rtol: float = RANK_TOLERANCE) -> int:
 
 def _right_singular_vectors(matrix: FloatArray, rank: int) -> FloatArray:
     return np.ascontiguousarray(np.linalg.svd(triangle(matrix), full_matrices=False)[2][:rank].T)
-
-
-def triangle(matrix: FloatArray) -> FloatArray:
-    """Return the factor R of a tall matrix, which has its singular values and right singular vectors."""
-    n, d = matrix.shape
-    return np.asarray(np.linalg.qr(matrix, mode="r")) if n > d else matrix

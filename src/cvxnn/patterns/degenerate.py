@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from cvxnn.patterns._geometry import LINE_TOLERANCE, line_representatives, unit_rows
+from cvxnn.networks import unit_rows
+from cvxnn.patterns._geometry import LINE_TOLERANCE, line_representatives
 
 FloatArray = npt.NDArray[np.float64]
 WordArray = npt.NDArray[np.uint64]

@@ -77,7 +77,7 @@ def sample_patterns(
     >>> sample_patterns(X, 500)
     ActivationPatterns(n_patterns=500, n_samples=50, n_features=10)
     """
-    data = as_float_array(X, "X", ndim=2)
+    data = as_float_array(X, "X", ndim=2, copy=False)
     wanted = as_count(n_patterns, "n_patterns", 1)
     generator = np.random.default_rng(random_state)
     geometry = describe(data)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ._local_maxima import Landscape, Maxima, unit
+from cvxnn.networks import unit_rows
+
+from ._local_maxima import Landscape, Maxima
 
 Float = npt.NDArray[np.float64]
 
@@ -132,7 +134,7 @@ def search(
     scaled = data / np.abs(data).max()
     if frame is not None:
         scaled, given = scaled @ frame, given @ frame
-    given = unit(given[np.linalg.norm(given, axis=1) > 0])
+    given = unit_rows(given[np.linalg.norm(given, axis=1) > 0])
     generated = _generate(scaled, given, n_starts, rng)
 
     directions, signs = [], []
@@ -143,7 +145,7 @@ def search(
         order = _distinct(found.points, found.values, threshold / unit_value * (1.0 - _SLACK), similarity)
         points = landscape.polish(found.take(order)).points
         points = points if frame is None else points @ frame.T
-        directions.append(unit(points))
+        directions.append(unit_rows(points))
         signs.append(np.full(points.shape[0], sign))
     directions, signs = np.concatenate(directions), np.concatenate(signs)
     values = signs * (dual @ np.maximum(data @ directions.T, 0.0))
@@ -223,13 +225,13 @@ def _generate(scaled: Float, given: Float, count: int, rng: np.random.Generator)
     if given.shape[0]:
         base = given[rng.integers(given.shape[0], size=count)]
         spread = 10.0 ** rng.uniform(-3.0, 0.0, size=count)[:, None]
-        row = unit(scaled[first])
+        row = unit_rows(scaled[first])
         reflected = base - (1.0 + spread) * (base * row).sum(axis=1, keepdims=True) * row
         out = np.where((kind % 4 == 0)[:, None], reflected, out)
         out = np.where((kind % 4 == 1)[:, None], base + spread * noise, out)
     dead = ~(np.linalg.norm(out, axis=1) > 0)  # equal rows have a zero difference
     out[dead] = rng.standard_normal((int(dead.sum()), d))
-    return unit(out)
+    return unit_rows(out)
 
 
 def _explore(landscape: Landscape, given: Float, generated: Float, n_steps: int) -> Maxima:

@@ -182,6 +182,10 @@ class WhitenedData:
     epsilon: float
     kappa: float
 
+    def problem_of(self, problem: Problem) -> Problem:
+        """Problem of the equivalent ReLU network: that of the batch-norm network with :attr:`data` in place of X."""
+        return Problem(self.data, problem.y, problem.beta, problem.loss, sample_weight=problem.sample_weight)
+
     def to_relu(self, network: BatchNormReLUNetwork, X: FloatArray) -> ReLUNetwork:
         """ReLU network on :attr:`data` with the outputs and the penalty of a batch-norm network on X."""
         unit = safe_ratio(np.ones(network.width), network.scale)
@@ -285,8 +289,7 @@ def solve_batch_norm(
     """
     # Refuses a loss that the bound does not cover before any work is done.
     dual_size(problem)
-    inner = Problem(whitened.data, problem.y, problem.beta, problem.loss, sample_weight=problem.sample_weight)
-    solution = solve_relu(inner, options, recorder)
+    solution = solve_relu(whitened.problem_of(problem), options, recorder)
     network = whitened.from_relu(solution.network, problem.X)
     certificate = certify_batch_norm(
         problem, network.objective(problem), solution.certificate, whitened.epsilon, whitened.kappa

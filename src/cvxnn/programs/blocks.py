@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
+from cvxnn.patterns._bits import pack, packed_width
 from cvxnn.programs.reduction import Reduction
 from cvxnn.solution import Blocks
 from cvxnn.solvers.cells import adjacent_gates
@@ -17,29 +18,22 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["attained_norm", "cone_blocks", "used_patterns"]
 
-_SLAB_ENTRIES, _MASK_ENTRIES = 1 << 20, 1 << 22
-"""Entries of the work arrays of a slab of rows, and of the gates of a part of the neurons."""
+_SLAB_ENTRIES = 1 << 20
+"""Entries of the work arrays of a slab of rows."""
 
 
 def used_patterns(reduction: Reduction, X: FloatArray, neurons: Neurons, gates: FloatArray) -> ActivationPatterns:
     """Patterns on the full data of the cells of the last program and of the cells around the neurons, each once."""
-    step = max(1, _MASK_ENTRIES // reduction.problem.n_samples)
-    own = np.vstack(
-        [
-            adjacent_gates(reduction.problem.X, neurons.vectors[k : k + step])
-            for k in range(0, max(len(neurons), 1), step)
-        ]
-    )
+    own = adjacent_gates(reduction.problem.X, neurons.vectors)
     lifted = np.vstack([own, gates]) @ reduction.basis.T
     if len(lifted) == 0:
         # The zero network uses no cell; any one keeps the record of patterns non-empty.
         lifted = reduction.basis.T[:1]
-    masks = np.empty((len(lifted), len(X)), dtype=bool)
+    packed = np.empty((len(lifted), packed_width(len(X))), dtype=np.uint8)
     for rows in row_slabs(len(X), len(lifted), entries=_SLAB_ENTRIES):
-        masks[:, rows] = lifted @ X[rows].T >= 0
-    _, first = np.unique(np.packbits(masks, axis=1), axis=0, return_index=True)
-    first = np.sort(first)
-    return ActivationPatterns.from_masks(masks[first], lifted[first])
+        # Slabs begin at whole bytes of the packed masks.
+        packed[:, rows.start // 8 : -(-rows.stop // 8)] = pack(lifted @ X[rows].T >= 0)
+    return ActivationPatterns(packed, lifted, len(X)).unique()
 
 
 def cone_blocks(X: FloatArray, neurons: Neurons, patterns: ActivationPatterns) -> Blocks:
@@ -48,7 +42,6 @@ def cone_blocks(X: FloatArray, neurons: Neurons, patterns: ActivationPatterns) -
     v = np.zeros_like(u)
     violation = np.zeros((len(patterns), len(neurons)))
     for rows in row_slabs(len(X), len(patterns) + len(neurons), entries=_SLAB_ENTRIES):
-        # Slabs begin at whole bytes of the packed masks.
         packed = patterns.packed[:, rows.start // 8 : -(-rows.stop // 8)]
         masks = ActivationPatterns(packed, patterns.gates, rows.stop - rows.start).masks
         z = X[rows] @ neurons.vectors.T

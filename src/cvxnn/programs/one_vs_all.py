@@ -21,7 +21,7 @@ import numpy.typing as npt
 from cvxnn.certificates.certificate import Certificate
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, problem_of
 from cvxnn.programs.relu import ReLUOptions, solve_relu
 from cvxnn.progress import Recorder
 from cvxnn.solution import Blocks, Solution, Status
@@ -59,7 +59,7 @@ def output_problems(problem: Problem) -> list[Problem]:
     if problem.n_outputs == 1:
         return [problem]
     weight = problem.sample_weight
-    return [Problem(problem.X, y, problem.beta, problem.loss, sample_weight=weight) for y in problem.y.T]
+    return [problem_of(problem.X, y, problem.beta, problem.loss, sample_weight=weight) for y in problem.y.T]
 
 
 def solve_one_vs_all(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cvxnn.losses import HuberLoss, Loss, SquaredLoss
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns._rank import reduce_rank
-from cvxnn.problem import Problem
+from cvxnn.problem import Problem, problem_of
 from cvxnn.solvers.axis_scales import kink_axes
 from cvxnn.solvers.neurons import Neurons
 
@@ -86,13 +86,15 @@ def reduce_problem(problem: Problem, *, keep_samples: bool = False) -> Reduction
     (3, 1)
     """
     samples = np.flatnonzero((problem.sample_weight > 0) | keep_samples)
-    Z, basis = reduce_rank(problem.X[samples])
+    # Not even the rows of the data are copied where all are kept: there may be many.
+    kept = slice(None) if len(samples) == problem.n_samples else samples
+    Z, basis = reduce_rank(problem.X[kept])
     y, weight = problem.y[samples], problem.sample_weight[samples]
     sigma = _row_scale(Z)
     tau, loss = _target_scale(problem.loss, y)
     kappa = float(np.mean(weight))
     if Z.shape[1]:
-        axes = kink_axes(Z / max(float(np.max(np.abs(Z))), np.finfo(float).tiny))
+        axes = kink_axes(Z / max(_largest(Z), np.finfo(float).tiny))
         Z, basis = Z @ axes, basis @ axes
     else:
         Z, basis = np.zeros((len(samples), 1)), np.eye(problem.n_features, 1)
@@ -102,14 +104,20 @@ def reduce_problem(problem: Problem, *, keep_samples: bool = False) -> Reduction
             f"beta is {problem.beta:g}, too small beside data, targets and weights of this scale; "
             f"from {_LEAST_BETA * sigma * tau * kappa:g} on it is accepted."
         )
-    reduced = Problem(Z / sigma, y / tau, beta, loss, sample_weight=weight / kappa)
+    Z /= sigma
+    reduced = problem_of(Z, y / tau, beta, loss, sample_weight=weight / kappa)
     return Reduction(reduced, basis, tau / sigma, kappa * tau * tau, samples)
 
 
 def _row_scale(Z: FloatArray) -> float:
     """Root mean square of the norms of the rows, whose squares need not be normal numbers; 1 where all vanish."""
-    largest = float(np.max(np.abs(Z), initial=0.0))
+    largest = _largest(Z)
     return largest * _scale(np.linalg.norm(Z / largest, axis=1)) if largest > 0 else 1.0
+
+
+def _largest(values: FloatArray) -> float:
+    """Largest size of an entry, without an array of them."""
+    return max(float(np.max(values, initial=0.0)), -float(np.min(values, initial=0.0)))
 
 
 def _scale(values: FloatArray) -> float:

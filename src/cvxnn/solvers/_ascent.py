@@ -8,8 +8,9 @@ import time
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.networks import unit_rows
 from cvxnn.problem import Problem
-from cvxnn.solvers._directions import STEPS, climb, distinct, unit_rows
+from cvxnn.solvers._directions import STEPS, climb, distinct
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_slabs
 

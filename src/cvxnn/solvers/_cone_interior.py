@@ -17,13 +17,14 @@ __all__ = ["cone_hull", "interior_points"]
 _FLAT = 1e-10
 """Smallest slack of a unit vector on unit rows for which a cone counts as having an interior."""
 
+_MOST_STEPS = 40
+"""Newton steps before a cone is given up."""
+
 _HOPELESS = 1e14
 """Half of the squared length, for slack one, at which the search for an interior is given up."""
 
 
-def interior_points(
-    data: BlockData, start: FloatArray | None = None, *, max_iter: int = 40
-) -> tuple[FloatArray, BoolArray]:
+def interior_points(data: BlockData, start: FloatArray | None = None) -> tuple[FloatArray, BoolArray]:
     """Find unit vectors deep inside the cones ``{z : orient_kj x_j^T z >= 0}``, all cones at once.
 
     Where no start lies inside, ``min ||z||^2 / 2 : orient_kj x_j^T z >= 1`` is solved until every slack is positive;
@@ -35,8 +36,6 @@ def interior_points(
         Unit rows ``(n, r)`` and orientations ``(K, n)`` of the cones.
     start : array (K, r), optional
         Vectors to start from where they lie strictly inside.
-    max_iter : int, default 40
-        Newton steps allowed before a cone is given up.
 
     Returns
     -------
@@ -56,7 +55,7 @@ def interior_points(
         points[found] = unit[found]
     todo = np.flatnonzero(~found)
     if todo.size:
-        points[todo], found[todo] = _separate(data, todo, max_iter)
+        points[todo], found[todo] = _separate(data, todo)
     good = np.flatnonzero(found)
     if good.size:
         points[good] = _centre(data, good, points[good])
@@ -69,13 +68,13 @@ def _depth(data: BlockData, blocks: npt.NDArray[np.intp], points: FloatArray) ->
     return np.where(side != 0, side * (points @ data.rows.T), 1.0).min(axis=1, initial=1.0)
 
 
-def _separate(data: BlockData, blocks: npt.NDArray[np.intp], max_iter: int) -> tuple[FloatArray, BoolArray]:
+def _separate(data: BlockData, blocks: npt.NDArray[np.intp]) -> tuple[FloatArray, BoolArray]:
     """Solve ``min ||z||^2 / 2 : orient_j x_j^T z >= 1`` for each block until all its slacks are positive."""
     points = np.zeros((blocks.size, data.rows.shape[1]))
     inside = np.zeros(blocks.size, dtype=bool)
     busy = np.arange(blocks.size)
     state = _Separation(data, blocks, points.copy(), np.ones((blocks.size, data.rows.shape[0])), None)
-    for _ in range(max_iter):
+    for _ in range(_MOST_STEPS):
         state.step()
         sizes = np.linalg.norm(state.vectors, axis=1)
         unit = state.vectors / np.maximum(sizes, 1e-300)[:, None]

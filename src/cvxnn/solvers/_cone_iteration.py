@@ -18,11 +18,11 @@ from cvxnn.solvers._cone_algebra import (
     scaling,
 )
 from cvxnn.solvers._cone_losses import InteriorLoss, interior_loss
-from cvxnn.solvers._cone_system import BlockData, NewtonSystem
+from cvxnn.solvers._cone_system import BlockData, NewtonSystem, inverse_factors
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["ConeIteration"]
+__all__ = ["ConeIteration", "Direction", "Targets", "start_length"]
 
 _PART = 0.1
 """Part of what the zero network can pay for that the first vectors take."""
@@ -32,7 +32,7 @@ _REFINEMENTS = 1
 
 
 @dataclass(frozen=True)
-class _Targets:
+class Targets:
     """Right-hand sides of the complementarity equations: rows, norm cones, variables of the loss."""
 
     rows: FloatArray
@@ -41,7 +41,7 @@ class _Targets:
 
 
 @dataclass(frozen=True)
-class _Direction:
+class Direction:
     """Newton direction; ``primal`` and ``dual`` belong to the norm cones, ``(K, r + 1)``."""
 
     primal: FloatArray
@@ -74,7 +74,7 @@ class ConeIteration:
         self.live = data.orient != 0
         beta, count = problem.beta, points.shape[0]
         # Row multipliers start large enough to balance the norms (beta) and a part of the loss (pull).
-        length = _start_length(problem, data, points)
+        length = start_length(problem, data, points)
         vectors = length * points
         pull = np.linalg.norm(data.fit_adjoint(problem.loss_gradient(data.fit(vectors))), axis=1)
         force = beta + 0.2 * float(pull.mean())
@@ -110,16 +110,16 @@ class ConeIteration:
     def step(self) -> float:
         """One predictor-corrector step; returns its length."""
         norm = scaling(self.primal, self.primal_determinant, self.dual, self.dual_determinant)
-        system = NewtonSystem(self.data, self._blocks(norm), self.loss.curvature())
+        system = NewtonSystem(self.data, self._factors(norm), self.loss.curvature())
         residual = self.residual()
-        plain = _Targets(-self.slack * self.multipliers, -self.dual, self.loss.target())
+        plain = Targets(-self.slack * self.multipliers, -self.dual, self.loss.target())
         affine = self._direction(system, norm, residual, plain)
         reach = min(1.0, self._limit(affine, plain))
         total, number = self.complementarity()
         centre = (1.0 - reach) ** 3 * total / number
         bent = product(norm.scale_primal(affine.primal), norm.scale_dual(affine.dual))
         mirrored = join(self.primal[:, 0], -self.vectors) * (centre / self.primal_determinant)[:, None]
-        targets = _Targets(
+        targets = Targets(
             np.where(self.live, plain.rows - affine.slack * affine.multipliers + centre, 0.0),
             plain.cones + mirrored - norm.scale_primal(norm.divide(bent)),
             self.loss.corrected(affine.fit, reach, centre),
@@ -129,18 +129,16 @@ class ConeIteration:
         self._advance(final, length, targets)
         return length
 
-    def _blocks(self, norm: NormScaling) -> FloatArray:
-        """Block matrices: barrier of the rows, and the norm cones with their heights eliminated."""
+    def _factors(self, norm: NormScaling) -> FloatArray:
+        """Factors of the inverse block matrices: row barriers, and the norm cones with their heights eliminated."""
         inverse = 1.0 / norm.size**2
         tail = norm.axis[:, 1:]
         blocks = self.data.gram(self.multipliers / self.slack)
         blocks += inverse[:, None, None] * np.eye(tail.shape[1])
         blocks -= np.einsum("k,ki,kj->kij", 2.0 * inverse / (2.0 * norm.axis[:, 0] ** 2 - 1.0), tail, tail)
-        return blocks
+        return inverse_factors(blocks, self.data.hulls)
 
-    def _direction(
-        self, system: NewtonSystem, norm: NormScaling, residual: FloatArray, targets: _Targets
-    ) -> _Direction:
+    def _direction(self, system: NewtonSystem, norm: NormScaling, residual: FloatArray, targets: Targets) -> Direction:
         data = self.data
         head, tail = norm.axis[:, 0], norm.axis[:, 1:]
         inverse = 1.0 / norm.size**2
@@ -162,7 +160,7 @@ class ConeIteration:
         # The height of the dual, beta, stays: this gives the heights, in an order that avoids cancellation.
         along = np.einsum("kr,kr->k", tail, vectors)
         heights = (targets.cones[:, 0] / inverse + 2.0 * head * along) / lead
-        return _Direction(
+        return Direction(
             join(heights, vectors),
             join(0.0, force + pull),
             data.slacks(vectors),
@@ -177,7 +175,7 @@ class ConeIteration:
         pull = -(vectors - along[:, None] * tail) / (norm.size**2)[:, None]
         return vectors, pull, -self.multipliers / self.slack * self.data.slacks(vectors)
 
-    def _limit(self, direction: _Direction, targets: _Targets) -> float:
+    def _limit(self, direction: Direction, targets: Targets) -> float:
         """Largest step that keeps the iterate in all cones."""
         bounds = (
             cone_step(self.primal, self.primal_determinant, direction.primal),
@@ -188,7 +186,7 @@ class ConeIteration:
         )
         return min(bounds)
 
-    def _advance(self, direction: _Direction, length: float, targets: _Targets) -> None:
+    def _advance(self, direction: Direction, length: float, targets: Targets) -> None:
         primal, dual = length * direction.primal, length * direction.dual
         self.primal_determinant = determinant_after(self.primal_determinant, self.primal, primal)
         self.dual_determinant = determinant_after(self.dual_determinant, self.dual, dual)
@@ -199,7 +197,7 @@ class ConeIteration:
         self.loss.advance(length, targets.loss, direction.fit)
 
 
-def _start_length(problem: Problem, data: BlockData, points: FloatArray) -> float:
+def start_length(problem: Problem, data: BlockData, points: FloatArray) -> float:
     """Choose a common length of the first vectors: what the zero network can pay for, and no flat loss."""
     origin = np.zeros(data.X.shape[0])
     zero, curved = problem.loss_value(origin), float(problem.loss_hessian(origin).sum())

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-__all__ = ["BlockData", "NewtonSystem"]
+__all__ = ["BlockData", "NewtonSystem", "inverse_factors"]
 
 _PRODUCT_LIMIT = 30_000_000
 """Largest number of stored products x_ja x_jb; beyond it they are formed block by block."""
 
 _CHUNK = 4_000_000
-"""Numbers held at a time while the n x n matrix is summed up."""
+"""Numbers held at a time while the matrix is summed up."""
+
+_RISES = (0.0, 1e-14, 1e-12, 1e-10)
+"""Rises of a diagonal, relative to it, that make good what rounding has made indefinite."""
 
 
 class BlockData:
@@ -42,6 +46,17 @@ class BlockData:
         self._products: FloatArray | None = None
         if X.shape[0] * self._upper[0].size <= _PRODUCT_LIMIT:
             self._products = self.rows[:, self._upper[0]] * self.rows[:, self._upper[1]]
+
+    @classmethod
+    def free(cls, X: FloatArray, masks: BoolArray, check: Callable[[], None]) -> BlockData:
+        """Blocks of sign +1 without cones: no row is in force. ``check`` may raise to end a product or a system."""
+        data = cls(X[:0], masks[:, :0], np.ones(len(masks)))
+        data.X, data.masks, data.weights, data.check = X, masks, masks.astype(np.float64), check
+        return data
+
+    @staticmethod
+    def check() -> None:
+        """Called once for each part of a system that is summed up; does nothing."""
 
     def select(self, kept: BoolArray) -> BlockData:
         """Return the data of the blocks marked in ``kept (K,)``."""
@@ -90,33 +105,40 @@ class BlockData:
 class NewtonSystem:
     """Factorised ``S + A^T diag(h) A``: S block diagonal ``(K, r, r)``, A the map to the fit, h the curvature ``(n,)``.
 
-    With ``S^-1 = F F^T`` and ``B = diag(h)^(1/2) A F`` the solution is ``F (I + B^T B)^-1 F^T``; the smaller of
-    ``I + B^T B`` (K r) and ``I + B B^T`` (n) is factorised, so samples without curvature need no care.
+    With factors ``S^-1 = F F^T``, ``(K, r, r)``, and ``B = diag(h)^(1/2) A F`` the solution is
+    ``F (I + B^T B)^-1 F^T``; the smaller of ``I + B^T B`` (K r) and ``I + B B^T`` (n) is factorised, so samples without
+    curvature need no care.
     """
 
-    def __init__(self, data: BlockData, blocks: FloatArray, curvature: FloatArray) -> None:
+    def __init__(self, data: BlockData, factors: FloatArray, curvature: FloatArray) -> None:
         self._data = data
-        self._blocks = blocks
-        self._curvature = curvature
         self._roots = np.sqrt(np.maximum(curvature, 0.0))
-        self._factors = _inverse_factors(blocks, data.hulls)
-        count, rank = blocks.shape[:2]
+        self._factors = factors
+        count, rank = factors.shape[:2]
         n = curvature.size
         self._wide = count * rank > n
-        self._small = _outer_gram(data, self._factors, self._roots) if self._wide else self._inner_gram()
-        self._cholesky = cho_factor(self._small, lower=True, overwrite_a=True, check_finite=False)
+        self._cholesky = _factorised(_outer_gram(data, factors, self._roots) if self._wide else self._inner_gram())
 
     def _inner_gram(self) -> FloatArray:
         data = self._data
-        count, rank = self._blocks.shape[:2]
-        tall = np.matmul(data.X, self._factors) * (data.weights * self._roots)[:, :, None]
-        flat = np.ascontiguousarray(tall.transpose(1, 0, 2)).reshape(-1, count * rank)
-        gram = flat.T @ flat
+        count, rank = self._factors.shape[:2]
+        gram = np.zeros((count * rank, count * rank))
+        size = max(1, _CHUNK // (count * rank))
+        for first in range(0, len(data.X), size):
+            data.check()
+            part = slice(first, first + size)
+            tall = np.matmul(data.X[part], self._factors) * (data.weights[:, part] * self._roots[part])[:, :, None]
+            flat = np.ascontiguousarray(tall.transpose(1, 0, 2)).reshape(-1, count * rank)
+            gram += flat.T @ flat
         gram[np.diag_indices_from(gram)] += 1.0
         return gram
 
     def solve(self, right: FloatArray) -> FloatArray:
         """Solve for a right-hand side ``(K, r)`` that lies in the linear hulls of the cones."""
+        return self.solve_with_fit(right)[0]
+
+    def solve_with_fit(self, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Solution and its fit ``(n,)``, which an n x n factor gives more accurately than a product would."""
         factors, data = self._factors, self._data
         inner = np.matmul(factors.transpose(0, 2, 1), right[:, :, None])
         if self._wide:
@@ -124,12 +146,34 @@ class NewtonSystem:
             back = cho_solve(self._cholesky, image, check_finite=False)
             pulled = data.fit_adjoint(self._roots * back)
             inner = inner - np.matmul(factors.transpose(0, 2, 1), pulled[:, :, None])
-        else:
-            inner = cho_solve(self._cholesky, inner.reshape(-1), check_finite=False).reshape(inner.shape)
-        return np.matmul(factors, inner)[:, :, 0]
+            vectors = np.matmul(factors, inner)[:, :, 0]
+            curved = self._roots > 0.0
+            return vectors, np.where(curved, back / np.where(curved, self._roots, 1.0), data.fit(vectors))
+        inner = cho_solve(self._cholesky, inner.reshape(-1), check_finite=False).reshape(inner.shape)
+        vectors = np.matmul(factors, inner)[:, :, 0]
+        return vectors, data.fit(vectors)
 
 
-def _inverse_factors(blocks: FloatArray, hulls: dict[int, FloatArray]) -> FloatArray:
+def _factorised(matrix: FloatArray) -> tuple[FloatArray, bool]:
+    """Cholesky factor of a matrix that rounding may have made indefinite: its diagonal is raised until it is not.
+
+    Raises
+    ------
+    LinAlgError
+        Where that is beyond rounding.
+    """
+    diagonal = matrix.diagonal().copy()
+    for rise in _RISES[:-1]:
+        matrix[np.diag_indices_from(matrix)] = (1.0 + rise) * diagonal
+        try:
+            return cho_factor(matrix, lower=True, check_finite=False)
+        except LinAlgError:
+            continue
+    matrix[np.diag_indices_from(matrix)] = (1.0 + _RISES[-1]) * diagonal
+    return cho_factor(matrix, lower=True, check_finite=False)
+
+
+def inverse_factors(blocks: FloatArray, hulls: dict[int, FloatArray]) -> FloatArray:
     """Factors F with ``F F^T = S^-1`` for each block, on the linear hull of its cone where that is smaller."""
     factors = np.zeros_like(blocks)
     rank = blocks.shape[1]
@@ -170,6 +214,7 @@ def _outer_gram(data: BlockData, factors: FloatArray, roots: FloatArray) -> Floa
     gram = np.eye(n)
     size = max(1, _CHUNK // (n * rank))
     for first in range(0, count, size):
+        data.check()
         part = slice(first, first + size)
         wide = np.matmul(factors[part].transpose(0, 2, 1), data.X.T)
         wide *= (data.weights[part] * roots)[:, None, :]

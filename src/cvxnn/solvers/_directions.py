@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
+from cvxnn.networks import unit_rows
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.intp]
 
-__all__ = ["STEPS", "batches", "climb", "distinct", "unit_rows"]
+__all__ = ["STEPS", "batches", "climb", "distinct"]
 
 STEPS: SingleArray = np.array([np.inf, *np.geomspace(1.0, 1e-3, 39)], dtype=np.float32)
 """Lengths of the ascent steps: straight to the gradient first, then shrinking because maxima lie on kinks."""
@@ -24,19 +25,6 @@ _LEAST_VALUE = 0.3
 
 _BATCH_ENTRIES = 1 << 17
 _BLOCK = 256
-
-
-def unit_rows(rows: npt.NDArray) -> npt.NDArray:
-    """Rows of unit length; zero rows stay zero.
-
-    Examples
-    --------
-    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
-    array([[0.6, 0.8],
-           [0. , 0. ]])
-    """
-    size = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(size, np.finfo(rows.dtype).tiny)
 
 
 def batches(count: int, samples: int) -> list[slice]:

@@ -12,10 +12,12 @@ __all__ = ["polish_nonnegative_least_squares"]
 
 _DEPENDENT = 1e-13
 _SLACK = 1e-12
+_MOST_CHANGES = 200
+"""Most factorisations."""
 
 
 def polish_nonnegative_least_squares(
-    matrix: FloatArray, target: FloatArray, cost: float, start: FloatArray, *, max_changes: int = 200
+    matrix: FloatArray, target: FloatArray, cost: float, start: FloatArray
 ) -> FloatArray:
     r"""Minimise :math:`\tfrac12\|A z - b\|^2 + \gamma \sum_{i>0} z_i` over :math:`z_i \ge 0, i > 0`.
 
@@ -29,8 +31,6 @@ def polish_nonnegative_least_squares(
     cost : float
     start : ndarray (1 + k,)
         Point with non-negative coefficients.
-    max_changes : int, default 200
-        Most factorisations.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def polish_nonnegative_least_squares(
     free[0] = True
     price = np.full(len(point), cost)
     price[0] = 0.0
-    for _ in range(max_changes):
+    for _ in range(_MOST_CHANGES):
         index = np.flatnonzero(free)
         solved, dependent = _solve(matrix[:, index] / sizes[index], target, price[index] / sizes[index])
         if dependent is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.solvers.row_slabs import row_slabs
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -12,6 +14,9 @@ __all__ = ["adjacent_gates", "masks_of", "unique_cells"]
 
 ZERO_TOL = 1e-9
 """A pre-activation below this share of ``||x_j|| ||z||`` counts as zero: the vector lies on that hyperplane."""
+
+_SLAB_ENTRIES = 1 << 19
+"""Entries of the work arrays of a slab of rows."""
 
 
 def adjacent_gates(X: FloatArray, vectors: FloatArray, *, seed: int = 0, zero_tol: float = ZERO_TOL) -> FloatArray:
@@ -37,12 +42,14 @@ def adjacent_gates(X: FloatArray, vectors: FloatArray, *, seed: int = 0, zero_to
     units = vectors / np.where(size > 0, size, 1.0)
     moves = rng.standard_normal(vectors.shape)
     row_norm = np.linalg.norm(X, axis=1)
-    z, dz = units @ X.T, moves @ X.T
-    off = np.abs(z) > zero_tol * row_norm
-    ratio = np.full(z.shape, np.inf)
-    np.divide(np.abs(z), np.abs(dz), out=ratio, where=off & (dz != 0))
-    step = np.minimum(0.5 * np.min(ratio, axis=1, initial=np.inf), 1e-3)
-    return units + step[:, None] * moves
+    nearest = np.full(len(vectors), np.inf)
+    for rows in row_slabs(len(X), len(vectors), entries=_SLAB_ENTRIES):
+        z, dz = units @ X[rows].T, moves @ X[rows].T
+        off = np.abs(z) > zero_tol * row_norm[rows]
+        ratio = np.full(z.shape, np.inf)
+        np.divide(np.abs(z), np.abs(dz), out=ratio, where=off & (dz != 0))
+        nearest = np.minimum(nearest, np.min(ratio, axis=1, initial=np.inf))
+    return units + np.minimum(0.5 * nearest, 1e-3)[:, None] * moves
 
 
 def masks_of(X: FloatArray, gates: FloatArray) -> BoolArray:

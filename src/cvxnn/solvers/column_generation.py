@@ -24,7 +24,15 @@ __all__ = ["generate_columns"]
 _FINEST = 1e-9
 """Relative gap to which the programs on the cells are solved."""
 
-_STARTS = 200
+_STARTS, _MOST_EFFORT = 200, 8
+"""Starts of a search, and how many times as many are tried where nothing is gained before that counts as stalled."""
+
+_FEWEST_NEW, _NEW_SHARE = 10, 3
+"""Most neurons that a round adds: so many, or one for so many present."""
+
+_LEAST_GAIN = 1e-13
+_THRESHOLD = 1e-3
+"""Relative excess over beta, in units of the tolerance, that counts as a violation."""
 
 
 def generate_columns(
@@ -61,9 +69,9 @@ def generate_columns(
         state.iteration += 1
         if columns is not None:
             _solve_on_cells(problem, state, columns, options)
-            gained = state.objective < before * (1.0 - 1e-13)
+            gained = state.objective < before * (1.0 - _LEAST_GAIN)
             effort = 1 if gained else 2 * effort
-            if not gained and effort > 8:
+            if not gained and effort > _MOST_EFFORT:
                 state.outcome = "stalled"
         report(state)
 
@@ -77,13 +85,13 @@ def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort:
         nu,
         starts=state.neurons.vectors if len(state.neurons) else None,
         n_starts=_STARTS * effort,
-        threshold=problem.beta * (1.0 + 1e-3 * options.tol),
-        random_state=options.seed + 7919 * state.iteration,
+        threshold=problem.beta * (1.0 + _THRESHOLD * options.tol),
+        random_state=options.seed_at(state.iteration),
         time_limit=None if np.isinf(left) else max(left, 1e-3),
     )
     if len(result.values):
         state.violation = float(result.values[0]) / problem.beta - 1.0
-        keep = slice(0, max(10, len(state.neurons) // 3))
+        keep = slice(0, max(_FEWEST_NEW, len(state.neurons) // _NEW_SHARE))
         return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
     # A search that the deadline cut short has shown nothing, but then the proof has no time either.
     state.violation = 0.0

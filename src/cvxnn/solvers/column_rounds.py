@@ -16,7 +16,7 @@ from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.joint_moves import JointMoves
 from cvxnn.solvers.mass_program import solve_masses
-from cvxnn.solvers.neuron_search import NeuronSearch
+from cvxnn.solvers.neuron_search import Ascents, NeuronSearch
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.opening_moves import opening_moves
 
@@ -51,6 +51,8 @@ _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
     ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
 )
+"""Smoothings and most steps at each: of the rounds, finer from one to the next where little is gained."""
+
 _FINISH = ((1e-5, 6), (1e-6, 6), (1e-7, 8), (1e-8, 8))
 _LEVEL_GAINS = (3e-4, 1e-5, 1e-7)
 """Relative gains of a round below which the next schedule takes over."""
@@ -62,8 +64,14 @@ _LEAST_GAIN = 1e-6
 """Relative gain that counts as progress however loose the tolerance is: a violation beyond it remains to be removed."""
 
 _MOST_EFFORT = 8
+"""How many times as many starts are tried where rounds gain nothing, before that counts as stalled."""
+
 _FEWEST_NEW, _NEW_SHARE = 20, 1.0
+"""Neurons that a round may add: so many, or this share of those present where that is more."""
+
 _NEW_MASS = 1e-2
+"""Their mass before the masses are solved for, relative to the mean of the others."""
+
 _FINISH_SHARE, _FINISH_COST = 0.15, 2.0
 """Share of the time left that is kept to settle the neurons; less where that many joint steps, of this multiple of what
 the steps of the last round took, end sooner."""
@@ -144,8 +152,7 @@ class ColumnRounds:
                 deadline=self.last_round,
                 pool=self.pool if distant else self.options.pool,
                 n_pooled=self.pooled,
-                jump=k % 2 == 1,
-                distant=distant,
+                ascents=Ascents.JUMP if k % 2 else Ascents.DISTANT if distant else Ascents.USUAL,
             )
             if len(found) == 0 and k == len(plan) - 1 and self.may_be_thorough:
                 # It takes as long as the others together; with a pool, which tries hard by itself, once is enough.
@@ -193,7 +200,7 @@ class ColumnRounds:
             starts=state.neurons.vectors if len(state.neurons) else None,
             n_starts=_THOROUGH_STARTS,
             threshold=threshold * beta,
-            random_state=self.options.seed + 7919 * state.iteration,
+            random_state=self.options.seed_at(state.iteration),
             time_limit=None if math.isinf(left) else left,
         )
         return Neurons(result.directions, result.signs.astype(np.float64)), result.values / beta

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +16,44 @@ from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["ColumnOptions", "ColumnState"]
+__all__ = ["ColumnOptions", "ColumnState", "LoopState"]
 
+_SEED_STRIDE = 7919
 _TIE = 1e-12
 """Relative difference of objectives within which the quality of the dual vector decides."""
 
 
+class Limits(Protocol):
+    """Settings of a loop that say when to stop."""
+
+    @property
+    def max_iter(self) -> int:
+        """Most outer iterations."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """On the clock of ``time.perf_counter``."""
+        ...
+
+
+class LoopState:
+    """How far a loop is: ``outcome`` is "running" until it ends."""
+
+    iteration: int
+    outcome: str
+
+    def stop_at_limits(self, options: Limits) -> bool:
+        """Whether a limit is met; the outcome then tells which."""
+        if self.iteration >= options.max_iter:
+            self.outcome = "max_iter"
+        elif time.perf_counter() > options.deadline:
+            self.outcome = "time_limit"
+        return self.outcome != "running"
+
+
 @dataclass
-class ColumnState:
+class ColumnState(LoopState):
     """Best point so far; updated in place, so that an interrupt loses nothing.
 
     Attributes
@@ -45,14 +76,6 @@ class ColumnState:
     violation: float = np.inf
     iteration: int = 0
     outcome: str = "running"
-
-    def stop_at_limits(self, options: ColumnOptions) -> bool:
-        """Whether a limit is met; the outcome then tells which."""
-        if self.iteration >= options.max_iter:
-            self.outcome = "max_iter"
-        elif time.perf_counter() > options.deadline:
-            self.outcome = "time_limit"
-        return self.outcome != "running"
 
     def offer(self, problem: Problem, candidates: Iterable[Neurons]) -> None:
         """Take each candidate that is better; where objectives tie, the one whose dual vector is closer to feasible."""
@@ -91,6 +114,10 @@ class ColumnOptions:
     deadline: float
     seed: int
     pool: DirectionPool | None = None
+
+    def seed_at(self, iteration: int) -> int:
+        """Seed of the search of an iteration; those of two nearby seeds never meet."""
+        return self.seed + _SEED_STRIDE * iteration
 
 
 def _stationarity_error(problem: Problem, neurons: Neurons) -> float:

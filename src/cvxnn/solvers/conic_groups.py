@@ -26,6 +26,9 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["LinearGroup", "solve_groups"]
 
+_TOL = 1e-11
+"""Asked of Clarabel; it may stop earlier where rounding does not allow it."""
+
 
 @dataclass(frozen=True, eq=False)
 class LinearGroup:
@@ -40,7 +43,6 @@ def solve_groups(
     groups: list[LinearGroup],
     parts: int,
     *,
-    tol: float = 1e-11,
     time_limit: float | None = None,
 ) -> FloatArray | None:
     """Vectors ``(G, p)`` of the groups, feasible up to the accuracy of the solver; None without a usable point.
@@ -51,7 +53,6 @@ def solve_groups(
     groups : list of LinearGroup
     parts : int
         Parts of equal size of a group whose lengths are added up; 1 for the Frobenius norm.
-    tol : float
     time_limit : float, optional
         Seconds.
     """
@@ -80,7 +81,7 @@ def solve_groups(
     P = sp.csc_matrix(sp.diags_array(np.concatenate([np.zeros(left + n), loss.P]), format="csc"))
     settings = clarabel.DefaultSettings()
     settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tol
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = _TOL
     settings.max_iter = 100
     if time_limit is not None:
         settings.time_limit = max(time_limit, 1e-3)

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, qr
+from scipy.linalg import qr
 from scipy.optimize import lsq_linear
 
 from cvxnn.problem import Problem
+from cvxnn.solvers._ridge_solve import ridge_solve
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -30,6 +31,7 @@ _GRADIENT_TOL = 1e-13
 _RELEASE_TOL = 1e-9
 _NO_STEP = 1e-12
 _MANY_STEPS, _FEW_STEPS, _CHEAP_VARIABLES = 300, 60, 300
+"""Newton steps, counted over all faces visited: up to so many variables, and beyond, where a step is expensive."""
 _VANISHED = -1
 
 
@@ -61,7 +63,6 @@ def polish(
     cells: npt.NDArray[np.bool_] | None = None,
     zero_tol: float = 1e-7,
     mass_tol: float = 1e-5,
-    max_iter: int | None = None,
     time_limit: float | None = None,
 ) -> Polished:
     """Optimise the neurons on their faces; the objective is never higher than that of the input, up to rounding.
@@ -78,8 +79,6 @@ def polish(
         A pre-activation below ``zero_tol * ||x_j|| * ||z_i||`` is read as zero.
     mass_tol : float
         A neuron below this share of the largest norm is left out.
-    max_iter : int, optional
-        Newton steps, counted over all faces visited; 300, or 60 where a step is expensive.
     time_limit : float, optional
         Seconds.
 
@@ -96,9 +95,7 @@ def polish(
         best = _to_neurons(faces, problem.n_features)
         best_value = best.objective(problem)
     previous, stationary = math.inf, False
-    if max_iter is None:
-        max_iter = _MANY_STEPS if neurons.vectors.size <= _CHEAP_VARIABLES else _FEW_STEPS
-    for _ in range(max_iter):
+    for _ in range(_MANY_STEPS if neurons.vectors.size <= _CHEAP_VARIABLES else _FEW_STEPS):
         if not faces or (time_limit is not None and time.perf_counter() - start > time_limit):
             break
         gradient_small, hit = _newton_step(problem, faces)
@@ -234,18 +231,7 @@ def _solve_newton(
         here = slice(position, position + q)
         H[here, here] += beta / norm * (np.eye(q) - np.outer(unit, unit))
         position += q
-    scale = float(np.max(np.abs(np.diagonal(H))))
-    ridge = 1e-14 * scale
-    for _ in range(12):
-        try:
-            factor = cho_factor(H + ridge * np.eye(len(H)), lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            ridge *= 100.0
-            continue
-        x = cho_solve(factor, gradient, check_finite=False)
-        # One step of refinement recovers the digits that the ridge and the conditioning cost.
-        return x + cho_solve(factor, gradient - H @ x - ridge * x, check_finite=False)
-    return gradient / scale if scale > 0.0 else np.zeros_like(gradient)
+    return ridge_solve(H, gradient)
 
 
 def _first_hit(X: FloatArray, faces: list[_Face], step: FloatArray) -> tuple[float, tuple[int, int] | None]:

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, qr
+from scipy.linalg import qr
 
 from cvxnn.problem import Problem
+from cvxnn.solvers._ridge_solve import ridge_solve
 from cvxnn.solvers.conic_groups import LinearGroup
 
 FloatArray = npt.NDArray[np.float64]
@@ -26,7 +27,7 @@ __all__ = ["polish_groups"]
 
 _STEPS = 30
 _RANK = 1e-10
-_RCOND, _RIDGE = 1e-13, 1e-14
+_RCOND = 1e-13
 _FEW = 200
 """Variables up to which the singular values are computed; a ridge costs a few digits."""
 _LARGEST = 1200
@@ -177,18 +178,7 @@ def _newton_step(hessian: FloatArray, gradient: FloatArray) -> FloatArray:
     """Solve with the Hessian, singular where contributions are dependent: the shortest step, or one with a ridge."""
     if len(gradient) <= _FEW:
         return -np.asarray(np.linalg.lstsq(hessian, gradient, rcond=_RCOND)[0], dtype=np.float64)
-    scale = float(np.max(np.abs(np.diagonal(hessian)), initial=_TINY))
-    ridge = _RIDGE * scale
-    while ridge <= scale:
-        try:
-            factor = cho_factor(hessian + ridge * np.eye(len(hessian)), lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            ridge *= 100.0
-            continue
-        x = cho_solve(factor, gradient, check_finite=False)
-        # One step of refinement recovers the digits that the ridge and the conditioning cost.
-        return -(x + cho_solve(factor, gradient - hessian @ x - ridge * x, check_finite=False))
-    return -gradient / scale
+    return -ridge_solve(hessian, gradient)
 
 
 def _newton(program: _OnFaces, x: FloatArray, deadline: float) -> FloatArray:

@@ -17,6 +17,7 @@ from cvxnn.solvers.smoothed_kinks import SmoothedKinks
 __all__ = ["JointMoves"]
 
 _LEAST_MASS = 1e-5
+"""Share of the largest mass below which a neuron is left out."""
 
 
 class JointMoves:

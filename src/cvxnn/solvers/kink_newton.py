@@ -25,6 +25,9 @@ __all__ = ["KinkNewton"]
 
 _CG_TOL, _CG_MOST = 0.1, 40
 _CG_FINE_MOST = 80
+"""Residual at which conjugate gradients end, relative to the first one in the norm of the preconditioner, and most of
+their steps: in single precision, and where the smoothing is fine."""
+
 _CG_GAIN = 0.2
 """The steps of conjugate gradients end, too, when one lowers the model by less than this share of the mean one."""
 
@@ -36,6 +39,8 @@ _LARGEST_START = 1.0
 """Damping with which a smoothing may begin."""
 
 _STIFFEST = 1e25
+"""Largest curvature of a kink."""
+
 _MOST_ENTRIES, _MOST_DATA = 1 << 23, 1 << 24
 """Entries of the hidden layer, and of the data, up to which the steps fit in memory."""
 

@@ -19,21 +19,22 @@ AnyFloats = npt.NDArray[np.floating]
 
 __all__ = ["Layers", "lbfgs_start", "minimize_layers"]
 
-_HISTORY = 20
-_TRIALS = 14
+# Pairs of steps and gradient changes that are kept, and most lengths that a line search tries.
+_HISTORY, _TRIALS = 20, 14
+# Steps over which the fall of the value is watched.
 _WINDOW = 50
-_PRUNE_EVERY = 20
-_PRUNE_BELOW = 0.9
+# Neurons below this share of the largest mass are dead; every so many steps they are dropped where enough of them are.
 _NEGLIGIBLE = 1e-5
+_PRUNE_EVERY, _PRUNE_BELOW = 20, 0.9
 # So many steps are ample where other methods wait for the time that is left.
 _AMPLE_STEPS = 450
 # With less time than for so many steps the network is narrower, down to the least width.
 _STEPS_TO_AFFORD, _LEAST_WIDTH = 700, 100
 _PROBES, _MEMORY_ROWS = 2, 60
-# Beyond this many rows the first iterations see one row in a few.
+# Beyond this many rows the first iterations, in a part of the time, see one row in a few.
 _SAMPLED_FROM = 1 << 14
 _SAMPLED_SHARE = 6
-_SAMPLED_STEPS = 150
+_SAMPLED_STEPS, _SAMPLED_TIME = 150, 0.3
 # Below this many multiplications per product single precision saves nothing.
 _SINGLE_PRECISION_FROM = 200_000
 
@@ -102,7 +103,7 @@ def lbfgs_start(
     current = objective
     try:
         if problem.n_samples > _SAMPLED_FROM:
-            early = np.inf if time_limit is None else begin + 0.3 * time_limit
+            early = np.inf if time_limit is None else begin + _SAMPLED_TIME * time_limit
             current = _TwoLayer(_sample(problem, rng), width)
             most = min(max_iter, _SAMPLED_STEPS)
             point = minimize_layers(current, point, max_iter=most, rtol=rtol, deadline=early)

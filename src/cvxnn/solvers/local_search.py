@@ -25,15 +25,26 @@ __all__ = ["default_width", "local_search", "merge_neurons"]
 _FIRST_SMOOTHING, _FIRST_FACTOR = 5e-3, 0.7
 _NEXT_SMOOTHING, _NEXT_FACTOR = 3e-3, 0.3
 _LAST_SMOOTHING = 1e-6
+# Cycles in a row without progress that end the rounds.
 _QUIET_CYCLES = 2
+# Joint steps of a round, and starts of its search, with this factor for each quiet cycle.
 _STEPS = 4
-_STARTS = 200
+_STARTS, _QUIET_FACTOR = 200, 4
+# Relative excess over beta, of the order of the smoothing between these, that counts as a violation.
+_LEAST_MARGIN, _MOST_MARGIN = 2e-5, 5e-4
+# Mass of new neurons, relative to the mean, and share of the largest mass below which a neuron is left out.
+_NEW_MASS, _NEGLIGIBLE = 0.01, 1e-4
+# Cosine from which on directions are nearly equal.
+_SAME = 0.9999
 # Two starts are pooled up to this many multiplications in a product with X.
 _POOLED_PRODUCTS = 1 << 23
-_POOL_ROUNDS = 16
+# Rounds of the second search, and its share of the time left for its start.
+_POOL_ROUNDS, _POOL_START = 16, 0.3
+# Relative difference of objectives that is rounding.
 _ROUNDING = 1e-15
-# Share of the neurons that a round may add.
-_GROWTH = 1 / 3
+# Share of the neurons that a round may add, at least so many.
+_GROWTH, _FEWEST_NEW = 1 / 3, 10
+# Most entries of the hidden layer.
 _LARGEST_WORK_ARRAY = 1 << 24
 
 
@@ -207,7 +218,9 @@ class _Search:
             # New neurons serve only a round that follows.
             if quiet >= _QUIET_CYCLES or k + 1 == max_rounds or time.perf_counter() >= self.deadline:
                 break
-            grown = self.pricer.grow(neurons, margin=min(5e-4, max(2e-5, eps)), effort=4**quiet)
+            grown = self.pricer.grow(
+                neurons, margin=min(_MOST_MARGIN, max(_LEAST_MARGIN, eps)), effort=_QUIET_FACTOR**quiet
+            )
             if len(grown) == 0 or time.perf_counter() >= self.deadline:
                 break
             if last:
@@ -226,15 +239,15 @@ class _Search:
     def cleaned(self, neurons: Neurons) -> Neurons:
         """Neurons without those of negligible mass, those of nearly equal direction merged."""
         masses = neurons.masses
-        neurons = neurons.take(masses > 1e-4 * np.max(masses, initial=0.0))
+        neurons = neurons.take(masses > _NEGLIGIBLE * np.max(masses, initial=0.0))
         merged = merge_neurons(self.problem.X, neurons)
-        return _merge_where(merged, _far(merged.vectors / self.pricer.scales))
+        return _merge_where(merged, _far_apart(merged.vectors / self.pricer.scales))
 
     def pool(self, neurons: Neurons, width: int | None, max_rounds: int) -> None:
         """Search shortly from other random weights, join the neurons and go on from there."""
         spare = _Incumbent(self.problem, None)
         other = _Search(self.problem, spare, self.rng, deadline=self.deadline, tol=self.tol)
-        found = other.rounds(self.start(width, 0.3), min(_POOL_ROUNDS, max_rounds))
+        found = other.rounds(self.start(width, _POOL_START), min(_POOL_ROUNDS, max_rounds))
         self.rounds(self.cleaned(neurons.joined(found)), max_rounds)
 
     def finish(self) -> None:
@@ -270,10 +283,10 @@ class _Pricer:
             deadline=self.deadline,
             scales=self.scales,
         )
-        room = min(len(signs), max(10, int(_GROWTH * len(neurons))), max(0, self.largest - len(neurons)))
+        room = min(len(signs), max(_FEWEST_NEW, int(_GROWTH * len(neurons))), max(0, self.largest - len(neurons)))
         if room == 0:
             return neurons
-        mass = 0.01 * float(neurons.masses.mean()) if len(neurons) else 1.0
+        mass = _NEW_MASS * float(neurons.masses.mean()) if len(neurons) else 1.0
         return neurons.joined(Neurons(mass * directions[:room], signs[:room]))
 
 
@@ -295,9 +308,10 @@ def merge_neurons(X: FloatArray, neurons: Neurons) -> Neurons:
     return _merge_where(neurons, (separated + separated.T) > 0)
 
 
-def _far(vectors: FloatArray) -> npt.NDArray[np.bool_]:
+def _far_apart(vectors: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which pairs ``(k, k)`` of vectors do not have nearly equal directions."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1), 1e-300)[:, None]
-    return unit @ unit.T < 0.9999
+    return unit @ unit.T < _SAME
 
 
 def _merge_where(neurons: Neurons, conflict: npt.NDArray[np.bool_]) -> Neurons:

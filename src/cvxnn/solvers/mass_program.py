@@ -17,6 +17,9 @@ AnyFloats = npt.NDArray[np.floating]
 
 __all__ = ["optimal_masses", "removal_costs", "solve_masses"]
 
+_TOL, _MOST_STEPS = 1e-12, 100
+"""Decrease, relative to the value, that ends the Newton steps, and the most of them, unless others are asked for."""
+
 _DOUBLE_ENTRIES = 1 << 23
 _RIDGE, _TINY = 1e-10, 1e-290
 """Share of the trace that makes a curvature invertible where outputs depend on each other, and its least size."""
@@ -28,7 +31,7 @@ _DEPENDENT = 1e-11
 """Distance below which it depends on them."""
 
 
-def solve_masses(problem: Problem, neurons: Neurons, *, tol: float = 1e-12, max_iter: int = 100) -> Neurons:
+def solve_masses(problem: Problem, neurons: Neurons, *, tol: float = _TOL, max_iter: int = _MOST_STEPS) -> Neurons:
     r"""Re-optimise the masses of neurons along their directions and drop the neurons that get none.
 
     .. math:: \min_{c \ge 0}\ \mathrm{loss}\Big(\sum_i c_i s_i (X u_i)_+,\ y\Big) + \beta \sum_i c_i,
@@ -84,9 +87,7 @@ def solve_masses(problem: Problem, neurons: Neurons, *, tol: float = 1e-12, max_
     return result if result.objective(problem) <= neurons.objective(problem) else neurons.take(alive)
 
 
-def optimal_masses(
-    problem: Problem, outputs: FloatArray, masses: FloatArray, *, tol: float = 1e-12, max_iter: int = 100
-) -> FloatArray:
+def optimal_masses(problem: Problem, outputs: FloatArray, masses: FloatArray) -> FloatArray:
     r"""Minimise :math:`\mathrm{loss}(\sum_i c_i h_i) + \beta \sum_i c_i` over :math:`c \ge 0` for columns h of outputs.
 
     Parameters
@@ -109,7 +110,7 @@ def optimal_masses(
     >>> optimal_masses(Problem([[1.0]], [2.0], beta=0.5), np.array([[1.0, -1.0]]), np.ones(2))
     array([1.5, 0. ])
     """
-    return _MassProgram(problem, outputs).minimize(masses, tol=tol, max_iter=max_iter)
+    return _MassProgram(problem, outputs).minimize(masses, tol=_TOL, max_iter=_MOST_STEPS)
 
 
 def removal_costs(problem: Problem, neurons: Neurons) -> FloatArray:

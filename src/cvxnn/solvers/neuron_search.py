@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
+from cvxnn.networks import unit_rows
 from cvxnn.problem import Problem
-from cvxnn.solvers._directions import STEPS, batches, climb, distinct, unit_rows
+from cvxnn.solvers._directions import STEPS, batches, climb, distinct
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.direction_pool import DirectionPool
@@ -20,7 +24,7 @@ from cvxnn.solvers.neurons import Neurons
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
-__all__ = ["NeuronSearch"]
+__all__ = ["Ascents", "NeuronSearch"]
 
 _NEAR_STAGES: tuple[tuple[SingleArray, int], ...] = (
     (np.geomspace(0.3, 0.1, 8, dtype=np.float32), 4),
@@ -42,21 +46,57 @@ steps are short. A first step straight to the gradient leads most starts to the 
 """
 
 _SMOOTHINGS = (3e-2, 3e-2, 1e-2, 1e-2, 3e-3, 3e-3, 1e-3, 1e-3, 1e-4)
+"""Smoothings of the kinks in the refinement, one Newton step at each, relative to the lengths of point and row."""
+
 _REFINED_SHARE = 8
 _FEWEST_REFINED = 32
 _FAR = 1.2
+_PROMISING = 0.3
+"""Of the points after ascent with a value above the last number, in units of beta, the best one in so many are refined,
+or as many as the second number says where that is more; none of them where so many, and a quarter of the number of
+neurons, have a value above the third number already."""
+
 _REFINE_ENTRIES, _SYSTEM_ENTRIES = 1 << 20, 1 << 23
+"""Entries of a batch of points times rows, and of their Newton systems."""
+
 _DENSE_FEATURES = 160
 """Up to so many features the Newton systems are formed; beyond, conjugate gradients apply them through the rows."""
 
 _CG_STEPS = 20
 _MOST_NEARBY = 400
+"""Neurons, the heaviest, that starts are made of."""
+
 _SAME = 0.9995
+"""Cosine above which a point is a current neuron."""
+
 _POOLED_STEPS = STEPS[15:]
 _POOLED_VALUE = 0.5
 _POOLED_KEPT = 5
 """Ascent from the directions of a pool, the least value of a direction that is kept, relative to beta, and how many
 are kept for each one climbed from."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """Ascents that begin alike: where, how many for each one asked for, and their steps in stages."""
+
+    origin: Literal["near", "far", "distant"]
+    starts: float
+    stages: tuple[tuple[SingleArray, int], ...]
+
+
+class Ascents(Enum):
+    """Which ascents a search makes."""
+
+    USUAL = (_Course("near", _NEAR_STARTS, _NEAR_STAGES), _Course("far", _FAR_STARTS, _FAR_STAGES))
+    """Short ones near the neurons, and long ones from anywhere."""
+
+    DISTANT = (_Course("near", _NEAR_STARTS, _NEAR_STAGES), _Course("distant", _FAR_STARTS, _DISTANT_STAGES))
+    """The long ones from more starts, most of them random vectors and rows: what is left to find late, when it gains
+    little, begins nowhere near a neuron."""
+
+    JUMP = (_Course("far", 1.0, ((STEPS, 1),)),)
+    """From anywhere, with a first step straight to the gradient, which finds other maxima, and fewer."""
 
 
 class NeuronSearch:
@@ -112,8 +152,7 @@ class NeuronSearch:
         deadline: float = math.inf,
         pool: DirectionPool | None = None,
         n_pooled: int = 0,
-        jump: bool = False,
-        distant: bool = False,
+        ascents: Ascents = Ascents.USUAL,
     ) -> tuple[Neurons, FloatArray]:
         """Directions of value above ``threshold * beta``, best first, with the values divided by beta.
 
@@ -133,11 +172,7 @@ class NeuronSearch:
             Further starts; brought up to date with what the search finds.
         n_pooled : int, default 0
             Number of directions of the pool to start from, the best at ``nu``.
-        jump : bool, default False
-            Begin with a step straight to the gradient, which finds other maxima, and fewer.
-        distant : bool, default False
-            Ascents far from the neurons from more starts, most of them random vectors and rows: what is left to find
-            late, when it gains little, begins nowhere near a neuron.
+        ascents : Ascents, default Ascents.USUAL
 
         Returns
         -------
@@ -147,11 +182,11 @@ class NeuronSearch:
         """
         rng = np.random.default_rng(random_state)
         dual = nu / self.problem.beta
-        points, signs = self._ascended(neurons, n_starts, dual.astype(np.float32), rng, deadline, jump, distant)
+        points, signs = self._ascended(neurons, n_starts, dual.astype(np.float32), rng, deadline, ascents)
         if pool is not None and len(pool):
             pooled, pooled_signs = self._pooled(pool, n_pooled, neurons, dual, deadline)
             points, signs = np.vstack([points, pooled]), np.concatenate([signs, pooled_signs])
-        order = self._ranked(points, signs, dual, 0.3)
+        order = self._ranked(points, signs, dual, _PROMISING)
         if pool is not None:
             self._keep(pool, points[order], signs[order], dual, _POOLED_KEPT * n_pooled)
         # What climbed to a current neuron is a maximum already, and would crowd out the others.
@@ -203,17 +238,13 @@ class NeuronSearch:
         dual: SingleArray,
         rng: np.random.Generator,
         deadline: float,
-        jump: bool,
-        distant: bool,
+        ascents: Ascents,
     ) -> tuple[SingleArray, SingleArray]:
         """Unit points after ascent, about ``count`` times two, and their signs."""
-        if jump:
-            return self._both_signs(self._starts(neurons, count, rng), dual, ((STEPS, 1),), deadline)
         parts = []
-        far = _DISTANT_STAGES if distant else _FAR_STAGES
-        for stages, each, near in ((_NEAR_STAGES, _NEAR_STARTS, True), (far, _FAR_STARTS, False)):
-            starts = self._starts(neurons, math.ceil(each * count), rng, near=near, distant=distant)
-            parts.append(self._both_signs(starts, dual, stages, deadline))
+        for course in ascents.value:
+            starts = self._starts(neurons, math.ceil(course.starts * count), rng, course.origin)
+            parts.append(self._both_signs(starts, dual, course.stages, deadline))
         return np.vstack([points for points, _ in parts]), np.concatenate([signs for _, signs in parts])
 
     def _both_signs(
@@ -314,13 +345,14 @@ class NeuronSearch:
         return step
 
     def _starts(
-        self, neurons: Neurons, count: int, rng: np.random.Generator, *, near: bool = False, distant: bool = False
+        self, neurons: Neurons, count: int, rng: np.random.Generator, origin: Literal["near", "far", "distant"]
     ) -> FloatArray:
         """Unit starts: random vectors, rows and their sums and differences, and relatives of the neurons.
 
         Relatives are noisy copies, reflections at rows, sums and differences of two, and noisy opposites: each kind
-        finds neurons that the others miss. The first two kinds alone are ``near``; of the others half are random, and
-        ``distant`` ones half of the rest rows.
+        finds neurons that the others miss. The first two kinds alone are "near". Elsewhere half of the starts are
+        random vectors; of the other half, five in six are relatives where the origin is "far", and half of them where
+        it is "distant".
         """
         X = self.problem.X * self.scales
         n, d = X.shape
@@ -346,10 +378,10 @@ class NeuronSearch:
                 base - other,
                 -base + 0.3 * unit_rows(gauss),
             )
-            for k, relative in enumerate(relatives[:2] if near else relatives):
-                if near:
+            for k, relative in enumerate(relatives[:2] if origin == "near" else relatives):
+                if origin == "near":
                     chosen = turn % 2 == k
-                elif distant:
+                elif origin == "distant":
                     chosen = turn % (4 * len(relatives)) == 4 * k
                 else:
                     chosen = (turn % (len(relatives) + 1) == k) & ~random

@@ -13,6 +13,8 @@ from cvxnn.solvers.neurons import Neurons
 __all__ = ["opening_moves"]
 
 _PROBE = ((1e-2, 1),)
+"""Step that tells how long one takes."""
+
 _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
     ((1e-2, 4), (3e-3, 4), (1e-3, 3), (3e-4, 2), (1e-4, 2), (1e-5, 2)),
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
@@ -26,7 +28,9 @@ _AMPLE = 40
 def opening_moves(
     problem: Problem, moves: JointMoves, neurons: Neurons, *, deadline: float = math.inf
 ) -> tuple[Neurons, float]:
-    """Neurons merged, weighed and moved jointly where the time is short, and the seconds that a step takes.
+    """Neurons merged, weighed and moved jointly, and the seconds that a step takes.
+
+    With a deadline one step is taken to see how long it takes; a whole schedule follows where the time is short.
 
     Parameters
     ----------
@@ -36,7 +40,7 @@ def opening_moves(
     neurons : Neurons
         Those of a start, such as that of L-BFGS.
     deadline : float
-        Time of ``time.perf_counter``. Without one nothing moves, and the seconds are 0.
+        Time of ``time.perf_counter``. Without one the neurons remain as they are, and the seconds are 0.
 
     Examples
     --------

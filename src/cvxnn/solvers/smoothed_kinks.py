@@ -33,6 +33,7 @@ _LEAST_ROOT = 1e-36
 """Least square of a smoothed modulus: a normal number in single precision."""
 _KEEP_SMOOTHING = 4
 _KEEP_BLOCKS = 2
+"""Steps for which the widths of the kinks, and the preconditioner, stay as they are."""
 _BLOCK_FEATURES = 24
 """Up to this many features a whole block for each neuron preconditions; beyond, a diagonal in the basis of X'X."""
 _PRECISE_BELOW = 1e-5

@@ -22,6 +22,9 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["Trees", "ascend", "descend_jointly", "random_trees", "refit_masses", "tree_norms"]
 
+_ASCENT_STEPS = 150
+"""Most steps of either part of an ascent."""
+
 _GAIN = 1e-7
 """Relative gain of an ascent step below which a start is left alone."""
 
@@ -116,7 +119,7 @@ def random_trees(
 
 
 def ascend(
-    X: FloatArray, nu: FloatArray, starts: Trees, norm: str, *, steps: int = 150, deadline: float = np.inf
+    X: FloatArray, nu: FloatArray, starts: Trees, norm: str, *, deadline: float = np.inf
 ) -> tuple[Trees, FloatArray]:
     """Projected gradient ascent of ``outputs * nu^T tree(X)`` on the unit sphere of the norm, all starts at once.
 
@@ -139,7 +142,7 @@ def ascend(
         return np.sum(weights * values, axis=1), _pull_back(at, slope, norm)
 
     value, slope = evaluate(free)
-    for _ in range(steps):
+    for _ in range(_ASCENT_STEPS):
         length = np.sqrt(np.sum(slope * slope, axis=tuple(range(1, slope.ndim))))
         unit = slope / _column(np.where(length > 0, length, 1.0), slope.ndim)
         trial = _normalised(free + _column(step, free.ndim) * unit)
@@ -155,7 +158,7 @@ def ascend(
             break
     # Maxima lie on ridges, where every step along the gradient loses: shrinking steps across them do not stop there.
     at, slope_at = free, slope
-    for k in range(steps):
+    for k in range(_ASCENT_STEPS):
         if time.perf_counter() > deadline:
             break
         length = np.sqrt(np.sum(slope_at * slope_at, axis=tuple(range(1, slope.ndim))))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.problem import Problem
+from cvxnn.solvers.column_state import LoopState
 from cvxnn.solvers.output_lasso import solve_outputs
 from cvxnn.solvers.vector_ascent import ascend_outputs
 from cvxnn.solvers.vector_faces import refine_on_faces
@@ -61,7 +62,7 @@ class VectorOptions:
 
 
 @dataclass
-class VectorState:
+class VectorState(LoopState):
     """Best neurons so far; updated in place, so that an interrupt loses nothing.
 
     Attributes
@@ -94,18 +95,10 @@ class VectorState:
             self.neurons, self.objective = neurons, value
         return better
 
-    def stop_at_limits(self, options: VectorOptions) -> bool:
-        """Whether a limit is met; the outcome then tells which."""
-        if self.iteration >= options.max_iter:
-            self.outcome = "max_iter"
-        elif time.perf_counter() > options.deadline:
-            self.outcome = "time_limit"
-        return self.outcome != "running"
 
-
-def first_network(problem: Problem, state: VectorState, options: VectorOptions, *, width: int | None = None) -> None:
+def first_network(problem: Problem, state: VectorState, options: VectorOptions) -> None:
     """L-BFGS from random weights, for problems too large to begin with the zero network."""
-    size = min(_WIDEST, max(32, problem.n_samples)) if width is None else width
+    size = min(_WIDEST, max(32, problem.n_samples))
     rng = np.random.default_rng(options.seed)
     now = time.perf_counter()
     early = options.deadline if math.isinf(options.deadline) else now + 0.5 * (options.deadline - now)

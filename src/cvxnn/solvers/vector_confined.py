@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.certificates.cone_projection import ConeProjector
+from cvxnn.networks import unit_rows
 from cvxnn.problem import Problem
-from cvxnn.solvers._directions import unit_rows
 from cvxnn.solvers.output_lasso import solve_outputs
 from cvxnn.solvers.vector_columns import VectorOptions, VectorState
 from cvxnn.solvers.vector_faces import refine_on_faces

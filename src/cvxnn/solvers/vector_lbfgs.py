@@ -21,14 +21,14 @@ __all__ = ["descend_smoothed", "start_outputs"]
 
 _NEGLIGIBLE = 1e-5
 _SINGLE_PRECISION_FROM = 200_000
+_START_STEPS, _START_RTOL = 1000, 5e-3
+"""Most steps of the start, and the relative fall over the last 50 of them below which it ends."""
 
 
 def start_outputs(
     problem: Problem,
     *,
     width: int,
-    max_iter: int = 1000,
-    rtol: float = 5e-3,
     deadline: float = math.inf,
     rng: np.random.Generator,
 ) -> VectorNeurons:
@@ -39,9 +39,6 @@ def start_outputs(
     problem : Problem
         Targets ``(n, c)``.
     width : int
-    max_iter : int
-    rtol : float
-        Stop when the objective fell by less than this fraction over the last 50 iterations.
     deadline : float
         On the clock of ``time.perf_counter``.
     rng : Generator
@@ -55,7 +52,9 @@ def start_outputs(
     True
     """
     layers = _Layers(problem, width)
-    point = minimize_layers(layers, layers.random_point(rng), max_iter=max_iter, rtol=rtol, deadline=deadline)
+    point = minimize_layers(
+        layers, layers.random_point(rng), max_iter=_START_STEPS, rtol=_START_RTOL, deadline=deadline
+    )
     return layers.neurons(point)
 
 

@@ -1,4 +1,4 @@
-"""Group lasso over activation patterns: two methods, for few and for many samples, and the choice between them."""
+"""Group lasso over activation patterns: methods for few and many samples, one for where they stall, the choice."""
 
 from cvxnn.solvers.group_lasso._common import GroupLassoResult
 from cvxnn.solvers.group_lasso.dispatch import ROWS, solve_group_lasso

@@ -13,7 +13,8 @@ from scipy.linalg import LinAlgError, get_lapack_funcs
 
 from cvxnn.losses import Loss
 from cvxnn.patterns import ActivationPatterns
-from cvxnn.problem import Problem
+from cvxnn.patterns._bits import packed_width
+from cvxnn.problem import Problem, problem_of
 from cvxnn.solution import History, Status
 
 FloatArray = npt.NDArray[np.float64]
@@ -24,8 +25,8 @@ _EPS = float(np.finfo(np.float64).eps)
 _POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
 # Shifts of a matrix with unit diagonal that single precision has made indefinite.
 _SHIFTS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
-# Rows of a slab of the data, floats of a slab of masks.
-_SLAB, _MASK_SLAB = 1 << 13, 1 << 22
+# Rows of a slab of the data, entries of a slab of masks.
+_SLAB, _MASK_SLAB = 1 << 13, 1 << 18
 
 
 SINGLE_TOL = 1e-5
@@ -34,6 +35,10 @@ SINGLE_TOL = 1e-5
 
 class OutOfTime(Exception):
     """Raised between two products or factorisations when the deadline has passed."""
+
+
+class Laborious(Exception):
+    """Raised where a solve has taken so many factorisations that another method is the faster one."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,25 @@ def restricted(
     >>> part.X, few.masks
     (array([[1.]]), array([[ True]]))
     """
-    part = Problem(problem.X[rows], problem.y[rows], problem.beta, problem.loss, sample_weight=weight)
-    pieces = patterns.chunks(max(1, _MASK_SLAB // problem.n_samples))
-    masks = np.concatenate([piece[:, rows] for _, piece in pieces])
-    return part, ActivationPatterns.from_masks(masks, patterns.gates)
+    part = problem_of(problem.X[rows], problem.y[rows], problem.beta, problem.loss, sample_weight=weight)
+    return part, ActivationPatterns(chosen_bits(patterns.packed, rows), patterns.gates, len(rows))
+
+
+def chosen_bits(packed: npt.NDArray[np.uint8], index: IntArray) -> npt.NDArray[np.uint8]:
+    """Packed masks of some samples, from those of all, a few patterns at a time.
+
+    Examples
+    --------
+    >>> chosen_bits(np.array([[0b101]], dtype=np.uint8), np.array([2, 1, 0]))
+    array([[5]], dtype=uint8)
+    """
+    out = np.empty((len(packed), packed_width(len(index))), dtype=np.uint8)
+    byte, bit = index >> 3, (index & 7).astype(np.uint8)
+    step = max(1, _MASK_SLAB // max(1, len(index)))
+    for start in range(0, len(packed), step):
+        bits = (packed[start : start + step, byte] >> bit) & 1
+        out[start : start + step] = np.packbits(bits, axis=1, bitorder="little")
+    return out
 
 
 def fitting_scale(value: Callable[[FloatArray], float], fit: FloatArray, cost: float) -> float:

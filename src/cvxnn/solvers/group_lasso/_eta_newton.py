@@ -16,6 +16,7 @@ one is Newton in ``alpha`` (:mod:`cvxnn.solvers.group_lasso._ridge_newton`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from scipy.linalg import LinAlgError, get_lapack_funcs
 
 from cvxnn.losses import Loss
-from cvxnn.solvers.group_lasso._ridge import Blocks, GramCache, GramRidge, KernelRidge, Ridge
+from cvxnn.solvers.group_lasso._ridge import GramCache, GramRidge, KernelRidge, Ridge, WorkingBlocks
 from cvxnn.solvers.group_lasso._ridge_newton import Imprecise, factorise, solve_ridge
 
 FloatArray = npt.NDArray[np.float64]
@@ -55,6 +56,8 @@ class Model:
     expired: Callable[[], bool]
     accuracy: float = 1e-8
     single: bool = True
+    n_factorised: int = 0
+    most_factorised: float = math.inf
 
     def __post_init__(self) -> None:
         """Prepare what every weight vector shares."""
@@ -88,7 +91,7 @@ class Model:
         """Upper bound of the weights at the optimum."""
         return self.zero_value / self.beta
 
-    def ridge(self, blocks: Blocks, w: FloatArray, columns: int) -> Ridge:
+    def ridge(self, blocks: WorkingBlocks, w: FloatArray, columns: int) -> Ridge:
         """Cheaper of the two routes for the active blocks, when the working set has so many columns."""
         n, d = self.X.shape
         k = len(w)
@@ -137,7 +140,7 @@ class State:
         """State without some blocks of weight zero."""
         return replace(self, w=self.w[keep], vectors=self.vectors[keep], norms=self.norms[keep])
 
-    def extend(self, fresh: Blocks) -> State:
+    def extend(self, fresh: WorkingBlocks) -> State:
         """State with further blocks at weight zero."""
         vectors = np.concatenate([self.vectors, fresh.correlate(self.alpha)])
         w = np.concatenate([self.w, np.zeros(len(fresh.ids))])
@@ -146,7 +149,7 @@ class State:
 
 def evaluate(
     model: Model,
-    blocks: Blocks,
+    blocks: WorkingBlocks,
     w: FloatArray,
     start: FloatArray,
     near: Ridge | None = None,
@@ -188,7 +191,7 @@ def evaluate(
 
 
 def minimise_weights(
-    model: Model, blocks: Blocks, state: State, *, done: Callable[[State], bool], max_steps: int = 60
+    model: Model, blocks: WorkingBlocks, state: State, *, done: Callable[[State], bool], max_steps: int = 60
 ) -> State:
     """Projected Newton in ``w`` until ``done(state)`` after a step, or until no step lowers ``F``.
 
@@ -217,7 +220,7 @@ def minimise_weights(
 
 
 def _step(
-    model: Model, blocks: Blocks, state: State, damping: float, floor: float
+    model: Model, blocks: WorkingBlocks, state: State, damping: float, floor: float
 ) -> tuple[State | None, float, float]:
     """State after a step that lowers ``F``, none where there is no such step, with the damping and floor it took."""
     curvature = _curvature(model, blocks, state, floor)
@@ -269,7 +272,7 @@ def _residual(state: State) -> float:
     return float(np.max(excess, initial=0.0)) + float(np.sum(slack)) / max(float(np.sum(state.w)), _EPS)
 
 
-def _curvature(model: Model, blocks: Blocks, state: State, floor: float) -> FloatArray:
+def _curvature(model: Model, blocks: WorkingBlocks, state: State, floor: float) -> FloatArray:
     """Matrix ``H'`` with ``d(c_i^2) = -2 sum_j H'_ij dw_j``, for a curvature of the loss that is at least the floor."""
     columns = blocks.columns(state.vectors)
     if state.ridge is None:
@@ -319,7 +322,7 @@ def _solve_positive(system: FloatArray, rhs: FloatArray) -> FloatArray:
     raise LinAlgError("the curvature in the weights is not positive definite to rounding.")
 
 
-def _predict(model: Model, blocks: Blocks, state: State, w: FloatArray, floor: float) -> FloatArray:
+def _predict(model: Model, blocks: WorkingBlocks, state: State, w: FloatArray, floor: float) -> FloatArray:
     """First-order prediction of ``alpha`` at new weights; exactness does not matter."""
     if model.constant_curvature or state.ridge is None:
         return state.alpha

@@ -8,16 +8,14 @@ import numpy.typing as npt
 from cvxnn.solvers.group_lasso._common import SINGLE_TOL
 from cvxnn.solvers.group_lasso._eta_newton import Model, State
 from cvxnn.solvers.group_lasso._lengths import best_lengths
-from cvxnn.solvers.group_lasso._ridge import Blocks
+from cvxnn.solvers.group_lasso._ridge import WorkingBlocks
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["CLOSE", "lengthened", "worth_lengthening"]
+__all__ = ["lengthened", "worth_lengthening"]
 
 # Gap that is expected relative to the square of the one before.
 _RATE = 2.0
-CLOSE = 0.05
-"""Distance of the norms from the penalty within which further blocks take part."""
 
 
 def worth_lengthening(gap: float, tol: float) -> bool:
@@ -25,7 +23,9 @@ def worth_lengthening(gap: float, tol: float) -> bool:
     return tol >= SINGLE_TOL and _RATE * gap * gap <= tol
 
 
-def lengthened(model: Model, blocks: Blocks, state: State) -> tuple[Blocks, FloatArray, FloatArray] | None:
+def lengthened(
+    model: Model, blocks: WorkingBlocks, state: State
+) -> tuple[WorkingBlocks, FloatArray, FloatArray] | None:
     """Blocks that have a length, their vectors ``u_i (k, d)`` and the fit; None where the search for lengths fails."""
     few = state.norms > 0
     blocks, norms = blocks.take(few), state.norms[few]

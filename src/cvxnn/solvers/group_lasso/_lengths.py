@@ -19,7 +19,11 @@ from cvxnn.solvers.group_lasso._eta_newton import Model
 FloatArray = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]
 
-__all__ = ["best_lengths", "unit_vectors", "weighted_sum"]
+__all__ = ["CLOSE", "best_lengths", "unit_vectors", "weighted_sum"]
+
+CLOSE = 0.05
+"""Distance of a norm from the penalty, relative to it, within which a block that is zero takes part: the best lengths
+move the norms, and one left out would be violated."""
 
 # Newton steps, and the decrease that ends them, relative to the value. Where the curvature is constant the second step
 # makes good the rounding of the first.

@@ -31,7 +31,7 @@ _SHIFTS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
 _SLAB = 1 << 25
 
 
-class Blocks:
+class WorkingBlocks:
     """Working set: data ``X (n, d)`` and float masks ``D (n, k)`` of the blocks with identifiers ``ids (k,)``."""
 
     def __init__(self, X: FloatArray, masks: FloatArray, ids: IntArray) -> None:
@@ -61,20 +61,20 @@ class Blocks:
         """Sum of the columns, ``(n,)``."""
         return np.einsum("kn,kn->n", self._rows, vectors @ self.X.T)
 
-    def take(self, keep: BoolArray) -> Blocks:
+    def take(self, keep: BoolArray) -> WorkingBlocks:
         """Blocks where ``keep`` holds."""
-        return self if keep.all() else Blocks(self.X, self._rows[keep].T, self.ids[keep])
+        return self if keep.all() else WorkingBlocks(self.X, self._rows[keep].T, self.ids[keep])
 
-    def join(self, other: Blocks) -> Blocks:
+    def join(self, other: WorkingBlocks) -> WorkingBlocks:
         """These blocks followed by others."""
         rows = np.concatenate([self._rows, other._rows])
-        return Blocks(self.X, rows.T, np.concatenate([self.ids, other.ids]))
+        return WorkingBlocks(self.X, rows.T, np.concatenate([self.ids, other.ids]))
 
 
 class Ridge(ABC):
     """Operator ``G`` for one weight vector, with the factorisation for one diagonal ``H``."""
 
-    def __init__(self, blocks: Blocks, w: FloatArray, beta: float) -> None:
+    def __init__(self, blocks: WorkingBlocks, w: FloatArray, beta: float) -> None:
         self._blocks, self._w, self._beta = blocks, w, beta
         self._total = float(np.sum(w))
         #: Whether the factor is that of another ridge problem.
@@ -125,7 +125,7 @@ class KernelRidge(Ridge):
 
     def __init__(
         self,
-        blocks: Blocks,
+        blocks: WorkingBlocks,
         kernel: npt.NDArray[np.floating],
         w: FloatArray,
         beta: float,
@@ -201,7 +201,7 @@ class KernelRidge(Ridge):
 class GramRidge(Ridge):
     """Route through the kd x kd matrix ``beta I + A^T H A`` with ``A = [sqrt(w_i) D_i X]``."""
 
-    def __init__(self, blocks: Blocks, w: FloatArray, beta: float, cache: GramCache | None = None) -> None:
+    def __init__(self, blocks: WorkingBlocks, w: FloatArray, beta: float, cache: GramCache | None = None) -> None:
         super().__init__(blocks, w, beta)
         self._cache = cache
         self._root = np.sqrt(w)[:, None]
@@ -244,7 +244,7 @@ class GramRidge(Ridge):
         return (columns.T @ curved - half.T @ half) / self._beta
 
 
-def cross_gram(left: Blocks, right: Blocks, curvature: FloatArray) -> FloatArray:
+def cross_gram(left: WorkingBlocks, right: WorkingBlocks, curvature: FloatArray) -> FloatArray:
     """Matrix of the blocks ``X^T D_i H D_j X``, ``(k d, k' d)``, gathered over slabs of rows."""
     n, d = left.X.shape
     out = np.zeros((left.masks.shape[1] * d, right.masks.shape[1] * d))
@@ -260,7 +260,7 @@ def cross_gram(left: Blocks, right: Blocks, curvature: FloatArray) -> FloatArray
     return out
 
 
-def _expand(blocks: Blocks, rows: slice, curvature: FloatArray | None) -> FloatArray:
+def _expand(blocks: WorkingBlocks, rows: slice, curvature: FloatArray | None) -> FloatArray:
     x = blocks.X[rows] if curvature is None else blocks.X[rows] * curvature[:, None]
     return (blocks.masks[rows, :, None] * x[:, None, :]).reshape(len(x), -1)
 
@@ -269,10 +269,10 @@ class GramCache:
     """Gram blocks of a loss with constant curvature, kept from one weight vector to the next."""
 
     def __init__(self) -> None:
-        self._stored: Blocks | None = None
+        self._stored: WorkingBlocks | None = None
         self._gram = np.zeros((0, 0))
 
-    def gram(self, blocks: Blocks, curvature: FloatArray) -> FloatArray:
+    def gram(self, blocks: WorkingBlocks, curvature: FloatArray) -> FloatArray:
         """Copy of the matrix of ``blocks``; only the blocks that are not stored are computed."""
         d = blocks.X.shape[1]
         known = {} if self._stored is None else {int(b): i for i, b in enumerate(self._stored.ids)}
@@ -290,11 +290,11 @@ class GramCache:
             kept = (keep[:, None] * d + np.arange(d)).ravel()
             out = self._gram[np.ix_(entries, entries)]
             self._gram = self._gram[np.ix_(kept, kept)]
-            self._stored = Blocks(blocks.X, self._stored.masks[:, keep], self._stored.ids[keep])
+            self._stored = WorkingBlocks(blocks.X, self._stored.masks[:, keep], self._stored.ids[keep])
             return out
         return self._gram[np.ix_(entries, entries)]
 
-    def _extend(self, stored: Blocks, fresh: Blocks, curvature: FloatArray) -> None:
+    def _extend(self, stored: WorkingBlocks, fresh: WorkingBlocks, curvature: FloatArray) -> None:
         cross = cross_gram(stored, fresh, curvature)
         corner = cross_gram(fresh, fresh, curvature)
         self._gram = np.block([[self._gram, cross], [cross.T, corner]])

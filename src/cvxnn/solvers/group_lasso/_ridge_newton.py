@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError
 
-from cvxnn.solvers.group_lasso._common import OutOfTime
+from cvxnn.solvers.group_lasso._common import Laborious, OutOfTime
 from cvxnn.solvers.group_lasso._ridge import KernelRidge, Ridge
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _SAME_CURVATURE = 0.02
 _NEWTON_STEPS = 60
 _SHORT = 0.1
 _FLOOR = 1e-3
+# Curvature that a sample has at least in a system, relative to the largest, and to the most that the loss can have.
+_TRACE, _LEAST_TRACE = 1e-8, 1e-30
 # Accuracy below which the fit is computed from alpha after each system.
 _FINE = 1e-7
 
@@ -153,6 +155,9 @@ def _single(ridge: Ridge) -> bool:
 def factorise(model: Model, ridge: Ridge, curvature: FloatArray) -> None:
     if model.expired():
         raise OutOfTime
+    model.n_factorised += 1
+    if model.n_factorised > model.most_factorised:
+        raise Laborious
     try:
         ridge.factorise(curvature)
     except LinAlgError:
@@ -170,8 +175,9 @@ def _conjugate_gradients(
     Stops where the next step would change the norms ``c_i`` by less than ``wanted``, or than ``forcing`` times the
     first change.
     """
-    # A trace of curvature keeps samples without any in the symmetric form.
-    h = np.maximum(curvature, 1e-8 * float(np.max(curvature)) + 1e-290)
+    # A trace of curvature keeps samples without any in the symmetric form, also where no sample has any.
+    most = model.loss.curvature * float(np.max(model.weight))
+    h = np.maximum(curvature, max(_TRACE * float(np.max(curvature)), _LEAST_TRACE * most))
     root = np.sqrt(h)
     step, step_fit = np.zeros_like(r), np.zeros_like(r)
     size = float(np.linalg.norm(r))

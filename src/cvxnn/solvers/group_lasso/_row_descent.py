@@ -74,6 +74,8 @@ class Level:
         # Gradients in all blocks after the last step as its model has them, former ones for those that were zero; none
         # where the step was cut short.
         self.modelled: FloatArray | None = None
+        #: Products in all Newton steps so far.
+        self.products = 0
 
     def _sample(self, count: int) -> tuple[IntArray, Rows]:
         """Rows behind the preconditioner of so many blocks: more where a product costs more than the factorisation."""
@@ -86,6 +88,11 @@ class Level:
             index = np.sort(np.random.default_rng(0).choice(n, size, replace=False))
             self._samples[size] = index, self.rows.sample(index)
         return self._samples[size]
+
+    def nonzero_blocks(self) -> tuple[IntArray, FloatArray]:
+        """Patterns and blocks of the point, without those that a step which was cut short has let enter at zero."""
+        few = row_norms(self.point.U) > 0
+        return self.point.ids[few], self.point.U[few]
 
     def objective(self) -> float:
         return self.rows.value(self.point.fit) + self.beta * float(np.sum(row_norms(self.point.U)))
@@ -136,6 +143,7 @@ class Level:
             forcing=self._forcing,
             damping=self._damping,
         )  # fmt: skip
+        self.products += step.products
         length = self._search(step, gradient)
         if length == 1.0:
             self.modelled = price.gradient.copy()

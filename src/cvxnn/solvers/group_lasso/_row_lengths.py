@@ -10,7 +10,7 @@ from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.networks import row_norms
 from cvxnn.solvers.group_lasso._common import SINGLE_TOL
 from cvxnn.solvers.group_lasso._eta_newton import Model
-from cvxnn.solvers.group_lasso._lengths import best_lengths, weighted_sum
+from cvxnn.solvers.group_lasso._lengths import CLOSE, best_lengths, weighted_sum
 from cvxnn.solvers.group_lasso._row_descent import Level, Point, Price
 from cvxnn.solvers.group_lasso._row_products import FloatArray, IntArray, SingleArray
 
@@ -23,8 +23,6 @@ _RATE, _CURVED_RATE, _POOR_RATE = 0.5, 2.0, 20.0
 _CURVED_MATRICES, _STEP_PRODUCTS = 6, 7
 # Most entries of the columns, in single precision, and those of a slab of them.
 _LARGEST, _SLAB = 1 << 23, 1 << 18
-# Distance of the norms from the penalty within which further blocks take part.
-_CLOSE = 0.05
 
 
 def worth_lengthening(level: Level, gap: float, tol: float) -> bool:
@@ -51,7 +49,7 @@ def lengthened(level: Level, price: Price) -> Point | None:
     """
     rows, beta, held = level.rows, level.beta, level.point.ids
     lengths = row_norms(level.point.U)
-    near = price.norms > (1.0 - _CLOSE) * beta
+    near = price.norms > (1.0 - CLOSE) * beta
     both = _two_directions(level) and (len(held) + np.count_nonzero(near)) * len(rows) <= _LARGEST
     if not both:
         near[held] = False

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from cvxnn._powers import times_power
 from cvxnn._workers import in_parallel, pieces_of
 from cvxnn.losses import Loss
-from cvxnn.solvers.group_lasso._common import exponent_of
+from cvxnn.solvers.group_lasso._common import chosen_bits, exponent_of
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
@@ -109,12 +109,7 @@ class Rows:
 
     def sample(self, index: IntArray) -> Rows:
         """Rows of some samples."""
-        packed = np.empty((len(self.packed), (len(index) + 7) // 8), dtype=np.uint8)
-        byte, bit = index >> 3, (index & 7).astype(np.uint8)
-        step = max(1, _SLAB // len(index))
-        for start in range(0, len(packed), step):
-            bits = (self.packed[start : start + step, byte] >> bit) & 1
-            packed[start : start + step] = np.packbits(bits, axis=1, bitorder="little")
+        packed = chosen_bits(self.packed, index)
         return Rows(self.X[index], self.y[index], self.weight[index], self.loss, packed, self.exponent, self.check)
 
     def bits(self, ids: IntArray | None) -> ByteArray:
@@ -183,6 +178,18 @@ class Rows:
         spare; a certificate does not rest on it.
         """
         return (4.0 * math.sqrt(self._step(bits)) + 8.0) * _SINGLE_EPS / (4.0 * (len(r) + 8) * _EPS)
+
+    def forward_slack(self, U: FloatArray) -> FloatArray:
+        """Estimate of the rounding of :meth:`forward` in single precision, ``(n,)``, with a factor to spare."""
+        sizes = np.sum(np.abs(U), axis=0)[None]
+        shift = exponent_of(sizes)
+        V = self._scaled(sizes, shift, False)[0]
+        out = np.empty(len(self))
+        step = max(_LEAST_ROWS, _SLAB // len(V))
+        for start in range(0, len(self), step):
+            rows = slice(start, start + step)
+            out[rows] = np.abs(self._single[rows]) @ V
+        return times_power(out, shift) * ((4.0 + 2.0 * math.sqrt(len(U))) * _SINGLE_EPS)
 
     def _scaled(self, U: FloatArray, shift: int, exact: bool) -> npt.NDArray[Any]:
         """Blocks divided by ``2**shift``, in the scale of the columns."""

@@ -25,8 +25,8 @@ from cvxnn.solvers.group_lasso._common import SINGLE_TOL, OutOfTime, dual_bound
 from cvxnn.solvers.group_lasso._course import LEAST_GROWTH, MOST_GROWTH, Course
 from cvxnn.solvers.group_lasso._eta_newton import Model
 from cvxnn.solvers.group_lasso._frozen import Frozen, weight_step
-from cvxnn.solvers.group_lasso._lengths import best_lengths, unit_vectors, weighted_sum
-from cvxnn.solvers.group_lasso._ridge import Blocks, GramRidge, KernelRidge
+from cvxnn.solvers.group_lasso._lengths import CLOSE, best_lengths, unit_vectors, weighted_sum
+from cvxnn.solvers.group_lasso._ridge import GramRidge, KernelRidge, WorkingBlocks
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -52,11 +52,9 @@ _POOR = 0.3
 # Most Newton steps of a ridge problem, the least of their lengths, and the rounding of its objective.
 _NEWTON_STEPS, _LEAST_LENGTH, _ROUNDING = 5, 1e-3, 1e-6
 # Gap up to which lengths alone are worth a try, the factor of the gaps that they start from where the blocks are few
-# beside the samples, the bounds of the gap reached relative to the square of the one before, and the distance from norm
-# one of further blocks.
+# beside the samples, and the bounds of the gap reached relative to the square of the one before.
 _NEAR, _FEW_HOPE, _FEW_BLOCKS = 0.1, 10.0, 0.06
 _LEAST_RATE, _MOST_RATE = 0.1, 10.0
-_CLOSE = 0.05
 # Most lengths in a row, and the gap relative to the tolerance up to which further vectors join; the turn of a vector
 # from its block, relative to the tolerance, that asks for it: one minus the cosine.
 _POLISHES, _AGAIN, _TURN = 3, 3.0, 0.3
@@ -227,7 +225,7 @@ class Continuation(Course):
         vector join the blocks found, for as long as that halves the gap.
         """
         model, dtype = self.model, np.float64 if tol < SINGLE_TOL else np.float32
-        ids = np.flatnonzero((w > 0) | (norms > 1.0 - _CLOSE))
+        ids = np.flatnonzero((w > 0) | (norms > 1.0 - CLOSE))
         units, lengths = unit_vectors(vectors[ids]), w[ids] * norms[ids]
         rows = self.columns(ids, units, dtype)
         for k in range(_POLISHES):
@@ -253,7 +251,7 @@ class Continuation(Course):
             if gap > _AGAIN * self.ease(ids) * tol:
                 return None
             turned = np.einsum("pd,pd->p", U, fresh) < (1.0 - _TURN * tol) * new * sizes
-            turned = np.flatnonzero(np.where(new > 0, turned, sizes > 1.0 - _CLOSE))
+            turned = np.flatnonzero(np.where(new > 0, turned, sizes > 1.0 - CLOSE))
             further = unit_vectors(fresh[turned])
             keep = found > 0
             ids, units = np.concatenate([ids[keep], turned]), np.concatenate([units[keep], further])
@@ -299,9 +297,9 @@ class Continuation(Course):
         """Scaled data in a precision."""
         return self.single if dtype is np.float32 else self.model.X
 
-    def working(self, ids: IntArray) -> Blocks:
+    def working(self, ids: IntArray) -> WorkingBlocks:
         """Blocks of some patterns, in double precision."""
-        return Blocks(self.model.X, self.masks[ids].astype(np.float64).T, ids)
+        return WorkingBlocks(self.model.X, self.masks[ids].astype(np.float64).T, ids)
 
     # -- ridge problem -------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ r"""Group lasso over activation patterns: the start from a part of the samples, 
 
 Up to :data:`ROWS` samples the method is that of :mod:`cvxnn.solvers.group_lasso.kernel`, beyond it that of
 :mod:`cvxnn.solvers.group_lasso.rows`, which needs no matrix of their number squared. A quarter of the samples gives the
-first blocks where there are many; where they have few columns, the method by rows is tried first. Samples of zero
-weight are left out: they cost nothing, yet large rows among them would set the scale of the others.
+first blocks where there are many; where they have few columns, the method by rows is tried first. What stalls or takes
+long ends with the interior-point method of :mod:`cvxnn.solvers.group_lasso.interior`, if its size allows. Samples of
+zero weight are left out: they cost nothing, yet large rows among them would set the scale of the others.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import GroupLassoResult, restricted
+from cvxnn.solvers.group_lasso.interior import InteriorRun, interior_serves, products_before
 from cvxnn.solvers.group_lasso.kernel import KernelRun
 from cvxnn.solvers.group_lasso.rows import solve_group_lasso_rows
 
@@ -109,33 +111,62 @@ def _solve(
 ) -> GroupLassoResult:
     """Start from a part of the samples, then one method or both."""
     begin = time.perf_counter()
-    start, many, interrupted = warm_start, problem.n_samples > ROWS, False
+    start, many, interrupted, stalled = warm_start, problem.n_samples > ROWS, False, False
     if start is None and not many and problem.n_samples >= _SAMPLED:
         share = math.inf if math.isinf(deadline) else begin + _SAMPLE_SHARE * (deadline - begin)
         try:
-            start, interrupted = _sampled_start(problem, patterns, share)
+            start, status = _sampled_start(problem, patterns, share)
+            interrupted, stalled = status is Status.INTERRUPTED, status is Status.STALLED
         except KeyboardInterrupt:
             interrupted = True
     first, late = None, interrupted or time.perf_counter() > deadline
+    if stalled and not late and start is not None and interior_serves(problem, len(patterns)):
+        # What stalls on a part of the samples is not tried on all of them.
+        run = KernelRun(problem, patterns, tol, deadline, recorder)
+        run.begin_at(start)
+        return _settled(problem, patterns, tol, deadline, limit, recorder, run.result(Status.STALLED))
     few = start is not None and problem.n_samples >= _SAMPLED and _few_columns(problem, start)
     if many or (few and not late):
         left = None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter())
         # Few samples can go to the other method where this one is slow; many cannot.
         steps = limit if many else min(limit, _ROW_STEPS)
         first = solve_group_lasso_rows(
-            problem, patterns, tol=tol, time_limit=left, max_iter=steps, warm_start=start, recorder=recorder
+            problem,
+            patterns,
+            tol=tol,
+            time_limit=left,
+            max_iter=steps,
+            warm_start=start,
+            recorder=recorder,
+            most_products=products_before(problem, len(patterns)),
         )
         if many or steps == limit or first.status not in (Status.MAX_ITER, Status.STALLED):
-            return first
+            return _settled(problem, patterns, tol, deadline, limit, recorder, first)
     run = KernelRun(problem, patterns, tol, -math.inf if late else deadline, recorder)
     if first is not None:
         start = run.continue_from(first, len(patterns))
     status = run.finish(limit, start)
-    return run.result(Status.INTERRUPTED if interrupted else status)
+    result = run.result(Status.INTERRUPTED if interrupted else status)
+    return _settled(problem, patterns, tol, deadline, limit, recorder, result)
 
 
-def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: float) -> tuple[FloatArray | None, bool]:
-    """Blocks ``(P, d)`` of the problem on a part of the samples, and whether an interrupt ended the search for them.
+def _settled(
+    problem: Problem,
+    patterns: ActivationPatterns,
+    tol: float,
+    deadline: float,
+    limit: int,
+    recorder: Recorder,
+    result: GroupLassoResult,
+) -> GroupLassoResult:
+    """Go on by the interior-point method where another one has stalled, if the size allows that."""
+    if result.status is not Status.STALLED or not interior_serves(problem, len(patterns)):
+        return result
+    return InteriorRun(problem, patterns, tol, deadline, recorder, result).finish(limit)
+
+
+def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: float) -> tuple[FloatArray | None, Status]:
+    """Blocks ``(P, d)`` of the problem on a part of the samples, and the status of the search for them.
 
     There are none where the part has fewer samples than features. Those that a deadline or an interrupt leaves are the
     best so far.
@@ -143,7 +174,7 @@ def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: flo
     counted = np.flatnonzero(problem.sample_weight > 0)
     size = counted.size // _SAMPLE_PART
     if size < problem.n_features:
-        return None, False
+        return None, Status.MAX_ITER
     rows = np.sort(np.random.default_rng(0).permutation(counted)[:size])
     weight = problem.sample_weight[rows]
     weight *= float(np.sum(problem.sample_weight)) / float(np.sum(weight))
@@ -152,7 +183,7 @@ def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: flo
     result = run.result(run.finish(_MAX_ITER, None))
     vectors = np.zeros((len(patterns), problem.n_features))
     vectors[result.index] = result.vectors
-    return vectors, result.status is Status.INTERRUPTED
+    return vectors, result.status
 
 
 def _few_columns(problem: Problem, start: FloatArray) -> bool:

@@ -26,6 +26,7 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import (
     GroupLassoResult,
+    Laborious,
     OutOfTime,
     dual_bound,
     exponent_of,
@@ -33,8 +34,10 @@ from cvxnn.solvers.group_lasso._common import (
     norm_slack,
 )
 from cvxnn.solvers.group_lasso._eta_newton import Model, State, evaluate, minimise_weights
-from cvxnn.solvers.group_lasso._kernel_lengths import CLOSE, lengthened, worth_lengthening
-from cvxnn.solvers.group_lasso._ridge import Blocks
+from cvxnn.solvers.group_lasso._kernel_lengths import lengthened, worth_lengthening
+from cvxnn.solvers.group_lasso._lengths import CLOSE
+from cvxnn.solvers.group_lasso._ridge import WorkingBlocks
+from cvxnn.solvers.group_lasso.interior import patience_before
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -78,6 +81,7 @@ class KernelRun:
         self.model = Model(
             X, problem.y, problem.sample_weight, problem.loss, self.beta, lambda: time.perf_counter() > self.deadline
         )
+        self.model.most_factorised = patience_before(problem, len(self.patterns))
         self._kept: SingleArray | None = None
         self.zero_fit = np.zeros(problem.n_samples)
         self.objective = problem.loss_value(self.zero_fit)
@@ -99,6 +103,11 @@ class KernelRun:
         self.objective, self.bound = result.objective, result.lower_bound
         self.dual, self.n_iter = result.dual, result.n_iter
         return vectors
+
+    def begin_at(self, vectors: FloatArray) -> None:
+        """Take over blocks ``(P, d)``, some of them nonzero perhaps, as the start of another method."""
+        norms = self.given_blocks(vectors)[3] if np.any(vectors) else np.zeros(1)
+        self.record(float(np.max(norms)))
 
     # -- pricing -------------------------------------------------------------------------------------------------------
 
@@ -148,14 +157,14 @@ class KernelRun:
         """
         return self.problem.loss.project_dual(self.model.beta * state.alpha, self.problem.y, self.problem.sample_weight)
 
-    def known_norms(self, blocks: Blocks, state: State, nu: FloatArray) -> FloatArray:
+    def known_norms(self, blocks: WorkingBlocks, state: State, nu: FloatArray) -> FloatArray:
         """Norms of the working set for the dual vector of its state, ``(k,)``."""
         if np.array_equal(nu, self.model.beta * state.alpha):
             return self.model.beta * state.norms
         vectors = blocks.correlate(nu)
         return np.sqrt(np.sum(vectors * vectors, axis=1))
 
-    def note(self, state: State, blocks: Blocks) -> None:
+    def note(self, state: State, blocks: WorkingBlocks) -> None:
         """Keep the blocks of a state if they are the best so far."""
         lengths = state.w * state.norms
         objective = self.model.value(state.fit) + self.beta * float(np.sum(lengths))
@@ -186,14 +195,14 @@ class KernelRun:
     # -- course --------------------------------------------------------------------------------------------------------
 
     def finish(self, max_iter: int, warm_start: FloatArray | None) -> Status:
-        """Solve; a deadline, an interrupt or a singular system ends it with a status, and what was found is kept."""
+        """Solve; a deadline, an interrupt, a singular system or too many of them end it, and what was found is kept."""
         try:
             return self.solve(max_iter, warm_start)
         except OutOfTime:
             return Status.TIME_LIMIT
         except KeyboardInterrupt:
             return Status.INTERRUPTED
-        except LinAlgError:
+        except (LinAlgError, Laborious):
             return Status.STALLED
 
     def solve(self, max_iter: int, warm_start: FloatArray | None) -> Status:
@@ -227,8 +236,8 @@ class KernelRun:
         return Status.STALLED
 
     def solve_penalty(
-        self, blocks: Blocks, state: State, norms: FloatArray, max_iter: int
-    ) -> tuple[Blocks, State, FloatArray, FloatArray, Status | None]:
+        self, blocks: WorkingBlocks, state: State, norms: FloatArray, max_iter: int
+    ) -> tuple[WorkingBlocks, State, FloatArray, FloatArray, Status | None]:
         """Alternate working sets and pricing at one penalty; no status where the path goes on."""
         penalty = self.model.beta
         final = penalty <= self.beta
@@ -260,12 +269,12 @@ class KernelRun:
             inner_tol = min(0.1 * path_gap, inner_tol * (0.1 if stuck else 1.0))
             inner_tol = max(inner_tol, (1e-4 if stuck else 0.3) * self.tol)
 
-    def blocks(self, ids: IntArray) -> Blocks:
+    def blocks(self, ids: IntArray) -> WorkingBlocks:
         """Blocks of some patterns."""
         masks = self.patterns.subset(ids).masks if self._kept is None else self._kept[ids]
-        return Blocks(self.model.X, masks.astype(np.float64).T, ids)
+        return WorkingBlocks(self.model.X, masks.astype(np.float64).T, ids)
 
-    def given_blocks(self, vectors: FloatArray) -> tuple[Blocks, FloatArray, FloatArray, FloatArray]:
+    def given_blocks(self, vectors: FloatArray) -> tuple[WorkingBlocks, FloatArray, FloatArray, FloatArray]:
         """Blocks with their weights, their dual vector and its norms."""
         u = (vectors if self.basis is None else vectors @ self.basis)[self.origin]
         lengths = np.sqrt(np.sum(u * u, axis=1))
@@ -283,7 +292,7 @@ class KernelRun:
         self.bound_from(self.problem.loss.project_dual(nu, self.problem.y, self.problem.sample_weight), norms)
         return blocks, w, nu, norms
 
-    def extend(self, blocks: Blocks, state: State, norms: FloatArray) -> tuple[Blocks, State]:
+    def extend(self, blocks: WorkingBlocks, state: State, norms: FloatArray) -> tuple[WorkingBlocks, State]:
         """Add the most violated blocks at weight zero."""
         outside = norms.copy()
         outside[blocks.ids] = 0.0
@@ -302,7 +311,7 @@ class KernelRun:
         fresh = self.blocks(candidates)
         return blocks.join(fresh), state.extend(fresh)
 
-    def newton(self, blocks: Blocks, state: State, inner_tol: float) -> State:
+    def newton(self, blocks: WorkingBlocks, state: State, inner_tol: float) -> State:
         """Newton steps on the working set: to a relative gap, or a single one where pricing is cheap."""
         single = self.single_steps and self.n_iter < _SINGLE_STEPS
         # The gap after a step is about the square of the one before.
@@ -322,7 +331,7 @@ class KernelRun:
             return state
         return minimise_weights(self.model, blocks, state, done=done)
 
-    def lengthen(self, blocks: Blocks, state: State, norms: FloatArray) -> None:
+    def lengthen(self, blocks: WorkingBlocks, state: State, norms: FloatArray) -> None:
         """Try the best lengths along the vectors of the state, those of further blocks with large norms among them."""
         close = norms > 1.0 - CLOSE
         close[blocks.ids] = False

@@ -71,11 +71,13 @@ def solve_group_lasso_rows(
     max_iter: int | None = None,
     warm_start: FloatArray | None = None,
     recorder: Recorder | None = None,
+    most_products: float = math.inf,
 ) -> GroupLassoResult:
     """Solve the group lasso to a relative duality gap, by products with the data only.
 
     Parameters and result are those of :func:`cvxnn.solvers.group_lasso.solve_group_lasso`; ``max_iter`` counts Newton
-    steps on all rows, and blocks to start from replace the subsample.
+    steps on all rows, and blocks to start from replace the subsample. After ``most_products`` with all rows in Newton
+    steps the solve ends as one that has stalled.
 
     Examples
     --------
@@ -85,6 +87,7 @@ def solve_group_lasso_rows(
     array([[1.5]])
     """
     run = _Run(problem, patterns, tol, time_limit, Recorder(False) if recorder is None else recorder)
+    run.most_products = most_products
     try:
         status = run.solve(patterns, _MAX_ITER if max_iter is None else max_iter, warm_start)
     except OutOfTime:
@@ -126,6 +129,7 @@ class _Run:
         self.dual = problem.dual_vector(self.best.fit)
         self.bound = 0.0
         self.n_iter = 0
+        self.most_products = math.inf
         # Blocks to salvage when the descent is cut short, of the level in work or before one.
         self.level: Level | None = None
         self.start: tuple[IntArray, FloatArray] | None = None
@@ -193,7 +197,8 @@ class _Run:
                 gap, least, stuck = level.gap(price), math.inf, 0
             stuck = 0 if gap < 0.9 * least else stuck + 1
             least = min(gap, least)
-            if level.beta <= target and (gap <= _SAMPLE_GAP or stuck >= _PATIENCE):
+            done = level.beta <= target and (gap <= _SAMPLE_GAP or stuck >= _PATIENCE)
+            if done or level.products > self.most_products:
                 return
             level.advance(price, 0.1 * gap)
             price = level.price()
@@ -230,6 +235,8 @@ class _Run:
                 price, gap = self.lengthen(level, price, gap)
                 if self.gap() <= self.tol:
                     return Status.PATTERNS_OPTIMUM
+            if level.products > self.most_products:
+                return Status.STALLED
             if stuck >= _PATIENCE:
                 if level.exact:
                     return Status.STALLED
@@ -290,12 +297,20 @@ class _Run:
         """Keep the blocks of a level of all rows if they are the best so far, evaluated in double unless ``rough``."""
         if not (rough or level.exact):
             level.refit()
+        # With a margin for rounding, so that the value in double precision of the same blocks is the lower one.
         objective = level.rows.value(level.point.fit) + self.beta * float(np.sum(row_norms(level.point.U)))
-        # With a margin for rounding, so that the value in double precision of the same blocks is the lower one. Should
-        # it not be, it counts all the same.
-        objective *= 1.0 + _ROUGH_MARGIN if rough else 1.0
-        if objective < self.objective or (self.rough and not rough):
+        if rough:
+            slope = np.abs(level.rows.gradient(level.point.fit))
+            objective += _ROUGH_MARGIN * objective + float(slope @ level.rows.forward_slack(level.point.U))
+        if self.rough and not rough and self.best is level.point:
+            # Should the margin not have been enough, the value in double precision counts all the same.
+            self.objective, self.rough = objective, False
+        elif objective < self.objective:
             self.objective, self.best, self.rough = objective, level.point, rough
+        elif self.rough and not rough:
+            # The best blocks so far may remain so in double precision.
+            self.evaluate(Level(self.rows, self.beta, self.best))
+            self.evaluate(level)
 
     def update_bound(self, price: Price) -> None:
         problem = self.problem
@@ -321,7 +336,7 @@ class _Run:
         )
 
     def result(self, status: Status) -> GroupLassoResult:
-        blocks = self.start if self.level is None else (self.level.point.ids, self.level.point.U)
+        blocks = self.start if self.level is None else self.level.nonzero_blocks()
         if status is not Status.PATTERNS_OPTIMUM and blocks is not None:
             self.salvage(*blocks)
         index = self.origin[self.best.ids]

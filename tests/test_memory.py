@@ -1,0 +1,84 @@
+"""Peak memory of solves with many rows: the data, the masks as bits, and little else."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from cvxnn import GatedReLU, Problem, ReLUClassifier, ReLURegressor, SampledGatedReLU, landscape, solve
+
+N, D, P = 20_000, 20, 200
+
+
+def data():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.standard_normal((N, D - 1)), np.ones(N)])
+    y = np.abs(X @ rng.standard_normal(D)) + 0.3 * rng.standard_normal(N)
+    return X, (y - y.mean()) / y.std(), rng.standard_normal((P, D))
+
+
+def promised(X):
+    return 1.5 * X.nbytes + P * N / 8 + 200e6
+
+
+def peak_of(work):
+    tracemalloc.start()
+    try:
+        result = work()
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gated_networks(loss, weighted):
+    X, y, gates = data()
+    y = np.where(y > 0, 1.0, -1.0) if loss == "logistic" else y
+    weight = np.where(np.arange(N) % 5 > 0, 1.0, 0.0) if weighted else None
+
+    def work():
+        problem = Problem(X, y, beta=1e-2 * N, loss=loss, sample_weight=weight)
+        return solve(problem, architecture=GatedReLU(gates), tol=1e-3)
+
+    peak, solution = peak_of(work)
+    assert solution.gap < 1e-3
+    assert peak < promised(X)
+    # Less than the data twice and an array of n x P doubles alone would take.
+    assert peak < 2.0 * X.nbytes + 8.0 * N * P
+
+
+def test_gated_path():
+    X, y, gates = data()
+    betas = N * np.geomspace(0.3, 0.01, 6)
+    peak, path = peak_of(
+        lambda: landscape.regularization_path(Problem(X, y), betas, architecture=GatedReLU(gates), tol=1e-3)
+    )
+    assert len(path) == 6
+    assert peak < promised(X) - 200e6 + 8.0 * N * P
+
+
+def test_patterns_free():
+    X, y, _ = data()
+    peak, solution = peak_of(lambda: solve(Problem(X, y, beta=1e-2 * N), tol=1e-3, time_limit=3.0))
+    assert solution.objective < 0.5 * (0.5 * float(y @ y))
+    assert peak < promised(X)
+
+
+def test_estimator_holds_one_copy_of_the_rows():
+    X, y, _ = data()
+    estimator = ReLURegressor(alpha=1e-2, architecture=SampledGatedReLU(n_gates=P), fit_intercept=False, tol=1e-3)
+    peak, fitted = peak_of(lambda: estimator.fit(X, y))
+    assert fitted.dual_gap_ < 1e-3
+    assert not np.shares_memory(fitted.problem_.X, X) and X.flags.writeable
+    assert peak < 2.0 * X.nbytes + 8.0 * N * P
+
+
+def test_problems_of_the_classes_share_their_data():
+    X, y, _ = data()
+    labels = np.digitize(y[:60], [-0.5, 0.5])
+    fitted = ReLUClassifier(alpha=0.1, multi_class="one_vs_all", tol=1e-2).fit(X[:60, :3], labels)
+    first, *others = fitted.problem_
+    assert len(others) == 2 and all(np.shares_memory(problem.X, first.X) for problem in others)
