@@ -23,7 +23,7 @@ from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import GroupLassoResult, restricted
-from cvxnn.solvers.group_lasso.interior import InteriorRun, interior_serves, products_before
+from cvxnn.solvers.group_lasso.interior import InteriorRun, interior_serves, work_before
 from cvxnn.solvers.group_lasso.kernel import KernelRun
 from cvxnn.solvers.group_lasso.rows import solve_group_lasso_rows
 
@@ -138,7 +138,7 @@ def _solve(
             max_iter=steps,
             warm_start=start,
             recorder=recorder,
-            most_products=products_before(problem, len(patterns)),
+            most_work=work_before(problem, len(patterns)),
         )
         if many or steps == limit or first.status not in (Status.MAX_ITER, Status.STALLED):
             return _settled(problem, patterns, tol, deadline, limit, recorder, first)
