@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.certificates.certificate import relative_gap
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
@@ -44,6 +45,8 @@ _FEW_COLUMNS = 1.75
 # Steps of that method before it is given up.
 _ROW_STEPS = 20
 _MAX_ITER = 200
+# Relative gap up to which the blocks of the interior-point method are the start of another one.
+_CLOSE = 0.1
 
 
 def solve_group_lasso(
@@ -159,10 +162,21 @@ def _settled(
     recorder: Recorder,
     result: GroupLassoResult,
 ) -> GroupLassoResult:
-    """Go on by the interior-point method where another one has stalled, if the size allows that."""
+    """Go on by the interior-point method where another one has stalled, if the size allows that.
+
+    Few samples go back to the method by kernels where that stalls, too, now without a limit of its work.
+    """
     if result.status is not Status.STALLED or not interior_serves(problem, len(patterns)):
         return result
-    return InteriorRun(problem, patterns, tol, deadline, recorder, result).finish(limit)
+    result = InteriorRun(problem, patterns, tol, deadline, recorder, result).finish(limit)
+    if result.status is not Status.STALLED or problem.n_samples > ROWS:
+        return result
+    run = KernelRun(problem, patterns, tol, deadline, recorder)
+    run.model.most_factorised = math.inf
+    start = run.continue_from(result, len(patterns))
+    # Blocks far from the optimum are a poor start.
+    status = run.finish(limit, start if relative_gap(result.objective, result.lower_bound) <= _CLOSE else None)
+    return run.result(status)
 
 
 def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: float) -> tuple[FloatArray | None, Status]:
