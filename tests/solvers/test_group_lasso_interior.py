@@ -181,3 +181,15 @@ def test_what_stalls_on_a_part_of_the_samples_goes_on_from_there(monkeypatch):
     assert result.objective == pytest.approx(truth, rel=2e-6)
     assert [row.iteration for row in rows] == list(range(result.n_iter + 1))
     assert np.all(np.diff(result.history.objective) <= 0) and np.all(np.diff(result.history.lower_bound) >= 0)
+
+
+def test_where_it_stalls_the_method_by_kernels_goes_on_without_a_limit(monkeypatch):
+    from cvxnn.solvers.group_lasso import kernel
+
+    problem, patterns = make("huber", fraction=1e-2)
+    monkeypatch.setattr(kernel, "patience_before", lambda problem, n_patterns: 2)
+    monkeypatch.setattr(InteriorRun, "solve", lambda run, norms, max_iter: Status.STALLED)
+    result = solve_group_lasso(problem, patterns)
+    truth, _ = group_lasso_optimum(problem, patterns.masks)
+    assert result.status is Status.PATTERNS_OPTIMUM
+    assert result.objective == pytest.approx(truth, rel=2e-6)

@@ -431,3 +431,26 @@ def test_blocks_that_a_deadline_catches_entering_are_left_out(products, small_le
     result = solve_group_lasso_rows(problem, patterns, time_limit=100.0)
     assert np.all(np.linalg.norm(result.vectors, axis=1) > 0)
     assert result.objective == pytest.approx(objective(problem, patterns, result), rel=1e-12)
+
+
+def test_work_beyond_a_limit_counts_as_stalled_and_is_taken_over(small_levels, monkeypatch):
+    problem, patterns = make("huber", n=200, beta=0.05)
+    free = solve_group_lasso_rows(problem, patterns)
+    cut = solve_group_lasso_rows(problem, patterns, most_work=1.0)
+    assert cut.status is Status.STALLED and cut.n_iter < free.n_iter
+    assert cut.lower_bound <= free.objective <= cut.objective * (1 + 1e-12)
+    monkeypatch.setattr("cvxnn.solvers.group_lasso.dispatch.ROWS", 100)
+    monkeypatch.setattr("cvxnn.solvers.group_lasso.dispatch.work_before", lambda problem, n_patterns: 1.0)
+    ended = solve_group_lasso(problem, patterns)
+    assert ended.status is Status.PATTERNS_OPTIMUM
+    assert ended.objective == pytest.approx(free.objective, rel=2e-6)
+
+
+def test_rounding_of_a_fit_in_single_precision_is_within_its_estimate():
+    problem, patterns = make(n=300, d=5, P=40)
+    X = problem.X + 1e6
+    rows = Rows(X, problem.y, problem.sample_weight, problem.loss, patterns.packed, 0, lambda: None)
+    U = np.random.default_rng(0).standard_normal((40, 5))
+    error = np.abs(rows.forward(patterns.packed, U) - rows.forward(patterns.packed, U, exact=True))
+    slack = rows.forward_slack(U)
+    assert np.all(error <= slack) and np.max(error) >= 1e-3 * np.max(slack)

@@ -27,6 +27,8 @@ _LEAST_ROOM, _ROOM = 10, 0.25
 _FLOOR, _LEAST_FLOOR = 1e-3, 1e-6
 # First damping of a model that was hard to minimise or led nowhere, relative to the mean eigenvalue.
 _LEAST_DAMPING = 1e-4
+# Operations of a product with the Hessian for each sample and column.
+_PRODUCT_COST = 8.0
 # Products in a step beyond which the preconditioner's sample is doubled, and its largest size.
 _MANY_PRODUCTS, _LARGEST_SAMPLE = 25, 3200
 # Largest size of that sample from the start, relative to the least.
@@ -74,14 +76,17 @@ class Level:
         # Gradients in all blocks after the last step as its model has them, former ones for those that were zero; none
         # where the step was cut short.
         self.modelled: FloatArray | None = None
-        #: Products in all Newton steps so far.
-        self.products = 0
+        #: Operations of all Newton steps so far.
+        self.work = 0.0
 
     def _sample(self, count: int) -> tuple[IntArray, Rows]:
         """Rows behind the preconditioner of so many blocks: more where a product costs more than the factorisation."""
         n, d = self.rows.X.shape
         size = _row_newton.SAMPLE
-        while 2 * size <= _SAMPLE_GROWTH * _row_newton.SAMPLE and build_cost(2 * size, count, d) <= 8.0 * n * count * d:
+        while (
+            2 * size <= _SAMPLE_GROWTH * _row_newton.SAMPLE
+            and build_cost(2 * size, count, d) <= _PRODUCT_COST * n * count * d
+        ):
             size *= 2
         size = min(n, max(size, self._least_sample))
         if size not in self._samples:
@@ -143,7 +148,8 @@ class Level:
             forcing=self._forcing,
             damping=self._damping,
         )  # fmt: skip
-        self.products += step.products
+        count, d = point.U.shape
+        self.work += build_cost(len(index), count, d) + _PRODUCT_COST * step.products * len(rows) * count * d
         length = self._search(step, gradient)
         if length == 1.0:
             self.modelled = price.gradient.copy()

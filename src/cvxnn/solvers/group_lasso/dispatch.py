@@ -18,12 +18,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from cvxnn.certificates.certificate import relative_gap
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import GroupLassoResult, restricted
-from cvxnn.solvers.group_lasso.interior import InteriorRun, interior_serves, products_before
+from cvxnn.solvers.group_lasso.interior import InteriorRun, interior_serves, work_before
 from cvxnn.solvers.group_lasso.kernel import KernelRun
 from cvxnn.solvers.group_lasso.rows import solve_group_lasso_rows
 
@@ -44,6 +45,8 @@ _FEW_COLUMNS = 1.75
 # Steps of that method before it is given up.
 _ROW_STEPS = 20
 _MAX_ITER = 200
+# Relative gap up to which the blocks of the interior-point method are the start of another one.
+_CLOSE = 0.1
 
 
 def solve_group_lasso(
@@ -138,7 +141,7 @@ def _solve(
             max_iter=steps,
             warm_start=start,
             recorder=recorder,
-            most_products=products_before(problem, len(patterns)),
+            most_work=work_before(problem, len(patterns)),
         )
         if many or steps == limit or first.status not in (Status.MAX_ITER, Status.STALLED):
             return _settled(problem, patterns, tol, deadline, limit, recorder, first)
@@ -159,10 +162,21 @@ def _settled(
     recorder: Recorder,
     result: GroupLassoResult,
 ) -> GroupLassoResult:
-    """Go on by the interior-point method where another one has stalled, if the size allows that."""
+    """Go on by the interior-point method where another one has stalled, if the size allows that.
+
+    Few samples go back to the method by kernels where that stalls, too, now without a limit of its work.
+    """
     if result.status is not Status.STALLED or not interior_serves(problem, len(patterns)):
         return result
-    return InteriorRun(problem, patterns, tol, deadline, recorder, result).finish(limit)
+    result = InteriorRun(problem, patterns, tol, deadline, recorder, result).finish(limit)
+    if result.status is not Status.STALLED or problem.n_samples > ROWS:
+        return result
+    run = KernelRun(problem, patterns, tol, deadline, recorder)
+    run.model.most_factorised = math.inf
+    start = run.continue_from(result, len(patterns))
+    # Blocks far from the optimum are a poor start.
+    status = run.finish(limit, start if relative_gap(result.objective, result.lower_bound) <= _CLOSE else None)
+    return run.result(status)
 
 
 def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: float) -> tuple[FloatArray | None, Status]:

@@ -35,7 +35,7 @@ from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
-__all__ = ["InteriorRun", "interior_serves", "patience_before", "products_before"]
+__all__ = ["InteriorRun", "interior_serves", "patience_before", "work_before"]
 
 # Most masks as floats, operations of a step for the first working set, and patterns priced at a time.
 _STORE, _OPERATIONS, _SLAB = 1 << 22, 4e10, 1 << 22
@@ -43,8 +43,8 @@ _STORE, _OPERATIONS, _SLAB = 1 << 22, 4e10, 1 << 22
 _MANY, _SMALL_SYSTEM = 5000, 2048
 # Steps of most solves, and the factorisations of another method between which these take over.
 _USUAL_STEPS, _LEAST_PATIENCE, _MOST_PATIENCE = 30.0, 60.0, 250.0
-# Products of a method by rows before which it is not given up.
-_LEAST_PRODUCTS = 200
+# Operations of a method by rows before which it is not given up, and those that take as long as one here.
+_LEAST_WORK, _ROW_SHARE = 2e9, 0.5
 # Working sets, steps for each, and steps in a row without progress that end one.
 _ROUNDS, _STEPS, _PATIENCE = 8, 100, 10
 # Length of a step, and part of the gap that it leaves, that count as no progress.
@@ -89,17 +89,19 @@ def patience_before(problem: Problem, n_patterns: int) -> float:
     return float(min(max(_USUAL_STEPS * ratio, _LEAST_PATIENCE), _MOST_PATIENCE))
 
 
-def products_before(problem: Problem, n_patterns: int) -> float:
-    """Products with the blocks, of a method by rows, that cost as much as the steps here would; infinite likewise.
+def work_before(problem: Problem, n_patterns: int) -> float:
+    """Operations of a method by rows that take as long as the steps here would; infinite where these do not serve.
 
     Examples
     --------
-    >>> products_before(Problem([[1.0]], [2.0]), 3)
-    200.0
+    >>> work_before(Problem([[1.0]], [2.0]), 3)
+    2000000000.0
     """
+    n, d = problem.X.shape
     if not interior_serves(problem, n_patterns):
         return math.inf
-    return float(max(_LEAST_PRODUCTS, 2 * min(problem.n_samples, n_patterns * problem.n_features)))
+    size = n_patterns * d
+    return max(_LEAST_WORK, _ROW_SHARE * _USUAL_STEPS * n * size * min(n, size))
 
 
 class _FreeIteration(ConeIteration):

@@ -71,13 +71,13 @@ def solve_group_lasso_rows(
     max_iter: int | None = None,
     warm_start: FloatArray | None = None,
     recorder: Recorder | None = None,
-    most_products: float = math.inf,
+    most_work: float = math.inf,
 ) -> GroupLassoResult:
     """Solve the group lasso to a relative duality gap, by products with the data only.
 
     Parameters and result are those of :func:`cvxnn.solvers.group_lasso.solve_group_lasso`; ``max_iter`` counts Newton
-    steps on all rows, and blocks to start from replace the subsample. After ``most_products`` with all rows in Newton
-    steps the solve ends as one that has stalled.
+    steps on all rows, and blocks to start from replace the subsample. After ``most_work`` operations in Newton steps
+    the solve ends as one that has stalled.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def solve_group_lasso_rows(
     array([[1.5]])
     """
     run = _Run(problem, patterns, tol, time_limit, Recorder(False) if recorder is None else recorder)
-    run.most_products = most_products
+    run.most_work = most_work
     try:
         status = run.solve(patterns, _MAX_ITER if max_iter is None else max_iter, warm_start)
     except OutOfTime:
@@ -129,7 +129,7 @@ class _Run:
         self.dual = problem.dual_vector(self.best.fit)
         self.bound = 0.0
         self.n_iter = 0
-        self.most_products = math.inf
+        self.most_work = math.inf
         # Blocks to salvage when the descent is cut short, of the level in work or before one.
         self.level: Level | None = None
         self.start: tuple[IntArray, FloatArray] | None = None
@@ -198,7 +198,7 @@ class _Run:
             stuck = 0 if gap < 0.9 * least else stuck + 1
             least = min(gap, least)
             done = level.beta <= target and (gap <= _SAMPLE_GAP or stuck >= _PATIENCE)
-            if done or level.products > self.most_products:
+            if done or level.work > self.most_work:
                 return
             level.advance(price, 0.1 * gap)
             price = level.price()
@@ -235,7 +235,7 @@ class _Run:
                 price, gap = self.lengthen(level, price, gap)
                 if self.gap() <= self.tol:
                     return Status.PATTERNS_OPTIMUM
-            if level.products > self.most_products:
+            if level.work > self.most_work:
                 return Status.STALLED
             if stuck >= _PATIENCE:
                 if level.exact:
