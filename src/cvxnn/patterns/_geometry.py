@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +40,19 @@ class Geometry:
     """(d,) ``rows`` are the samples times ``2.0**exponents``, up to factors of the rows."""
     basis: FloatArray
     """(d, r) a gate ``z`` of the lines is the gate ``basis @ z`` of ``rows``."""
-    lines: FloatArray
-    """(m, r) one unit row for each line through the origin that carries a sample."""
+
+    @cached_property
+    def lines(self) -> FloatArray:
+        """One unit row ``(m, r)`` for each line through the origin that carries a sample."""
+        return self.lines_among(slice(None))
+
+    def lines_among(self, samples: slice) -> FloatArray:
+        """One unit row for each line that carries one of these samples."""
+        nonzero, rows = self.nonzero[samples], self.rows[samples]
+        # No copy where nothing is left out: of many rows hardly any ever is.
+        lines = _to_unit((rows if nonzero.all() else rows[nonzero]) @ self.basis)
+        chosen = line_representatives(lines)
+        return lines if len(chosen) == len(lines) else lines[chosen]
 
     @property
     def rank(self) -> int:
@@ -61,14 +73,8 @@ def describe(X: FloatArray) -> Geometry:
     rows, exponents = equilibrate(X)
     nonzero = np.any(rows, axis=1)
     _to_unit(rows)
-    # No copy where nothing is left out: of many rows hardly any ever is.
-    live = rows if nonzero.all() else rows[nonzero]
-    basis = _balanced_basis(live)
-    lines = _to_unit(live @ basis)
-    chosen = line_representatives(lines)
-    if len(chosen) < len(lines):
-        lines = lines[chosen]
-    return Geometry(rows=rows, nonzero=nonzero, exponents=exponents, basis=basis, lines=lines)
+    basis = _balanced_basis(rows if nonzero.all() else rows[nonzero])
+    return Geometry(rows=rows, nonzero=nonzero, exponents=exponents, basis=basis)
 
 
 def _to_unit(rows: FloatArray) -> FloatArray:

@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 _FRUITLESS_BATCHES = 10
 _FRUITFUL_SHARE = 0.01
 _SMALLEST_BATCH = 256
+_FEW_SAMPLES = 1000  # they mostly have more cells than are ever listed, whatever the others add
 _ENUMERABLE = 200_000  # cells that are listed within a second or so
 
 
@@ -84,7 +85,7 @@ def sample_patterns(
     n, d = geometry.rows.shape
     if geometry.rank == 0:
         return ActivationPatterns.from_masks(np.ones((1, n), dtype=np.bool_), np.eye(1, d))
-    bound = count_patterns(geometry.lines.shape[0], geometry.rank)
+    bound = _most_patterns(geometry, max(2 * wanted, _ENUMERABLE))
     base = -(-wanted // 2) if include_complements else wanted
     cells = bound // 2 if include_complements else bound
     packed, gates = allocate(geometry, 0)
@@ -97,6 +98,12 @@ def sample_patterns(
         packed = np.concatenate([packed, opposite(geometry, packed)])[:wanted]
         gates = np.concatenate([gates, -gates])[:wanted]
     return ActivationPatterns(packed, gates, n)
+
+
+def _most_patterns(geometry: Geometry, enough: int) -> int:
+    """Cover's number of the lines, or that of the lines of the first samples where this is above ``enough`` already."""
+    few = count_patterns(max(1, len(geometry.lines_among(slice(_FEW_SAMPLES)))), geometry.rank)
+    return few if few > enough else count_patterns(len(geometry.lines), geometry.rank)
 
 
 def _draw(geometry: Geometry, wanted: int, generator: np.random.Generator, pairs: bool) -> tuple[ByteArray, FloatArray]:
