@@ -143,9 +143,9 @@ def test_gradients_are_continued_in_the_logarithm_of_the_penalty():
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_turns_that_are_left_alone_cost_less_than_the_tolerance(loss):
-    problem, patterns = make(loss, seed=5)
+    problem, patterns = gated_problem(loss, seed=5, n=300)
     course = RowContinuation(problem, patterns)
-    top, tol = top_of(problem, patterns), 1e-3
+    top, tol = largest_penalty(problem, patterns), 1e-3
     for beta in (0.8 * top, 0.4 * top):
         here = at(problem, beta)
         optimum = solve_group_lasso(here, patterns, tol=1e-9)
