@@ -60,6 +60,10 @@ _CERTIFY_SHARE, _CERTIFY_FIRST, _CERTIFY_EACH, _CERTIFY_PASSES, _CERTIFY_UNIT = 
 """Share of a time limit that is kept for the bound among the patterns, less where it takes fewer seconds than that;
 and what comes on top for parts without a limit: multiples of the time of the decomposition, seconds for each pair."""
 
+_CERTIFY_FACTORS = 2e-10
+"""Seconds for each cone and cubed feature of that bound. Where they exceed the share the bound stays loose, and less is
+kept in that proportion."""
+
 _MOST_BOUNDING = 0.4
 """Largest share of a time limit that is kept for all bounds."""
 
@@ -165,9 +169,12 @@ def _reserves(problem: Problem, options: ReLUOptions, decomposing: float, *, exa
     narrowing = 0.0 if options.max_width is None else _NARROW_SHARE * options.time_limit
     if exact:
         return narrowing, 0.0
-    bounding = min(_CERTIFY_SHARE * options.time_limit, _CERTIFY_FIRST + _CERTIFY_EACH * problem.X.size)
+    share = _CERTIFY_SHARE * options.time_limit
+    width = default_width(problem.n_samples)
+    bounding = min(share, _CERTIFY_FIRST + _CERTIFY_EACH * problem.X.size)
+    bounding *= min(1.0, share / (_CERTIFY_FACTORS * 2 * width * problem.n_features**3))
     # Cones have rows, and factors whose passes cost less for each entry.
-    pairs = default_width(problem.n_samples) * (problem.n_samples + problem.n_features**2 / 16)
+    pairs = width * (problem.n_samples + problem.n_features**2 / 16)
     bounding += _CERTIFY_PASSES * decomposing + _CERTIFY_UNIT * pairs
     return narrowing, min(bounding, _MOST_BOUNDING * options.time_limit)
 
