@@ -174,3 +174,23 @@ def exponent_of(values: npt.NDArray[np.floating]) -> int:
     """
     largest = max(float(np.max(values, initial=0.0)), -float(np.min(values, initial=0.0)))
     return math.frexp(largest)[1]
+
+
+def in_row_space(X: FloatArray) -> tuple[FloatArray, int, FloatArray | None]:
+    """Data of order one in coordinates of their row space, with the power of two and the basis that bring them back.
+
+    The power is exact: blocks and beta change by its inverse. With more columns than rows :math:`X^T = Q R` leaves as
+    many coordinates as there are rows, and the basis is Q; elsewhere it is None.
+
+    Examples
+    --------
+    >>> data, exponent, basis = in_row_space(np.array([[3.0, 4.0]]))
+    >>> abs(data).round(6), exponent, abs(basis).round(6).ravel()
+    (array([[0.625]]), 3, array([0.6, 0.8]))
+    """
+    exponent = exponent_of(X)
+    data = np.ldexp(X, -exponent)
+    if data.shape[0] >= data.shape[1]:
+        return data, exponent, None
+    basis, triangle = np.linalg.qr(data.T)
+    return np.ascontiguousarray(triangle.T), exponent, basis

@@ -30,7 +30,7 @@ from cvxnn.solvers._cone_algebra import NormScaling, join
 from cvxnn.solvers._cone_iteration import ConeIteration, Direction, Targets, start_length
 from cvxnn.solvers._cone_losses import interior_loss
 from cvxnn.solvers._cone_system import BlockData, NewtonSystem
-from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, exponent_of
+from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, in_row_space
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -185,14 +185,7 @@ class InteriorRun:
         self.tol, self.deadline, self.recorder = _MARGIN * tol, deadline, recorder
         self.origin = first_occurrences(patterns.packed)
         self.patterns = patterns.subset(self.origin)
-        # A power of two brings X to order one exactly; u and beta change by the inverse.
-        self.exponent = exponent_of(problem.X)
-        X = np.ldexp(problem.X, -self.exponent)
-        # With n < d the blocks lie in the row space: X^T = Q R leaves n coordinates.
-        self.basis: FloatArray | None = None
-        if X.shape[0] < X.shape[1]:
-            self.basis, triangle = np.linalg.qr(X.T)
-            X = np.ascontiguousarray(triangle.T)
+        X, self.exponent, self.basis = in_row_space(problem.X)
         beta = math.ldexp(problem.beta, -self.exponent)
         self.problem = Problem(X, problem.y, beta, problem.loss, sample_weight=problem.sample_weight)
         # Bounds are those of the certificate, in the units of the problem.

@@ -29,8 +29,8 @@ from cvxnn.solvers.group_lasso._common import (
     Laborious,
     OutOfTime,
     dual_bound,
-    exponent_of,
     fitting_scale,
+    in_row_space,
     norm_slack,
 )
 from cvxnn.solvers.group_lasso._eta_newton import Model, State, evaluate, minimise_weights
@@ -69,14 +69,7 @@ class KernelRun:
         self.problem, self.tol, self.deadline, self.recorder = problem, tol, deadline, recorder
         self.origin = first_occurrences(patterns.packed)
         self.patterns = patterns.subset(self.origin)
-        # A power of two brings X to order one exactly; u and beta change by the inverse.
-        self.exponent = exponent_of(problem.X)
-        X = np.ldexp(problem.X, -self.exponent)
-        # With n < d the blocks lie in the row space: X^T = Q R leaves n coordinates.
-        self.basis: FloatArray | None = None
-        if X.shape[0] < X.shape[1]:
-            self.basis, triangle = np.linalg.qr(X.T)
-            X = np.ascontiguousarray(triangle.T)
+        X, self.exponent, self.basis = in_row_space(problem.X)
         self.beta = math.ldexp(problem.beta, -self.exponent)
         self.model = Model(
             X, problem.y, problem.sample_weight, problem.loss, self.beta, lambda: time.perf_counter() > self.deadline
