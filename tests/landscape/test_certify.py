@@ -243,3 +243,20 @@ def test_a_judge_keeps_the_best_global_bound_only():
     among = replace(best, lower_bound=0.87499, scope="patterns", global_lower_bound=0.0, n_patterns=1)
     judge._take(SimpleNamespace(status=None, network=judge.network, scope="patterns", certificate=among))
     assert judge.certificate.lower_bound == 0.8749
+
+
+def test_every_bound_heeds_the_time_limit(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 8))
+    problem = Problem(X, np.abs(X[:, 0]) + 0.1 * rng.standard_normal(300), beta=3.0)
+    network = ReLUNetwork(rng.standard_normal((4, 8)), np.ones(4))
+    limits, certify_global = [], judging.certify_global
+
+    def recorded(*args, **options):
+        limits.append(options.get("time_limit"))
+        return certify_global(*args, **options)
+
+    monkeypatch.setattr(judging, "certify_global", recorded)
+    judged = certify(problem, network, time_limit=2.0)
+    assert judged.lower_bound <= judged.better.objective(problem)
+    assert limits and all(limit is not None and limit <= 2.0 for limit in limits)

@@ -45,6 +45,7 @@ __all__ = ["NetworkCertificate", "certify"]
 _METHODS = ("auto", "enumeration", "relaxation", "dual")
 _DEFAULT_SECONDS = 60.0
 _SEARCH_SECONDS = 2.0
+_SHARE_OF_FIRST = 0.2
 _SHARE_OF_SEARCH = 0.3
 _SHARE_OF_SOLVE = 0.25
 _SHARE_OF_EXACT_SOLVE = 0.6
@@ -248,7 +249,11 @@ class _Judge(Judge):
         self, problem: Problem, network: ReLUNetwork, tol: float, start: float, limit: float | None, seed: int
     ) -> None:
         super().__init__(problem, network, tol, start, limit, seed)
-        self.certificate, _ = certify_global(problem, self.fit, self.objective, tol=tol, method="cheap")
+        # With many samples the ascents that this begins with take long.
+        seconds = None if limit is None else _SHARE_OF_FIRST * limit
+        self.certificate, _ = certify_global(
+            problem, self.fit, self.objective, tol=tol, time_limit=seconds, method="cheap"
+        )
 
     def run(self, method: str) -> None:
         """Look for an escape, then for better networks and bounds by the chosen method."""
