@@ -188,7 +188,7 @@ def test_where_it_stalls_the_method_by_kernels_goes_on_without_a_limit(monkeypat
 
     problem, patterns = make("huber", fraction=1e-2)
     monkeypatch.setattr(kernel, "patience_before", lambda problem, n_patterns: 2)
-    monkeypatch.setattr(InteriorRun, "solve", lambda run, norms, max_iter: Status.STALLED)
+    monkeypatch.setattr(InteriorRun, "solve", lambda run, max_iter: Status.STALLED)
     result = solve_group_lasso(problem, patterns)
     truth, _ = group_lasso_optimum(problem, patterns.masks)
     assert result.status is Status.PATTERNS_OPTIMUM

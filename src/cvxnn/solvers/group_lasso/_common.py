@@ -41,6 +41,26 @@ class Laborious(Exception):
     """Raised where a solve has taken so many factorisations that another method is the faster one."""
 
 
+def concluded(work: Callable[[], Status]) -> Status:
+    """Status that some work ends with: its own, or that of what cuts it short.
+
+    Examples
+    --------
+    >>> def late():
+    ...     raise OutOfTime
+    >>> concluded(late)
+    <Status.TIME_LIMIT: 'time_limit reached'>
+    """
+    try:
+        return work()
+    except OutOfTime:
+        return Status.TIME_LIMIT
+    except KeyboardInterrupt:
+        return Status.INTERRUPTED
+    except (LinAlgError, Laborious):
+        return Status.STALLED
+
+
 @dataclass(frozen=True)
 class GroupLassoResult:
     """Blocks found, dual vector and course of the solve.

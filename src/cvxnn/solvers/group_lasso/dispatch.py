@@ -112,6 +112,32 @@ def _solve(
     warm_start: FloatArray | None,
     recorder: Recorder,
 ) -> GroupLassoResult:
+    """Take the methods that suit the size; where they stall, go on by the interior-point one if the size allows it.
+
+    Few samples go back to the method by kernels where that stalls, too, now without a limit of its work.
+    """
+    result = _attempt(problem, patterns, tol, deadline, limit, warm_start, recorder)
+    if result.status is not Status.STALLED or not interior_serves(problem, len(patterns)):
+        return result
+    result = InteriorRun(problem, patterns, tol, deadline, recorder, result).finish(limit)
+    if result.status is not Status.STALLED or problem.n_samples > ROWS:
+        return result
+    run = KernelRun(problem, patterns, tol, deadline, recorder, patient=True)
+    start = run.continue_from(result, len(patterns))
+    # Blocks far from the optimum are a poor start.
+    status = run.finish(limit, start if relative_gap(result.objective, result.lower_bound) <= _CLOSE else None)
+    return run.result(status)
+
+
+def _attempt(
+    problem: Problem,
+    patterns: ActivationPatterns,
+    tol: float,
+    deadline: float,
+    limit: int,
+    warm_start: FloatArray | None,
+    recorder: Recorder,
+) -> GroupLassoResult:
     """Start from a part of the samples, then one method or both."""
     begin = time.perf_counter()
     start, many, interrupted, stalled = warm_start, problem.n_samples > ROWS, False, False
@@ -127,7 +153,7 @@ def _solve(
         # What stalls on a part of the samples is not tried on all of them.
         run = KernelRun(problem, patterns, tol, deadline, recorder)
         run.begin_at(start)
-        return _settled(problem, patterns, tol, deadline, limit, recorder, run.result(Status.STALLED))
+        return run.result(Status.STALLED)
     few = start is not None and problem.n_samples >= _SAMPLED and _few_columns(problem, start)
     if many or (few and not late):
         left = None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter())
@@ -144,39 +170,12 @@ def _solve(
             most_work=work_before(problem, len(patterns)),
         )
         if many or steps == limit or first.status not in (Status.MAX_ITER, Status.STALLED):
-            return _settled(problem, patterns, tol, deadline, limit, recorder, first)
+            return first
     run = KernelRun(problem, patterns, tol, -math.inf if late else deadline, recorder)
     if first is not None:
         start = run.continue_from(first, len(patterns))
     status = run.finish(limit, start)
-    result = run.result(Status.INTERRUPTED if interrupted else status)
-    return _settled(problem, patterns, tol, deadline, limit, recorder, result)
-
-
-def _settled(
-    problem: Problem,
-    patterns: ActivationPatterns,
-    tol: float,
-    deadline: float,
-    limit: int,
-    recorder: Recorder,
-    result: GroupLassoResult,
-) -> GroupLassoResult:
-    """Go on by the interior-point method where another one has stalled, if the size allows that.
-
-    Few samples go back to the method by kernels where that stalls, too, now without a limit of its work.
-    """
-    if result.status is not Status.STALLED or not interior_serves(problem, len(patterns)):
-        return result
-    result = InteriorRun(problem, patterns, tol, deadline, recorder, result).finish(limit)
-    if result.status is not Status.STALLED or problem.n_samples > ROWS:
-        return result
-    run = KernelRun(problem, patterns, tol, deadline, recorder)
-    run.model.most_factorised = math.inf
-    start = run.continue_from(result, len(patterns))
-    # Blocks far from the optimum are a poor start.
-    status = run.finish(limit, start if relative_gap(result.objective, result.lower_bound) <= _CLOSE else None)
-    return run.result(status)
+    return run.result(Status.INTERRUPTED if interrupted else status)
 
 
 def _sampled_start(problem: Problem, patterns: ActivationPatterns, deadline: float) -> tuple[FloatArray | None, Status]:

@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError
 
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.certificates.gated_bound import GatedNorms
@@ -30,7 +29,7 @@ from cvxnn.solvers._cone_algebra import NormScaling, join
 from cvxnn.solvers._cone_iteration import ConeIteration, Direction, Targets, start_length
 from cvxnn.solvers._cone_losses import interior_loss
 from cvxnn.solvers._cone_system import BlockData, NewtonSystem
-from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, dual_bound, in_row_space
+from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, concluded, dual_bound, in_row_space
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -196,23 +195,18 @@ class InteriorRun:
 
     def finish(self, max_iter: int) -> GroupLassoResult:
         """Solve; a deadline, an interrupt or a singular system ends it with a status, and what was found is kept."""
-        begin = time.perf_counter()
-        try:
-            self.offer_bound(self.best.dual)
-            norms = self.price(self.best.dual)
-            # The certificate prices once more.
-            self.deadline -= time.perf_counter() - begin
-            status = Status.PATTERNS_OPTIMUM if self.gap() <= self.tol else self.solve(norms, max_iter)
-        except OutOfTime:
-            status = Status.TIME_LIMIT
-        except KeyboardInterrupt:
-            status = Status.INTERRUPTED
-        except LinAlgError:
-            status = Status.STALLED
+        status = concluded(lambda: self.solve(max_iter))
         return replace(self.best, status=status, history=self.recorder.history())
 
-    def solve(self, norms: FloatArray, max_iter: int) -> Status:
+    def solve(self, max_iter: int) -> Status:
         """Solve on one working set after the other until no block outside has a norm beyond the penalty."""
+        begin = time.perf_counter()
+        self.offer_bound(self.best.dual)
+        norms = self.price(self.best.dual)
+        # The certificate prices once more.
+        self.deadline -= time.perf_counter() - begin
+        if self.gap() <= self.tol:
+            return Status.PATTERNS_OPTIMUM
         ids = self.working_set(norms)
         for _ in range(_ROUNDS):
             sizes, nu = self.descend(ids, max_iter)
@@ -314,10 +308,14 @@ class InteriorRun:
         """Relative duality gap of the best points."""
         return relative_gap(self.best.objective, self.best.lower_bound)
 
+    def objective(self, blocks: BlockData, vectors: FloatArray) -> float:
+        """Objective of some blocks."""
+        problem = self.problem
+        return problem.loss_value(blocks.fit(vectors)) + problem.beta * float(np.sum(row_norms(vectors)))
+
     def offer(self, ids: IntArray, blocks: BlockData, vectors: FloatArray) -> float:
         """Keep the blocks if they are the best so far; their objective."""
-        problem = self.problem
-        objective = problem.loss_value(blocks.fit(vectors)) + problem.beta * float(np.sum(row_norms(vectors)))
+        objective = self.objective(blocks, vectors)
         if objective < self.best.objective:
             self.keep(ids, vectors, objective)
         return objective
@@ -337,10 +335,10 @@ class InteriorRun:
 
     def clean(self, ids: IntArray, blocks: BlockData, vectors: FloatArray) -> None:
         """Set the vanishing blocks to zero where that leaves the gap within the tolerance or lowers the objective."""
-        problem, sizes = self.problem, row_norms(vectors)
+        sizes = row_norms(vectors)
         for level in _DUST:
             tried = np.where((sizes > level * np.max(sizes, initial=0.0))[:, None], vectors, 0.0)
-            objective = problem.loss_value(blocks.fit(tried)) + problem.beta * float(np.sum(row_norms(tried)))
+            objective = self.objective(blocks, tried)
             within = self.gap() <= self.tol and relative_gap(objective, self.best.lower_bound) <= self.tol
             if within or objective < self.best.objective:
                 self.keep(ids, tried, objective)

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError
 
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.patterns import ActivationPatterns
@@ -26,8 +25,8 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import (
     GroupLassoResult,
-    Laborious,
     OutOfTime,
+    concluded,
     dual_bound,
     fitting_scale,
     in_row_space,
@@ -61,10 +60,20 @@ _PATIENCE = 6
 
 
 class KernelRun:
-    """One solve: the scaled problem, the best primal and dual points, and the record."""
+    """One solve: the scaled problem, the best primal and dual points, and the record.
+
+    Unless it is ``patient`` it ends as stalled after as much work as the interior-point method would take.
+    """
 
     def __init__(
-        self, problem: Problem, patterns: ActivationPatterns, tol: float, deadline: float, recorder: Recorder
+        self,
+        problem: Problem,
+        patterns: ActivationPatterns,
+        tol: float,
+        deadline: float,
+        recorder: Recorder,
+        *,
+        patient: bool = False,
     ) -> None:
         self.problem, self.tol, self.deadline, self.recorder = problem, tol, deadline, recorder
         self.origin = first_occurrences(patterns.packed)
@@ -74,7 +83,7 @@ class KernelRun:
         self.model = Model(
             X, problem.y, problem.sample_weight, problem.loss, self.beta, lambda: time.perf_counter() > self.deadline
         )
-        self.model.most_factorised = patience_before(problem, len(self.patterns))
+        self.model.most_factorised = math.inf if patient else patience_before(problem, len(self.patterns))
         self._kept: SingleArray | None = None
         self.zero_fit = np.zeros(problem.n_samples)
         self.objective = problem.loss_value(self.zero_fit)
@@ -189,14 +198,7 @@ class KernelRun:
 
     def finish(self, max_iter: int, warm_start: FloatArray | None) -> Status:
         """Solve; a deadline, an interrupt, a singular system or too many of them end it, and what was found is kept."""
-        try:
-            return self.solve(max_iter, warm_start)
-        except OutOfTime:
-            return Status.TIME_LIMIT
-        except KeyboardInterrupt:
-            return Status.INTERRUPTED
-        except (LinAlgError, Laborious):
-            return Status.STALLED
+        return concluded(lambda: self.solve(max_iter, warm_start))
 
     def solve(self, max_iter: int, warm_start: FloatArray | None) -> Status:
         """Price, then follow the path of penalties, or start from the blocks given."""

@@ -16,7 +16,6 @@ import math
 import time
 
 import numpy as np
-from scipy.linalg import LinAlgError
 
 from cvxnn.certificates.certificate import relative_gap
 from cvxnn.networks import row_norms
@@ -28,6 +27,7 @@ from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import (
     GroupLassoResult,
     OutOfTime,
+    concluded,
     dual_bound,
     exponent_of,
     fitting_scale,
@@ -86,17 +86,9 @@ def solve_group_lasso_rows(
     >>> result.vectors.round(6)
     array([[1.5]])
     """
-    run = _Run(problem, patterns, tol, time_limit, Recorder(False) if recorder is None else recorder)
-    run.most_work = most_work
-    try:
-        status = run.solve(patterns, _MAX_ITER if max_iter is None else max_iter, warm_start)
-    except OutOfTime:
-        status = Status.TIME_LIMIT
-    except KeyboardInterrupt:
-        status = Status.INTERRUPTED
-    except LinAlgError:
-        status = Status.STALLED
-    return run.result(status)
+    run = _Run(problem, patterns, tol, time_limit, Recorder(False) if recorder is None else recorder, most_work)
+    limit = _MAX_ITER if max_iter is None else max_iter
+    return run.result(concluded(lambda: run.solve(patterns, limit, warm_start)))
 
 
 class _Run:
@@ -109,9 +101,10 @@ class _Run:
         tol: float,
         time_limit: float | None,
         recorder: Recorder,
+        most_work: float = math.inf,
     ) -> None:
         self.deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
-        self.problem, self.tol, self.recorder = problem, tol, recorder
+        self.problem, self.tol, self.recorder, self.most_work = problem, tol, recorder, most_work
         self.origin = first_occurrences(patterns.packed)
         packed = patterns.packed
         if len(self.origin) < len(packed):
@@ -129,7 +122,6 @@ class _Run:
         self.dual = problem.dual_vector(self.best.fit)
         self.bound = 0.0
         self.n_iter = 0
-        self.most_work = math.inf
         # Blocks to salvage when the descent is cut short, of the level in work or before one.
         self.level: Level | None = None
         self.start: tuple[IntArray, FloatArray] | None = None
