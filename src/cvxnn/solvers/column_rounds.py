@@ -46,15 +46,17 @@ _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 """Up to this n d^2 the search with exact concave steps has a say, too."""
 
 _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
-    ((1e-1, 2), (3e-2, 2), (1e-2, 2), (3e-3, 2), (1e-3, 1), (3e-4, 1), (1e-4, 1)),
+    ((3e-2, 2), (1e-2, 6), (3e-3, 4), (1e-3, 2), (3e-4, 1), (1e-4, 1)),
     ((1e-2, 4), (3e-3, 4), (1e-3, 3), (3e-4, 2), (1e-4, 2), (1e-5, 2)),
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
     ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
 )
-"""Smoothings and most steps at each: of the rounds, finer from one to the next where little is gained."""
+"""Smoothings and most steps at each: of the rounds, finer from one to the next where little is gained. Large smoothings
+lead to better minima if few steps, which do not settle, are taken where the kinks all but vanish, and more where they
+are seen."""
 
 _FINISH = ((1e-5, 6), (1e-6, 6), (1e-7, 8), (1e-8, 8))
-_LEVEL_GAINS = (3e-4, 1e-5, 1e-7)
+_LEVEL_GAINS = (1e-3, 1e-4, 1e-7)
 """Relative gains of a round below which the next schedule takes over."""
 
 _SHORT_LEVEL = 2

@@ -47,7 +47,7 @@ _MOST_ENTRIES, _MOST_DATA = 1 << 23, 1 << 24
 _MOST_FLOPS = 3e10
 """Multiplications that whole blocks may take."""
 
-_BLOCK_FEATURES = 64
+_BLOCK_FEATURES = 32
 """Up to so many features a whole block for each neuron preconditions; beyond, a diagonal in the basis of X'X."""
 
 _FLATTEST = 1e-15
