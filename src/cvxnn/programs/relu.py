@@ -73,8 +73,8 @@ _START_ROUNDS, _LARGE_START_ROUNDS, _EXACT_START_ROUNDS = 1, 12, 200
 _EXACT_START_SHARE, _EXACT_SHARES = 0.4, (0.5, 1.0)
 """Share of a time limit for that search where a proof follows, and the shares within it."""
 
-_SHARES, _LEAST_SHARE, _COLUMNS_SHARE = (0.9, 0.3), 0.2, 0.15
-"""Shares elsewhere: up to some 250 steps of L-BFGS no other method is faster, beyond them it may end after the second
+_SHARES, _LEAST_SHARE, _COLUMNS_SHARE = (0.9, 0.3), 0.4, 0.15
+"""Shares elsewhere: up to some 450 steps of L-BFGS no other method is faster, beyond them it may end after the second
 share of its time, and what it leaves is for joint moves. Less than the last share is too little to find new neurons."""
 
 _ROUNDS_SAMPLES, _ROUNDS_SHARE, _ROUNDS_AFTER = 5000, 0.6, 0.5

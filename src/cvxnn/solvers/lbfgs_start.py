@@ -27,7 +27,7 @@ _WINDOW = 50
 _NEGLIGIBLE = 1e-5
 _PRUNE_EVERY, _PRUNE_BELOW = 20, 0.9
 # So many steps are ample where other methods wait for the time that is left.
-_AMPLE_STEPS = 250
+_AMPLE_STEPS = 450
 # With less time than for so many steps the network is narrower, down to the least width.
 _STEPS_TO_AFFORD, _LEAST_WIDTH = 700, 100
 _PROBES, _MEMORY_ROWS = 2, 60
@@ -68,7 +68,7 @@ def lbfgs_start(
     time_limit : float, optional
         Seconds of wall time.
     least_share : float, default 1
-        Share of the time limit after which 250 steps are enough.
+        Share of the time limit after which 450 steps are enough.
     random_state : int, Generator or None, default 0
         Seed of the first weights.
     keep : callable, optional
@@ -266,7 +266,7 @@ def minimize_layers(
 ) -> AnyFloats:
     """Minimise by L-BFGS until the value falls by less than ``rtol`` of it in 50 steps; dead neurons are dropped.
 
-    From the time ``ample`` on 250 steps are enough.
+    From the time ``ample`` on 450 steps are enough.
     """
     value, gradient = function(point)
     memory = _Memory(len(point), point.dtype)
