@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -80,13 +81,41 @@ def test_shared_norms_bound_the_exact_ones_of_each_vector(keep, power):
     for scale in (1.0, 1e-100, 1e100, 0.0):
         nu = scale * rng.standard_normal(9)
         upper, value, unit = norms.largest(nu)
-        blocks = [[sum(Fraction(x) * Fraction(v) for x, v in zip(column[m], nu[m], strict=True)) for column in X.T]
-                  for m in masks]  # fmt: skip
-        exact = max(sum(entry * entry for entry in block) for block in blocks)
+        exact = exact_square(X, masks, nu)
         assert Fraction(upper) ** 2 >= exact
         assert upper <= value * (1.0 + 1e-12)
         assert value * value == pytest.approx(float(exact), rel=1e-12)
         assert np.linalg.norm(unit) == pytest.approx(1.0 if scale else 0.0)
+
+
+def exact_square(X, masks, nu):
+    blocks = [[sum(Fraction(x) * Fraction(v) for x, v in zip(column[m], nu[m], strict=True)) for column in X.T]
+              for m in masks]  # fmt: skip
+    return max(sum((entry * entry for entry in block), Fraction(0)) for block in blocks)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("left", [None, 2.0**-60, 2.0**-95])
+def test_norms_far_below_their_terms_are_bounded_tightly(keep, left):
+    """Terms cancel up to the rounding of other factors, or exactly but for a small entry."""
+    rng = np.random.default_rng(4)
+    for _ in range(40):
+        half = rng.standard_normal((20, 2))
+        factors = 1.0 + rng.random(20)
+        nu = rng.standard_normal(20)
+        if left is None:
+            X, nu = np.vstack([half, half * factors[:, None]]), np.concatenate([nu, -nu / factors])
+        else:
+            X, nu = np.vstack([half, half, [[1.0, 0.0]]]), np.concatenate([nu, -nu, [left]])
+        masks = np.ones((3, len(nu)), dtype=bool)
+        order = rng.permutation(len(nu))
+        norms = GatedNorms(X[order], ActivationPatterns.from_masks(masks, np.ones((3, 2))), keep=keep)
+        upper, value, _ = norms.largest(nu[order])
+        exact = exact_square(X[order], masks[:1], nu[order])
+        assert Fraction(upper) ** 2 >= exact
+        # Second-order rounding of the terms, which are of order one.
+        assert upper <= math.sqrt(exact) * (1.0 + 1e-14) + 1e-25
+        assert value == pytest.approx(math.sqrt(exact), rel=1e-14, abs=1e-27)
 
 
 def test_certificates_with_shared_norms_are_those_without():
