@@ -102,7 +102,7 @@ def test_deadline_and_determinism():
 
 
 def test_moves_beyond_the_size_of_newton_steps_descend_too(monkeypatch):
-    monkeypatch.setattr("cvxnn.solvers.kink_newton._MOST_FLOPS", 0.0)
+    monkeypatch.setattr("cvxnn.solvers.kink_newton._MOST_ENTRIES", 0)
     problem = table()
     start = some_neurons(problem, 8)
     moves = JointMoves(problem)

@@ -18,7 +18,7 @@ from cvxnn.solvers.joint_moves import JointMoves
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neuron_search import Ascents, NeuronSearch
 from cvxnn.solvers.neurons import Neurons
-from cvxnn.solvers.opening_moves import opening_moves
+from cvxnn.solvers.opening_moves import SCHEDULES, opening_moves
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,8 +47,7 @@ _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 
 _SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
     ((3e-2, 2), (1e-2, 6), (3e-3, 4), (1e-3, 2), (3e-4, 1), (1e-4, 1)),
-    ((1e-2, 4), (3e-3, 4), (1e-3, 3), (3e-4, 2), (1e-4, 2), (1e-5, 2)),
-    ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
+    *SCHEDULES,
     ((1e-4, 3), (1e-5, 3), (1e-6, 4), (1e-7, 6)),
 )
 """Smoothings and most steps at each: of the rounds, finer from one to the next where little is gained. Large smoothings

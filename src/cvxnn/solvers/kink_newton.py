@@ -44,9 +44,6 @@ _STIFFEST = 1e25
 _MOST_ENTRIES, _MOST_DATA = 1 << 23, 1 << 24
 """Entries of the hidden layer, and of the data, up to which the steps fit in memory."""
 
-_MOST_FLOPS = 3e10
-"""Multiplications that whole blocks may take."""
-
 _BLOCK_FEATURES = 32
 """Up to so many features a whole block for each neuron preconditions; beyond, a diagonal in the basis of X'X."""
 
@@ -109,11 +106,9 @@ class KinkNewton:
 
     @staticmethod
     def affords(problem: Problem, width: int) -> bool:
-        """Whether the steps for so many neurons fit in memory, and their blocks in the time of a few products."""
+        """Whether the steps for so many neurons fit in memory."""
         n, d = problem.X.shape
-        if n * width > _MOST_ENTRIES or n * d > _MOST_DATA:
-            return False
-        return d > _BLOCK_FEATURES or n * d * d * width <= _MOST_FLOPS
+        return n * width <= _MOST_ENTRIES and n * d <= _MOST_DATA
 
     def minimize(
         self, neurons: Neurons, schedule: Sequence[tuple[float, int]], *, tol: float = 1e-9, deadline: float = math.inf

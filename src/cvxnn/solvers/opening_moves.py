@@ -10,12 +10,12 @@ from cvxnn.solvers.joint_moves import JointMoves
 from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neurons import Neurons
 
-__all__ = ["opening_moves"]
+__all__ = ["SCHEDULES", "opening_moves"]
 
 _PROBE = ((1e-2, 1),)
 """Step that tells how long one takes."""
 
-_SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
+SCHEDULES: tuple[tuple[tuple[float, int], ...], ...] = (
     ((1e-2, 4), (3e-3, 4), (1e-3, 3), (3e-4, 2), (1e-4, 2), (1e-5, 2)),
     ((1e-3, 2), (1e-4, 3), (1e-5, 3)),
 )
@@ -59,7 +59,7 @@ def opening_moves(
     each = now - begin
     steps = (deadline - now) / max(each, 1e-9)
     if steps < _AMPLE:
-        for schedule in _SCHEDULES:
+        for schedule in SCHEDULES:
             if steps >= sum(count for _, count in schedule):
                 return moves.minimize(probed, schedule, deadline=deadline), each
     return probed, each
