@@ -152,19 +152,6 @@ def test_pooled_ascents_leave_out_the_neurons(seed):
     assert np.all(found.signs == -neuron.signs[0]) and reached[0] > np.max(values)
 
 
-def test_distant_starts_keep_a_quarter_of_relatives():
-    problem, _ = instance(50, 30, 0)
-    rng = np.random.default_rng(1)
-    neuron = Neurons(rng.standard_normal((1, 30)), np.ones(1))
-    unit = neuron.vectors[0] / neuron.masses[0]
-    search = NeuronSearch(problem)
-    near, far, distant = (
-        np.mean(np.abs(search._starts(neuron, 4000, np.random.default_rng(2), origin) @ unit) > 0.7)
-        for origin in ("near", "far", "distant")
-    )
-    assert distant < far < near and distant < 0.25
-
-
 def test_without_starts_and_with_an_empty_pool_nothing_is_found():
     problem, nu = instance(20, 4, 0)
     pool = DirectionPool()

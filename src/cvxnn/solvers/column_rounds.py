@@ -38,9 +38,9 @@ pooled directions that an ascent begins from, relative to that of the starts."""
 _OWN_CLIMBED = 0.25
 """The last number where the pool holds only what earlier rounds have found."""
 
-_DISTANT_BELOW = 0.05
-"""Violation below which the searches look far from the neurons and remember what they find; before, that takes time in
-which neurons found nearby lower the objective more."""
+_LATE_BELOW = 0.05
+"""Violation below which the searches remember what they find and look beside all of it; before, that takes time in
+which neurons found beside the present ones lower the objective more."""
 
 _THOROUGH_WORK, _THOROUGH_STARTS = 1e6, 200
 """Up to this n d^2 the search with exact concave steps has a say, too."""
@@ -142,7 +142,7 @@ class ColumnRounds:
         nu = self.problem.dual_vector(state.neurons.fit(self.problem.X))
         threshold = 1.0 + 0.3 * self.options.tol
         plan = self._plan(effort)
-        distant = state.violation < _DISTANT_BELOW
+        late = state.violation < _LATE_BELOW
         for k, starts in enumerate(plan):
             found, values = self.search.find(
                 nu,
@@ -151,9 +151,9 @@ class ColumnRounds:
                 threshold=threshold,
                 random_state=np.random.default_rng([self.options.seed, state.iteration, k]),
                 deadline=self.last_round,
-                pool=self.pool if distant else self.options.pool,
+                pool=self.pool if late else self.options.pool,
                 n_pooled=self.pooled,
-                ascents=Ascents.JUMP if k % 2 else Ascents.DISTANT if distant else Ascents.USUAL,
+                ascents=Ascents.JUMP if k % 2 else Ascents.LATE if late else Ascents.USUAL,
             )
             if len(found) == 0 and k == len(plan) - 1 and self.may_be_thorough:
                 # It takes as long as the others together; with a pool, which tries hard by itself, once is enough.

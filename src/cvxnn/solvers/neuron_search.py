@@ -20,6 +20,7 @@ from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.search_starts import late_starts, usual_starts
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
@@ -34,14 +35,18 @@ _FAR_STAGES: tuple[tuple[SingleArray, int], ...] = (
     (np.geomspace(1.0, 0.3, 16, dtype=np.float32), 4),
     (np.geomspace(0.3, 3e-3, 40, dtype=np.float32), 1),
 )
-_DISTANT_STAGES: tuple[tuple[SingleArray, int], ...] = (
+_ACROSS_STAGES: tuple[tuple[SingleArray, int], ...] = (
+    (np.geomspace(0.6, 0.1, 12, dtype=np.float32), 4),
+    (np.geomspace(0.1, 3e-3, 16, dtype=np.float32), 1),
+)
+_RANDOM_STAGES: tuple[tuple[SingleArray, int], ...] = (
     (np.geomspace(1.0, 0.1, 24, dtype=np.float32), 8),
     (np.geomspace(0.1, 5e-3, 24, dtype=np.float32), 1),
 )
-_NEAR_STARTS, _FAR_STARTS = 2.0, 4 / 3
+_NEAR_STARTS, _FAR_STARTS, _RANDOM_STARTS = 2.0, 4 / 3, 0.5
 """Lengths of the ascent steps of all starts, and after them the share of the starts that goes on, the best one in so
 many; and the numbers of starts for each one asked for. Short steps find the many maxima close to present neurons, long
-ones the few far from them. The last of those are rare: more starts, of which the values tell the good ones once the
+ones the few far from them. Those that random vectors lead to late are rare: the values tell the good starts once the
 steps are short. A first step straight to the gradient leads most starts to the same maxima, and serves to confirm only.
 """
 
@@ -64,7 +69,7 @@ _DENSE_FEATURES = 160
 
 _CG_STEPS = 20
 _MOST_NEARBY = 400
-"""Neurons, the heaviest, that starts are made of."""
+"""Neurons, the heaviest, and directions of a pool, the first, that starts are made of."""
 
 _SAME = 0.9995
 """Cosine above which a point is a current neuron."""
@@ -80,7 +85,7 @@ are kept for each one climbed from."""
 class _Course:
     """Ascents that begin alike: where, how many for each one asked for, and their steps in stages."""
 
-    origin: Literal["near", "far", "distant"]
+    origin: Literal["near", "far", "around", "across", "random"]
     starts: float
     stages: tuple[tuple[SingleArray, int], ...]
 
@@ -91,9 +96,13 @@ class Ascents(Enum):
     USUAL = (_Course("near", _NEAR_STARTS, _NEAR_STAGES), _Course("far", _FAR_STARTS, _FAR_STAGES))
     """Short ones near the neurons, and long ones from anywhere."""
 
-    DISTANT = (_Course("near", _NEAR_STARTS, _NEAR_STAGES), _Course("distant", _FAR_STARTS, _DISTANT_STAGES))
-    """The long ones from more starts, most of them random vectors and rows: what is left to find late, when it gains
-    little, begins nowhere near a neuron."""
+    LATE = (
+        _Course("around", _NEAR_STARTS, _NEAR_STAGES),
+        _Course("across", _FAR_STARTS, _ACROSS_STAGES),
+        _Course("random", _RANDOM_STARTS, _RANDOM_STAGES),
+    )
+    """From relatives of all good maxima, those of a pool among them, and some long ones from random vectors: what is
+    left to find late, when it gains little, lies beside such maxima more often than beside neurons."""
 
     JUMP = (_Course("far", 1.0, ((STEPS, 1),)),)
     """From anywhere, with a first step straight to the gradient, which finds other maxima, and fewer."""
@@ -169,9 +178,9 @@ class NeuronSearch:
         deadline : float
             Time of ``time.perf_counter`` at which the search stops with what it has.
         pool : DirectionPool, optional
-            Further starts; brought up to date with what the search finds.
+            Further starts, and what late ones are made of; brought up to date with what the search finds.
         n_pooled : int, default 0
-            Number of directions of the pool to start from, the best at ``nu``.
+            Number of directions of the pool to start from as they are, the best at ``nu``.
         ascents : Ascents, default Ascents.USUAL
 
         Returns
@@ -182,7 +191,7 @@ class NeuronSearch:
         """
         rng = np.random.default_rng(random_state)
         dual = nu / self.problem.beta
-        points, signs = self._ascended(neurons, n_starts, dual.astype(np.float32), rng, deadline, ascents)
+        points, signs = self._ascended(neurons, pool, n_starts, dual.astype(np.float32), rng, deadline, ascents)
         if pool is not None and len(pool):
             pooled, pooled_signs = self._pooled(pool, n_pooled, neurons, dual, deadline)
             points, signs = np.vstack([points, pooled]), np.concatenate([signs, pooled_signs])
@@ -234,6 +243,7 @@ class NeuronSearch:
     def _ascended(
         self,
         neurons: Neurons,
+        pool: DirectionPool | None,
         count: int,
         dual: SingleArray,
         rng: np.random.Generator,
@@ -241,9 +251,18 @@ class NeuronSearch:
         ascents: Ascents,
     ) -> tuple[SingleArray, SingleArray]:
         """Unit points after ascent, about ``count`` times two, and their signs."""
+        heaviest = np.argsort(-neurons.masses, kind="stable")[:_MOST_NEARBY]
+        known = self._variables(neurons.take(heaviest))
+        pooled = () if pool is None or len(pool) == 0 else (unit_rows(pool.points[:_MOST_NEARBY].astype(np.float64)),)
+        maxima = np.vstack([known, *pooled])
+        rows = self.problem.X * self.scales
         parts = []
         for course in ascents.value:
-            starts = self._starts(neurons, math.ceil(course.starts * count), rng, course.origin)
+            size = math.ceil(course.starts * count)
+            if course.origin in ("near", "far"):
+                starts = usual_starts(rows, known, size, rng, course.origin)
+            else:
+                starts = late_starts(known, maxima, size, rng, course.origin)
             parts.append(self._both_signs(starts, dual, course.stages, deadline))
         return np.vstack([points for points, _ in parts]), np.concatenate([signs for _, signs in parts])
 
@@ -343,52 +362,6 @@ class NeuronSearch:
             residual = residual - share * product
             last = now
         return step
-
-    def _starts(
-        self, neurons: Neurons, count: int, rng: np.random.Generator, origin: Literal["near", "far", "distant"]
-    ) -> FloatArray:
-        """Unit starts: random vectors, rows and their sums and differences, and relatives of the neurons.
-
-        Relatives are noisy copies, reflections at rows, sums and differences of two, and noisy opposites: each kind
-        finds neurons that the others miss. The first two kinds alone are "near". Elsewhere half of the starts are
-        random vectors; of the other half, five in six are relatives where the origin is "far", and half of them where
-        it is "distant".
-        """
-        X = self.problem.X * self.scales
-        n, d = X.shape
-        flip = np.where(rng.random((count, 1)) < 0.5, -1.0, 1.0)
-        first, second = X[rng.integers(n, size=count)], X[rng.integers(n, size=count)]
-        out = flip * (first + rng.integers(-1, 2, size=(count, 1)) * second)
-        gauss = rng.standard_normal((count, d))
-        turn = np.arange(count)
-        # Long ascents from random vectors, and from differences of rows, meet the most violations far from all neurons.
-        random = turn % 4 >= 2
-        out = np.where(random[:, None], gauss, out)
-        if len(neurons):
-            heaviest = np.argsort(-neurons.masses, kind="stable")[:_MOST_NEARBY]
-            known = self._variables(neurons.take(heaviest))
-            base, other = known[rng.integers(len(known), size=count)], known[rng.integers(len(known), size=count)]
-            spread = 10.0 ** rng.uniform(-2.0, 0.0, size=(count, 1))
-            row = unit_rows(first)
-            reflected = base - (1.0 + spread) * np.sum(base * row, axis=1, keepdims=True) * row
-            relatives = (
-                base + spread * unit_rows(gauss),
-                reflected,
-                base + other,
-                base - other,
-                -base + 0.3 * unit_rows(gauss),
-            )
-            for k, relative in enumerate(relatives[:2] if origin == "near" else relatives):
-                if origin == "near":
-                    chosen = turn % 2 == k
-                elif origin == "distant":
-                    chosen = turn % (4 * len(relatives)) == 4 * k
-                else:
-                    chosen = (turn % (len(relatives) + 1) == k) & ~random
-                out[chosen] = relative[chosen]
-        dead = ~np.any(out != 0.0, axis=1)
-        out[dead] = rng.standard_normal((int(dead.sum()), d))
-        return unit_rows(out)
 
 
 def _near(points: SingleArray, signs: SingleArray, known: FloatArray, known_signs: FloatArray) -> npt.NDArray[np.bool_]:
