@@ -43,7 +43,7 @@ _RANDOM_STAGES: tuple[tuple[SingleArray, int], ...] = (
     (np.geomspace(1.0, 0.1, 24, dtype=np.float32), 8),
     (np.geomspace(0.1, 5e-3, 24, dtype=np.float32), 1),
 )
-_NEAR_STARTS, _FAR_STARTS, _RANDOM_STARTS = 2.0, 4 / 3, 0.5
+_NEAR_STARTS, _FAR_STARTS, _RANDOM_STARTS = 1.75, 4 / 3, 0.75
 """Lengths of the ascent steps of all starts, and after them the share of the starts that goes on, the best one in so
 many; and the numbers of starts for each one asked for. Short steps find the many maxima close to present neurons, long
 ones the few far from them. Those that random vectors lead to late are rare: the values tell the good starts once the

@@ -27,13 +27,14 @@ import numpy.typing as npt
 from scipy.linalg import LinAlgError, get_lapack_funcs
 
 from cvxnn.losses import Loss
+from cvxnn.solvers.group_lasso._kernel_square import KernelSquare
 from cvxnn.solvers.group_lasso._ridge import GramCache, GramRidge, KernelRidge, Ridge, WorkingBlocks
 from cvxnn.solvers.group_lasso._ridge_newton import Imprecise, factorise, solve_ridge
 
 FloatArray = npt.NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
-_LEAST_DAMPING = 1e-10
+_LEAST_DAMPING, _LEAST_SIZE = 1e-10, 1e-300
 # The wrappers of this take longer than the routine on small matrices.
 _POSV: Any = get_lapack_funcs("posv", dtype=np.float64)
 # Columns beyond which the kd x kd route is not used.
@@ -63,8 +64,7 @@ class Model:
         """Prepare what every weight vector shares."""
         self.constant_curvature = self.loss.name == "squared"
         self.cache = GramCache() if self.constant_curvature else None
-        self._kernel: npt.NDArray[np.floating] | None = None
-        self._spare: list[npt.NDArray[np.floating]] = []
+        self._square: KernelSquare | None = None
 
     @cached_property
     def lengths(self) -> FloatArray:
@@ -100,23 +100,13 @@ class Model:
         kernel_cost = (n**3 / 3.0 + n * n * (k + columns)) * (0.5 if self.single else 1.0)
         if size <= GRAM_LIMIT and gram_cost < kernel_cost:
             return GramRidge(blocks, w, self.beta, self.cache)
-        if self._kernel is None:
-            data = self.X.astype(np.float32) if self.single else self.X
-            self._kernel = (data @ data.T).T
-        return KernelRidge(blocks, self._kernel, w, self.beta, self._spare.pop() if self._spare else None)
-
-    def release(self, ridge: Ridge | None) -> None:
-        """Take the workspace back from a ridge problem that is no longer used."""
-        if not isinstance(ridge, KernelRidge) or ridge.shared or self._kernel is None:
-            return
-        space = ridge.workspace
-        if space is not None and space.dtype == self._kernel.dtype and len(self._spare) < 2:
-            self._spare.append(space)
+        if self._square is None:
+            self._square = KernelSquare(self.X.astype(np.float32) if self.single else self.X)
+        return KernelRidge(blocks, self._square, w, self.beta)
 
     def use_double(self) -> None:
         """Give up single precision: the systems are too ill-conditioned for it."""
-        self.single, self._kernel = False, None
-        self._spare.clear()
+        self.single, self._square = False, None
 
 
 @dataclass
@@ -212,7 +202,6 @@ def minimise_weights(
             break
         damping = max(damping / 10.0, _LEAST_DAMPING)
         floor = floor / 10.0 if floor > 1e-5 else 0.0
-        model.release(state.ridge)
         state = new
         if done(state):
             break
@@ -235,7 +224,6 @@ def _step(
         candidate = evaluate(model, blocks, trial, start, near, state.vectors if start is state.alpha else None)
         if _better(model, candidate, state):
             return candidate, damping, floor
-        model.release(candidate.ridge)
         if state.ridge is not None and state.ridge.borrowed:
             # The curvature was that of another point.
             factorise(model, state.ridge, model.hessian(state.fit))
@@ -253,6 +241,8 @@ def _step(
 
 def _near(state: State, trial: FloatArray) -> Ridge | None:
     """Factor of the state where the new weights are so near that it serves them, too."""
+    if state.ridge is None or not state.ridge.factorised:
+        return None
     change = float(np.sum(np.abs(trial - state.w)))
     return state.ridge if change <= _NEAR * float(np.sum(trial)) else None
 
@@ -274,12 +264,16 @@ def _residual(state: State) -> float:
 
 def _curvature(model: Model, blocks: WorkingBlocks, state: State, floor: float) -> FloatArray:
     """Matrix ``H'`` with ``d(c_i^2) = -2 sum_j H'_ij dw_j``, for a curvature of the loss that is at least the floor."""
-    columns = blocks.columns(state.vectors)
     if state.ridge is None:
+        columns = blocks.columns(state.vectors)
         return columns.T @ (model.hessian(state.fit, floor)[:, None] * columns) / model.beta
-    if floor > 0.0:
+    # A step that was refused may have put its factor in the place of this one.
+    if floor > 0.0 or not state.ridge.factorised:
         factorise(model, state.ridge, model.hessian(state.fit, floor))
-    return state.ridge.weight_hessian(columns)
+    if not (isinstance(state.ridge, KernelRidge) and state.ridge.single):
+        return state.ridge.weight_hessian(blocks.columns(state.vectors))
+    size = max(float(np.max(np.abs(state.vectors), initial=0.0)), _LEAST_SIZE)
+    return size * size * state.ridge.weight_hessian(blocks.single_columns(state.vectors / size).T)
 
 
 def _direction(curvature: FloatArray, state: State, damping: float, *, hebden: bool) -> FloatArray:
@@ -326,5 +320,8 @@ def _predict(model: Model, blocks: WorkingBlocks, state: State, w: FloatArray, f
     """First-order prediction of ``alpha`` at new weights; exactness does not matter."""
     if model.constant_curvature or state.ridge is None:
         return state.alpha
-    change = blocks.columns((w - state.w)[:, None] * state.vectors).sum(axis=1)
-    return state.alpha - state.ridge.solve(model.hessian(state.fit, floor) * change)
+    curvature = model.hessian(state.fit, floor)
+    if not state.ridge.factorised:
+        factorise(model, state.ridge, curvature)
+    change = blocks.fit((w - state.w)[:, None] * state.vectors)
+    return state.alpha - state.ridge.solve(curvature * change)

@@ -43,7 +43,7 @@ class Frozen:
         size = float(np.max(np.abs(half), initial=0.0))
         if size == 0.0:
             return half
-        factor = self.ridge.workspace
+        factor = self.ridge.factor
         inner = trsv(factor, (half / size).astype(np.float32), lower=1, overwrite_x=1)
         inner = trsv(factor, inner, lower=1, trans=1, overwrite_x=1)
         return root * inner.astype(np.float64) * (size / self.beta)
@@ -58,7 +58,7 @@ class Frozen:
             return
         trsm: Any = get_blas_funcs("trsm", dtype=np.float32)
         scaled = np.asfortranarray(columns * self.root[:, None], dtype=np.float32)
-        fresh = trsm(1.0, self.ridge.workspace, scaled, lower=1, overwrite_b=1)
+        fresh = trsm(1.0, self.ridge.factor, scaled, lower=1, overwrite_b=1)
         self._half = np.asfortranarray(np.concatenate([self._half, fresh], axis=1))
         cross = (self._half.T @ fresh).astype(np.float64) / self.beta
         out = np.empty((self._count,) * 2)

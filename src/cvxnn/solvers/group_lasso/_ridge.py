@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, get_blas_funcs, get_lapack_funcs
 
+from cvxnn.solvers.group_lasso._kernel_square import Factor, KernelSquare
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -27,8 +29,8 @@ _LAPACK: Any = get_lapack_funcs(("potrf", "potrs", "trtrs"), dtype=np.float64)
 _POTRF, _POTRS, _TRTRS = _LAPACK
 # Shifts of a matrix, relative to its diagonal, that rounding has made indefinite.
 _SHIFTS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
-# Bytes of a temporary slab of rows.
-_SLAB = 1 << 25
+# Bytes of a temporary slab of rows, and entries of a temporary slab of columns.
+_SLAB, _FIT_ENTRIES = 1 << 25, 1 << 18
 
 
 class WorkingBlocks:
@@ -59,7 +61,12 @@ class WorkingBlocks:
 
     def fit(self, vectors: FloatArray) -> FloatArray:
         """Sum of the columns, ``(n,)``."""
-        return np.einsum("kn,kn->n", self._rows, vectors @ self.X.T)
+        out = np.zeros(len(self.X))
+        step = max(1, _FIT_ENTRIES // max(1, len(out)))
+        for low in range(0, len(vectors), step):
+            some = slice(low, low + step)
+            out += np.einsum("kn,kn->n", self._rows[some], vectors[some] @ self.X.T)
+        return out
 
     def take(self, keep: BoolArray) -> WorkingBlocks:
         """Blocks where ``keep`` holds."""
@@ -81,9 +88,14 @@ class Ridge(ABC):
         self.borrowed = False
         self._curvature: FloatArray | None = None
 
+    @property
+    def factorised(self) -> bool:
+        """Whether there is a factor to solve with."""
+        return self._curvature is not None
+
     def distance(self, curvature: FloatArray) -> float:
-        """Relative change of the curvature since the factorisation, infinity before one."""
-        if self._curvature is None:
+        """Relative change of the curvature since the factorisation, infinity without one."""
+        if self._curvature is None or not self.factorised:
             return math.inf
         return float(np.sum(np.abs(curvature - self._curvature))) / max(float(np.sum(curvature)), 1e-290)
 
@@ -91,7 +103,7 @@ class Ridge(ABC):
         """``G x``, through the blocks: far smaller rounding errors than a product with the matrix ``G`` itself."""
         return self._blocks.fit(self._w[:, None] * self._blocks.correlate(x))
 
-    def _factorised(self) -> FloatArray:
+    def _own_curvature(self) -> FloatArray:
         if self._curvature is None:
             raise RuntimeError("factorise must come before solve.")
         return self._curvature
@@ -113,88 +125,83 @@ class Ridge(ABC):
         """
 
     @abstractmethod
-    def weight_hessian(self, columns: FloatArray) -> FloatArray:
-        r"""``B^T (beta I + H G)^{-1} H B`` for columns ``B (n, k)``: curvature of the ridge optimum in ``w``."""
+    def weight_hessian(self, columns: npt.NDArray[np.floating]) -> FloatArray:
+        r"""``B^T (beta I + H G)^{-1} H B`` for columns ``B (n, k)``: curvature of the ridge optimum in ``w``.
+
+        Columns in the precision and the order of the factor are overwritten.
+        """
 
 
 class KernelRidge(Ridge):
     """Route through the n x n matrix ``I + H^{1/2} G H^{1/2} / beta``, in the precision of the kernel.
 
-    ``workspace (n, n)``, if given, holds the factor: large arrays that are allocated anew cost more than their use.
+    The factor lies in the square that holds the kernel, and is lost when another ridge problem is factorised there.
     """
 
-    def __init__(
-        self,
-        blocks: WorkingBlocks,
-        kernel: npt.NDArray[np.floating],
-        w: FloatArray,
-        beta: float,
-        workspace: npt.NDArray[np.floating] | None = None,
-    ) -> None:
+    def __init__(self, blocks: WorkingBlocks, square: KernelSquare, w: FloatArray, beta: float) -> None:
         super().__init__(blocks, w, beta)
-        self._kernel = kernel
-        self._workspace = self._factor = workspace
-        self.shared = False
+        self._square = square
+        self._made: Factor | None = None
 
     def adopt(self, other: KernelRidge) -> None:
         """Use the factor of another ridge problem on the same samples, which preconditions this one."""
-        self._factor, self._root, self._curvature = other._factor, other._root, other._curvature
-        self.shared = other.shared = self.borrowed = True
+        self._made, self._root, self._curvature = other._made, other._root, other._curvature
+        self.borrowed = True
 
     @property
     def single(self) -> bool:
-        """Whether the factor is in single precision."""
-        return self._kernel.dtype == np.float32
+        """Whether the kernel is in single precision."""
+        return self._square.dtype == np.float32
 
     @property
-    def workspace(self) -> npt.NDArray[np.floating] | None:
-        """Array of the factor, for another ridge problem once this one is done."""
-        return self._factor
+    def factorised(self) -> bool:
+        return self._made is not None and self._made.valid
+
+    @property
+    def factor(self) -> npt.NDArray[np.floating]:
+        """Array ``(n, n)`` with the factor in its lower triangle."""
+        if self._made is None:
+            raise RuntimeError("factorise must come before the factor is used.")
+        return self._made.array
 
     def factorise(self, curvature: FloatArray) -> None:
-        dtype = self._kernel.dtype
-        if self.shared or self._workspace is None:
-            self._workspace = np.zeros_like(self._kernel, order="F")
-        self.shared = self.borrowed = False
+        dtype = self._square.dtype
+        self.borrowed = False
         self._curvature = curvature
         # Samples without curvature keep a trace of it, so that the system stays symmetric.
         self._root = np.sqrt(np.maximum(curvature, 1e-16 * float(np.max(curvature, initial=0.0)) + 1e-290))
-        scaled = (self._blocks.masks.T * np.sqrt(self._w / self._beta)[:, None]).astype(dtype)
+        scaled = self._blocks.masks.T.astype(dtype)
+        scaled *= np.sqrt(self._w / self._beta).astype(dtype)[:, None]
         scaled *= self._root.astype(dtype)
-        syrk: Any = get_blas_funcs("syrk", dtype=dtype)
-        potrf: Any = get_lapack_funcs("potrf", dtype=dtype)
+        # A shift that rounding asks for is made good by the conjugate gradients.
         for shift in _SHIFTS if dtype == np.float64 else _SHIFTS[:1]:
-            # One triangle only, and in place: C-ordered (k, n) is Fortran-ordered (n, k).
-            system = syrk(1.0, scaled.T, lower=1, beta=0.0, c=self._workspace, overwrite_c=1)
-            system *= self._kernel
-            diagonal = system.T.reshape(-1)[:: len(system) + 1]
-            # A shift that rounding asks for is made good by the conjugate gradients.
-            diagonal += 1.0 + shift * float(np.max(diagonal))
-            self._factor, info = potrf(system, lower=1, clean=0, overwrite_a=1)
-            if info == 0:
+            self._made = self._square.factorise(scaled, shift)
+            if self._made is not None:
                 return
         raise LinAlgError("the ridge system is singular to rounding.")
 
     def solve(self, r: FloatArray, root: FloatArray | None = None) -> FloatArray:
         # Twice as many calls as with potrs, and five times as fast for one right-hand side.
-        trsv: Any = get_blas_funcs("trsv", dtype=self._kernel.dtype)
+        factor = self.factor
+        trsv: Any = get_blas_funcs("trsv", dtype=factor.dtype)
         root = self._root if root is None else root
         half = r / root
         size = float(np.max(np.abs(half), initial=0.0))
         if size == 0.0:
             return np.zeros_like(r)
-        inner = trsv(self._factor, (half / size).astype(self._kernel.dtype), lower=1, overwrite_x=1)
-        inner = trsv(self._factor, inner, lower=1, trans=1, overwrite_x=1)
+        inner = trsv(factor, (half / size).astype(factor.dtype), lower=1, overwrite_x=1)
+        inner = trsv(factor, inner, lower=1, trans=1, overwrite_x=1)
         return root * inner.astype(np.float64) * (size / self._beta)
 
-    def weight_hessian(self, columns: FloatArray) -> FloatArray:
-        dtype = self._kernel.dtype
-        trsm: Any = get_blas_funcs("trsm", dtype=dtype)
-        size = float(np.max(np.abs(columns), initial=0.0))
+    def weight_hessian(self, columns: npt.NDArray[np.floating]) -> FloatArray:
+        factor = self.factor
+        trsm: Any = get_blas_funcs("trsm", dtype=factor.dtype)
+        size = max(float(np.max(columns, initial=0.0)), -float(np.min(columns, initial=0.0)))
         if size == 0.0:
             return np.zeros((columns.shape[1],) * 2)
-        scaled = np.asfortranarray(columns * (self._root / size)[:, None], dtype=dtype)
-        half = trsm(1.0, self._factor, scaled, lower=1, overwrite_b=1)
+        scaled = np.asfortranarray(columns, dtype=factor.dtype)
+        scaled *= (self._root / size).astype(factor.dtype)[:, None]
+        half = trsm(1.0, factor, scaled, lower=1, overwrite_b=1)
         return (half.T @ half).astype(np.float64) * (size * size / self._beta)
 
 
@@ -227,12 +234,12 @@ class GramRidge(Ridge):
             raise LinAlgError("the ridge system is singular to rounding.")
 
     def solve(self, r: FloatArray, root: FloatArray | None = None) -> FloatArray:
-        curvature = self._factorised() if root is None else root * root
+        curvature = self._own_curvature() if root is None else root * root
         inner, _ = _POTRS(self._factor, self._down(r), lower=1)
         return (r - curvature * self._up(inner)) / self._beta
 
-    def weight_hessian(self, columns: FloatArray) -> FloatArray:
-        curved = self._factorised()[:, None] * columns
+    def weight_hessian(self, columns: npt.NDArray[np.floating]) -> FloatArray:
+        curved = self._own_curvature()[:, None] * columns
         n, d = self._blocks.X.shape
         down = np.zeros((len(self._root) * d, columns.shape[1]))
         step = max(1, _SLAB // (8 * len(down)))

@@ -25,6 +25,7 @@ from cvxnn.solvers.group_lasso._common import SINGLE_TOL, OutOfTime, dual_bound
 from cvxnn.solvers.group_lasso._course import LEAST_GROWTH, MOST_GROWTH, Course
 from cvxnn.solvers.group_lasso._eta_newton import Model
 from cvxnn.solvers.group_lasso._frozen import Frozen, weight_step
+from cvxnn.solvers.group_lasso._kernel_square import KernelSquare
 from cvxnn.solvers.group_lasso._lengths import CLOSE, best_lengths, unit_vectors, weighted_sum
 from cvxnn.solvers.group_lasso._ridge import GramRidge, KernelRidge, WorkingBlocks
 
@@ -92,8 +93,7 @@ class Continuation(Course):
         self.w: FloatArray = np.zeros(len(self.origin))
         self.alpha: FloatArray = np.zeros(problem.n_samples)
         self.frozen: Frozen | None = None
-        self.kernel: SingleArray | None = None
-        self.workspace: npt.NDArray[np.floating] | None = None
+        self.square: KernelSquare | None = None
         self.rate = 1.0
 
     @staticmethod
@@ -285,11 +285,9 @@ class Continuation(Course):
         if ids.size * model.X.shape[1] <= _FEW_COLUMNS * len(model.y):
             ridge = GramRidge(blocks, w, model.beta, model.cache)
         else:
-            if self.kernel is None:
-                self.kernel = (self.single @ self.single.T).T
-            ridge = KernelRidge(blocks, self.kernel, w, model.beta, self.workspace)
+            self.square = self.square or KernelSquare(self.single)
+            ridge = KernelRidge(blocks, self.square, w, model.beta)
         ridge.factorise(curvature)
-        self.workspace = ridge.workspace if isinstance(ridge, KernelRidge) else None
         root = np.sqrt(np.maximum(curvature, 1e-16 * float(np.max(curvature, initial=0.0)) + 1e-290))
         self.frozen = Frozen(ridge, root, model.beta, len(self.masks))
 
