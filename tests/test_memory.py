@@ -82,3 +82,19 @@ def test_problems_of_the_classes_share_their_data():
     fitted = ReLUClassifier(alpha=0.1, multi_class="one_vs_all", tol=1e-2).fit(X[:60, :3], labels)
     first, *others = fitted.problem_
     assert len(others) == 2 and all(np.shares_memory(problem.X, first.X) for problem in others)
+
+
+def test_kernel_and_factor_of_gated_networks_share_an_array():
+    n, d, patterns = 1500, 40, 300
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, d))
+    y = np.maximum(X @ rng.standard_normal((d, 60)), 0.0) @ rng.standard_normal(60) + rng.standard_normal(n)
+    gates = rng.standard_normal((patterns, d))
+
+    def work():
+        return solve(Problem(X, (y - y.mean()) / y.std(), beta=1e-2 * n), architecture=GatedReLU(gates), tol=1e-4)
+
+    peak, solution = peak_of(work)
+    assert solution.gap < 1e-4 and solution.network.width * d > n
+    # A kernel and two factors of their own, in single precision, would alone take as much.
+    assert peak < 3.0 * 4.0 * n * n + 8.0 * n * patterns

@@ -185,6 +185,8 @@ def minimise_weights(
 ) -> State:
     """Projected Newton in ``w`` until ``done(state)`` after a step, or until no step lowers ``F``.
 
+    The state given loses its ridge problem.
+
     Raises
     ------
     OutOfTime
@@ -202,6 +204,8 @@ def minimise_weights(
             break
         damping = max(damping / 10.0, _LEAST_DAMPING)
         floor = floor / 10.0 if floor > 1e-5 else 0.0
+        # Nobody asks for the ridge problem of a point that was left; its blocks are large.
+        state.ridge = None
         state = new
         if done(state):
             break
@@ -273,7 +277,9 @@ def _curvature(model: Model, blocks: WorkingBlocks, state: State, floor: float) 
     if not (isinstance(state.ridge, KernelRidge) and state.ridge.single):
         return state.ridge.weight_hessian(blocks.columns(state.vectors))
     size = max(float(np.max(np.abs(state.vectors), initial=0.0)), _LEAST_SIZE)
-    return size * size * state.ridge.weight_hessian(blocks.single_columns(state.vectors / size).T)
+    curvature = state.ridge.weight_hessian(blocks.single_columns(state.vectors / size).T)
+    curvature *= size * size
+    return curvature
 
 
 def _direction(curvature: FloatArray, state: State, damping: float, *, hebden: bool) -> FloatArray:

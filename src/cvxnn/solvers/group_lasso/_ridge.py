@@ -72,10 +72,16 @@ class WorkingBlocks:
         """Blocks where ``keep`` holds."""
         return self if keep.all() else WorkingBlocks(self.X, self._rows[keep].T, self.ids[keep])
 
-    def join(self, other: WorkingBlocks) -> WorkingBlocks:
-        """These blocks followed by others."""
-        rows = np.concatenate([self._rows, other._rows])
-        return WorkingBlocks(self.X, rows.T, np.concatenate([self.ids, other.ids]))
+    def extended(self, masks: npt.NDArray, ids: IntArray) -> WorkingBlocks:
+        """These blocks followed by others with the masks ``(q, n)``."""
+        rows = np.empty((len(self._rows) + len(masks), len(self.X)))
+        rows[: len(self._rows)], rows[len(self._rows) :] = self._rows, masks
+        return WorkingBlocks(self.X, rows.T, np.concatenate([self.ids, ids]))
+
+    def last(self, count: int) -> WorkingBlocks:
+        """So many blocks at the end, without a copy of their masks."""
+        first = len(self.ids) - count
+        return WorkingBlocks(self.X, self._rows[first:].T, self.ids[first:])
 
 
 class Ridge(ABC):
@@ -202,7 +208,9 @@ class KernelRidge(Ridge):
         scaled = np.asfortranarray(columns, dtype=factor.dtype)
         scaled *= (self._root / size).astype(factor.dtype)[:, None]
         half = trsm(1.0, factor, scaled, lower=1, overwrite_b=1)
-        return (half.T @ half).astype(np.float64) * (size * size / self._beta)
+        out = (half.T @ half).astype(np.float64)
+        out *= size * size / self._beta
+        return out
 
 
 class GramRidge(Ridge):
@@ -305,4 +313,4 @@ class GramCache:
         cross = cross_gram(stored, fresh, curvature)
         corner = cross_gram(fresh, fresh, curvature)
         self._gram = np.block([[self._gram, cross], [cross.T, corner]])
-        self._stored = stored.join(fresh)
+        self._stored = stored.extended(fresh.masks.T, fresh.ids)

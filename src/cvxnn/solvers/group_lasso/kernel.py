@@ -44,9 +44,9 @@ SingleArray = npt.NDArray[np.float32]
 
 __all__ = ["KernelRun"]
 
-# Floats of a slab of masks, and masks in single precision up to which all are kept.
+# Floats of a slab of masks, and masks up to which all are kept: in single precision, and as truth values.
 _SLAB = 1 << 20
-_KEPT = 1 << 23
+_KEPT, _KEPT_TRUTHS = 1 << 19, 1 << 23
 _NONE = np.zeros(0, dtype=np.int64)
 _SINGLE_EPS = float(np.finfo(np.float32).eps)
 # Relative gap at which a penalty of the path is left.
@@ -84,7 +84,7 @@ class KernelRun:
             X, problem.y, problem.sample_weight, problem.loss, self.beta, lambda: time.perf_counter() > self.deadline
         )
         self.model.most_factorised = math.inf if patient else patience_before(problem, len(self.patterns))
-        self._kept: SingleArray | None = None
+        self._kept: SingleArray | npt.NDArray[np.bool_] | None = None
         self.zero_fit = np.zeros(problem.n_samples)
         self.objective = problem.loss_value(self.zero_fit)
         self.best: tuple[IntArray, FloatArray] = (_NONE, np.zeros((0, X.shape[1])))
@@ -143,13 +143,20 @@ class KernelRun:
         return out * size
 
     def _single_masks(self) -> Iterable[tuple[slice, SingleArray]]:
-        """Masks in single precision, kept from one pricing to the next where they are small."""
+        """Masks in single precision, piece by piece; kept from one pricing to the next where they are small."""
         n = len(self.model.y)
-        if len(self.patterns) * n > _KEPT:
-            return ((piece, masks.astype(np.float32)) for piece, masks in self.patterns.chunks(max(1, _SLAB // n)))
+        entries = len(self.patterns) * n
+        step = max(1, _SLAB // n)
+        if entries > _KEPT_TRUTHS:
+            return ((piece, masks.astype(np.float32)) for piece, masks in self.patterns.chunks(step))
         if self._kept is None:
-            self._kept = self.patterns.masks.astype(np.float32)
-        return [(slice(None), self._kept)]
+            masks = self.patterns.masks
+            self._kept = masks.astype(np.float32) if entries <= _KEPT else masks
+        kept, step = self._kept, max(1, step // 4)
+        if entries <= _KEPT:
+            return [(slice(None), kept.astype(np.float32, copy=False))]
+        pieces = (slice(low, low + step) for low in range(0, len(kept), step))
+        return ((piece, kept[piece].astype(np.float32)) for piece in pieces)
 
     def dual_point(self, state: State) -> FloatArray:
         """Dual vector ``beta * alpha`` of a state.
@@ -266,8 +273,11 @@ class KernelRun:
 
     def blocks(self, ids: IntArray) -> WorkingBlocks:
         """Blocks of some patterns."""
-        masks = self.patterns.subset(ids).masks if self._kept is None else self._kept[ids]
-        return WorkingBlocks(self.model.X, masks.astype(np.float64).T, ids)
+        return WorkingBlocks(self.model.X, self.masks(ids).astype(np.float64).T, ids)
+
+    def masks(self, ids: IntArray) -> npt.NDArray:
+        """Masks of some patterns ``(k, n)``."""
+        return self.patterns.subset(ids).masks if self._kept is None else self._kept[ids]
 
     def given_blocks(self, vectors: FloatArray) -> tuple[WorkingBlocks, FloatArray, FloatArray, FloatArray]:
         """Blocks with their weights, their dual vector and its norms."""
@@ -303,8 +313,8 @@ class KernelRun:
             candidates = np.sort(candidates[order[:room]])
         if candidates.size == 0:
             return blocks, state
-        fresh = self.blocks(candidates)
-        return blocks.join(fresh), state.extend(fresh)
+        blocks = blocks.extended(self.masks(candidates), candidates)
+        return blocks, state.extend(blocks.last(candidates.size))
 
     def newton(self, blocks: WorkingBlocks, state: State, inner_tol: float) -> State:
         """Newton steps on the working set: to a relative gap, or a single one where pricing is cheap."""
@@ -330,8 +340,9 @@ class KernelRun:
         """Try the best lengths along the vectors of the state, those of further blocks with large norms among them."""
         close = norms > 1.0 - CLOSE
         close[blocks.ids] = False
-        fresh = self.blocks(np.flatnonzero(close))
-        found = lengthened(self.model, blocks.join(fresh), state.extend(fresh))
+        fresh = np.flatnonzero(close)
+        blocks = blocks.extended(self.masks(fresh), fresh)
+        found = lengthened(self.model, blocks, state.extend(blocks.last(fresh.size)))
         if found is None:
             return
         blocks, vectors, fit = found
