@@ -64,13 +64,22 @@ def test_late_starts_across_are_opposites_sums_and_differences():
     np.testing.assert_allclose(np.linalg.norm(starts, axis=1), 1.0)
 
 
-def test_random_late_starts_know_nothing_and_the_others_make_do_without_neurons():
-    np.testing.assert_array_equal(late("random"), late("random", MAXIMUM, [MAXIMUM]))
-    assert np.max(np.abs(late("random") @ NEURON[0])) < 0.7
+def test_late_starts_beyond_are_random_vectors_and_differences_of_neurons():
+    pair = np.eye(D)[2:4]
+    starts = late("beyond", pair)
+    difference = np.isclose(np.abs(starts @ (pair[0] - pair[1])), np.sqrt(2.0))
+    # A quarter of all are differences of one neuron with itself: random vectors, too.
+    assert np.mean(difference) == pytest.approx(0.25, abs=0.03)
+    assert np.max(np.abs(starts[~difference] @ np.eye(D)[:4].T)) < 0.7
+
+
+def test_late_starts_make_do_without_neurons_and_without_maxima():
     for origin in ("around", "across"):
         starts = late(origin, NEURON[:0], [MAXIMUM])
         assert np.mean(np.abs(starts @ MAXIMUM[0]) > 0.65) > 0.6
-        np.testing.assert_array_equal(late(origin, NEURON[:0], [NEURON[:0]]), late("random"))
+    for origin in ("around", "across", "beyond"):
+        assert np.max(np.abs(late(origin, NEURON[:0], [NEURON[:0]]) @ NEURON[0])) < 0.7
+        assert late_starts(NEURON, NEURON, 0, np.random.default_rng(0), origin).shape == (0, D)
 
 
 def test_late_ascents_begin_beside_the_directions_of_a_pool(monkeypatch):

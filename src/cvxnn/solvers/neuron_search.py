@@ -39,14 +39,14 @@ _ACROSS_STAGES: tuple[tuple[SingleArray, int], ...] = (
     (np.geomspace(0.6, 0.1, 12, dtype=np.float32), 4),
     (np.geomspace(0.1, 3e-3, 16, dtype=np.float32), 1),
 )
-_RANDOM_STAGES: tuple[tuple[SingleArray, int], ...] = (
+_BEYOND_STAGES: tuple[tuple[SingleArray, int], ...] = (
     (np.geomspace(1.0, 0.1, 24, dtype=np.float32), 8),
     (np.geomspace(0.1, 5e-3, 24, dtype=np.float32), 1),
 )
-_NEAR_STARTS, _FAR_STARTS, _RANDOM_STARTS = 1.75, 4 / 3, 0.75
+_NEAR_STARTS, _FAR_STARTS, _BEYOND_STARTS = 1.75, 4 / 3, 0.75
 """Lengths of the ascent steps of all starts, and after them the share of the starts that goes on, the best one in so
 many; and the numbers of starts for each one asked for. Short steps find the many maxima close to present neurons, long
-ones the few far from them. Those that random vectors lead to late are rare: the values tell the good starts once the
+ones the few far from them. Late, far from everything known, they are rare: the values tell the good starts once the
 steps are short. A first step straight to the gradient leads most starts to the same maxima, and serves to confirm only.
 """
 
@@ -85,7 +85,7 @@ are kept for each one climbed from."""
 class _Course:
     """Ascents that begin alike: where, how many for each one asked for, and their steps in stages."""
 
-    origin: Literal["near", "far", "around", "across", "random"]
+    origin: Literal["near", "far", "around", "across", "beyond"]
     starts: float
     stages: tuple[tuple[SingleArray, int], ...]
 
@@ -99,10 +99,10 @@ class Ascents(Enum):
     LATE = (
         _Course("around", _NEAR_STARTS, _NEAR_STAGES),
         _Course("across", _FAR_STARTS, _ACROSS_STAGES),
-        _Course("random", _RANDOM_STARTS, _RANDOM_STAGES),
+        _Course("beyond", _BEYOND_STARTS, _BEYOND_STAGES),
     )
-    """From relatives of all good maxima, those of a pool among them, and some long ones from random vectors: what is
-    left to find late, when it gains little, lies beside such maxima more often than beside neurons."""
+    """From relatives of all good maxima, those of a pool among them, and some long ones from afar: what is left to find
+    late, when it gains little, lies beside such maxima more often than beside neurons."""
 
     JUMP = (_Course("far", 1.0, ((STEPS, 1),)),)
     """From anywhere, with a first step straight to the gradient, which finds other maxima, and fewer."""

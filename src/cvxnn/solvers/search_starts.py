@@ -77,13 +77,15 @@ def late_starts(
     maxima: FloatArray,
     count: int,
     rng: np.random.Generator,
-    origin: Literal["around", "across", "random"],
+    origin: Literal["around", "across", "beyond"],
 ) -> FloatArray:
     """Starts where few violating neurons are left: relatives of all good maxima that are known, not of neurons alone.
 
     A maximum a little below beta is as good a neighbour as a neuron, and there are many more of them; a small
     disturbance of either leads back. "around" are copies of maxima (a half) and of neurons (a quarter) with noise, and
-    sums of two neurons; "across" are opposites of neurons with noise, and sums and differences of two maxima.
+    sums of two neurons; "across" are opposites of neurons with noise, and sums and differences of two maxima; "beyond"
+    are differences of two neurons, and random vectors, which find what nothing else does where features are few, and
+    nothing where they are many.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ def late_starts(
         Unit vectors of the maxima that are known, the neurons among them. Without any all starts are random.
     count : int
     rng : Generator
-    origin : {"around", "across", "random"}
+    origin : {"around", "across", "beyond"}
 
     Returns
     -------
@@ -107,7 +109,7 @@ def late_starts(
     ((6, 2), True)
     """
     out = rng.standard_normal((count, maxima.shape[1]))
-    if origin == "random" or len(maxima) == 0:
+    if len(maxima) == 0:
         return _unit(out, rng)
     neurons = neurons if len(neurons) else maxima
     noise = unit_rows(out)
@@ -118,8 +120,10 @@ def late_starts(
     if origin == "around":
         any_size = 10.0 ** rng.uniform(-2.0, 0.0, size=(count, 1))
         kinds = (first + large * noise, own + any_size * noise, first + large * noise, own + other)
-    else:
+    elif origin == "across":
         kinds = (-own + large * noise, first + second, first - second)
+    else:
+        kinds = (out, own - other)
     for k, kind in enumerate(kinds):
         chosen = turn % len(kinds) == k
         out[chosen] = kind[chosen]
