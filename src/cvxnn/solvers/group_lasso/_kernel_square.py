@@ -76,11 +76,11 @@ class KernelSquare:
         syrk: Any = get_blas_funcs("syrk", dtype=self.dtype)
         potrf: Any = get_lapack_funcs("potrf", dtype=self.dtype)
         # In place: C-ordered (k, n) is Fortran-ordered (n, k).
-        syrk(1.0, rows.T, lower=1, beta=0.0, c=self.array, overwrite_c=1)
+        self.array = syrk(1.0, rows.T, lower=1, beta=0.0, c=self.array, overwrite_c=1)
         self._multiply()
         diagonal = self.array.T.reshape(-1)[:: len(self.array) + 1]
         diagonal += 1.0 + shift * float(np.max(diagonal))
-        _, info = potrf(self.array, lower=1, clean=0, overwrite_a=1)
+        self.array, info = potrf(self.array, lower=1, clean=0, overwrite_a=1)
         if info != 0:
             return None
         self._held = Factor(self)

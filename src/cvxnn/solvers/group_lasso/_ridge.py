@@ -205,8 +205,13 @@ class KernelRidge(Ridge):
         size = max(float(np.max(columns, initial=0.0)), -float(np.min(columns, initial=0.0)))
         if size == 0.0:
             return np.zeros((columns.shape[1],) * 2)
-        scaled = np.asfortranarray(columns, dtype=factor.dtype)
-        scaled *= (self._root / size).astype(factor.dtype)[:, None]
+        scale = self._root / size
+        if columns.dtype == factor.dtype:
+            scaled = np.asfortranarray(columns)
+            scaled *= scale.astype(factor.dtype)[:, None]
+        else:
+            # What single precision cannot hold is scaled before.
+            scaled = np.asfortranarray(columns * scale[:, None], dtype=factor.dtype)
         half = trsm(1.0, factor, scaled, lower=1, overwrite_b=1)
         out = (half.T @ half).astype(np.float64)
         out *= size * size / self._beta
