@@ -255,12 +255,11 @@ class NeuronSearch:
         known = self._variables(neurons.take(heaviest))
         pooled = () if pool is None or len(pool) == 0 else (unit_rows(pool.points[:_MOST_NEARBY].astype(np.float64)),)
         maxima = np.vstack([known, *pooled])
-        rows = self.problem.X * self.scales
         parts = []
         for course in ascents.value:
             size = math.ceil(course.starts * count)
             if course.origin in ("near", "far"):
-                starts = usual_starts(rows, known, size, rng, course.origin)
+                starts = usual_starts(self.problem.X * self.scales, known, size, rng, course.origin)
             else:
                 starts = late_starts(known, maxima, size, rng, course.origin)
             parts.append(self._both_signs(starts, dual, course.stages, deadline))

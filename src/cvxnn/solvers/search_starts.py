@@ -46,7 +46,7 @@ def usual_starts(
     ((6, 2), True)
     """
     n, d = rows.shape
-    flip = _flips(count, rng)
+    flip = np.where(rng.random((count, 1)) < 0.5, -1.0, 1.0)
     first, second = rows[rng.integers(n, size=count)], rows[rng.integers(n, size=count)]
     out = flip * (first + rng.integers(-1, 2, size=(count, 1)) * second)
     gauss = rng.standard_normal((count, d))
@@ -132,10 +132,6 @@ def late_starts(
 
 def _drawn(vectors: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
     return vectors[rng.integers(len(vectors), size=count)]
-
-
-def _flips(count: int, rng: np.random.Generator) -> FloatArray:
-    return np.where(rng.random((count, 1)) < 0.5, -1.0, 1.0)
 
 
 def _unit(vectors: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -34,20 +34,6 @@ class Frozen:
         # Where a factorisation is cheap, each step has its own.
         self.lasting = isinstance(ridge, KernelRidge)
 
-    def solve(self, r: FloatArray, root: FloatArray) -> FloatArray:
-        """Approximation of ``(beta I + H G)^{-1} r`` for the ``H`` with the square root given."""
-        if not isinstance(self.ridge, KernelRidge):
-            return self.ridge.solve(r, root)
-        trsv: Any = get_blas_funcs("trsv", dtype=np.float32)
-        half = r / root
-        size = float(np.max(np.abs(half), initial=0.0))
-        if size == 0.0:
-            return half
-        factor = self.ridge.factor
-        inner = trsv(factor, (half / size).astype(np.float32), lower=1, overwrite_x=1)
-        inner = trsv(factor, inner, lower=1, trans=1, overwrite_x=1)
-        return root * inner.astype(np.float64) * (size / self.beta)
-
     def add(self, ids: IntArray, columns: FloatArray) -> None:
         """Extend the curvature by blocks with the columns ``D_i X v_i (n, k)``."""
         before, self._count = self._count, self._count + len(ids)

@@ -365,7 +365,7 @@ class Continuation(Course):
         size = float(np.linalg.norm(residual))
         if size == 0.0:
             return step, step_fit, 0.0
-        z = self.frozen.solve(residual, root)
+        z = self.frozen.ridge.solve(residual, root)
         direction, product = z, float(np.sum(residual * z / h))
         for _ in range(_LINEAR_STEPS):
             image = apply(direction)
@@ -377,7 +377,7 @@ class Continuation(Course):
             step, step_fit, residual = step + t * direction, step_fit + t * image, residual - t * q
             if float(np.linalg.norm(residual)) <= _REDUCTION * size:
                 break
-            z = self.frozen.solve(residual, root)
+            z = self.frozen.ridge.solve(residual, root)
             last, product = product, float(np.sum(residual * z / h))
             direction = z + (product / last) * direction
         return step, step_fit, float(np.linalg.norm(residual)) / size
