@@ -79,6 +79,23 @@ def test_a_point_whose_factor_another_took_has_the_same_curvature_and_prediction
     np.testing.assert_allclose(_eta_newton._curvature(model, blocks, state, 0.0), expected, rtol=1e-8, atol=1e-11)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_curvature_from_single_precision_is_that_of_the_dense_system(scale):
+    rng = np.random.default_rng(2)
+    X, y = rng.standard_normal((30, 6)), scale * rng.standard_normal(30)
+    problem = Problem(X, y, 0.5)
+    masks = rng.random((30, 12)) < 0.5
+    blocks = WorkingBlocks(X, masks.astype(float), np.arange(12))
+    model = Model(X, y, problem.sample_weight, problem.loss, problem.beta, lambda: False)
+    state = evaluate(model, blocks, np.linspace(0.1, 1.0, 12), np.zeros(30))
+    assert isinstance(state.ridge, KernelRidge) and state.ridge.single
+    system = problem.beta * np.eye(30) + (X @ X.T) * (masks @ (state.w[:, None] * masks.T))
+    columns = blocks.columns(state.vectors)
+    expected = columns.T @ np.linalg.solve(system, columns)
+    found = _eta_newton._curvature(model, blocks, state, 0.0)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.max(expected))
+
+
 def test_solving_without_a_factor_is_an_error():
     blocks = WorkingBlocks(np.ones((3, 1)), np.ones((3, 1)), np.arange(1))
     ridge = KernelRidge(blocks, KernelSquare(np.ones((3, 1))), np.ones(1), 1.0)

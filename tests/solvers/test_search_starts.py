@@ -93,7 +93,8 @@ def test_late_ascents_begin_beside_the_directions_of_a_pool(monkeypatch):
 
     monkeypatch.setattr(search, "_both_signs", watch)
     for ascents in (Ascents.USUAL, Ascents.LATE):
-        pool.replace(3.0 * MAXIMUM.astype(np.float32), np.ones(1, dtype=np.float32))
+        # Its points have any length.
+        pool.replace(0.1 * MAXIMUM.astype(np.float32), np.ones(1, dtype=np.float32))
         search.find(np.ones(50), Neurons(NEURON, np.ones(1)), n_starts=400, pool=pool, ascents=ascents)
     beside = [np.mean(starts @ MAXIMUM[0] > 0.65) for starts in seen]
     assert beside[:2] == [0.0, 0.0] and beside[2] > 0.2 and beside[3] > 0.1 and beside[4] == 0.0
