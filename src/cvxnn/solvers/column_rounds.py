@@ -25,8 +25,9 @@ FloatArray = npt.NDArray[np.float64]
 __all__ = ["ColumnRounds"]
 
 _STARTS = 800
-_LARGEST_SEARCH = 1.2e11
-"""Multiplications of a search that the number of its starts is cut down to, by no more than a factor of eight."""
+_LARGEST_SEARCH, _LARGEST_LATE_SEARCH = 1.2e11, 4.8e11
+"""Multiplications of a search that the number of its starts is cut down to, by no more than a factor of eight. Late,
+when few violations are left to find, and they decide what a round gains, a search may take as long as the moves."""
 
 _CONFIRMING = 4
 """Independent searches with twice the starts that must all find nothing before none is reported."""
@@ -73,7 +74,7 @@ _FEWEST_NEW, _NEW_SHARE = 20, 1.0
 _NEW_MASS = 1e-2
 """Their mass before the masses are solved for, relative to the mean of the others."""
 
-_FINISH_SHARE, _FINISH_COST = 0.15, 2.0
+_FINISH_SHARE, _FINISH_COST = 0.05, 2.0
 """Share of the time left that is kept to settle the neurons; less where that many joint steps, of this multiple of what
 the steps of the last round took, end sooner."""
 
@@ -99,16 +100,22 @@ class ColumnRounds:
         left = options.deadline - time.perf_counter()
         self.kept = 0.0 if math.isinf(left) else _FINISH_SHARE * max(left, 0.0)
         self.last_round = options.deadline - self.kept
-        n, d = problem.X.shape
-        # The ascent takes 60 steps of two products for either sign; the refinement about two thirds of that.
-        self.most_starts = int(np.clip(_LARGEST_SEARCH / (400.0 * n * d), _STARTS // 8, _STARTS))
         # What one round finds far from all neurons hardly moves until the next.
         self.pool = DirectionPool() if options.pool is None else options.pool
-        self.pooled = int((_OWN_CLIMBED if options.pool is None else _POOL_CLIMBED) * self.most_starts)
-        self.usual_starts = self.most_starts if options.pool is None else int(_POOL_SHARE * self.most_starts)
-        self.starts = self.usual_starts
+        self.late = False
+        self._limit_starts(_LARGEST_SEARCH)
         self.may_be_thorough = True
         self.seconds = 0.0
+
+    def _limit_starts(self, work: float) -> None:
+        """Set the numbers of starts of searches that may take so many multiplications."""
+        n, d = self.problem.X.shape
+        own = self.options.pool is None
+        # The ascent takes 60 steps of two products for either sign; the refinement about two thirds of that.
+        self.most_starts = int(np.clip(work / (400.0 * n * d), _STARTS // 8, _STARTS))
+        self.pooled = int((_OWN_CLIMBED if own else _POOL_CLIMBED) * self.most_starts)
+        self.usual_starts = self.most_starts if own else int(_POOL_SHARE * self.most_starts)
+        self.starts = self.usual_starts
 
     def run(self, state: ColumnState, report: Callable[[ColumnState], None]) -> None:
         """Improve ``state`` until no violating neuron is found, a limit is met, or progress ends."""
@@ -129,9 +136,13 @@ class ColumnRounds:
             if found is not None:
                 self._round(state, found, level)
                 gain = (before - state.objective) / max(abs(before), 1e-300)
+                progress = gain > max(min(0.1 * self.options.tol, _LEAST_GAIN), 1e-12)
                 while level < len(_LEVEL_GAINS) and gain < _LEVEL_GAINS[level]:
                     level += 1
-                effort = 1 if gain > max(min(0.1 * self.options.tol, _LEAST_GAIN), 1e-12) else 2 * effort
+                    # One at a time: a smoothing may have led one round astray, long before the last.
+                    if progress:
+                        break
+                effort = 1 if progress else 2 * effort
                 if effort > _MOST_EFFORT:
                     state.outcome = "stalled"
             report(state)
@@ -141,8 +152,10 @@ class ColumnRounds:
         """Violating neurons; None, and the outcome set, where the searches find none or the time is over."""
         nu = self.problem.dual_vector(state.neurons.fit(self.problem.X))
         threshold = 1.0 + 0.3 * self.options.tol
+        if state.violation < _LATE_BELOW and not self.late:
+            self.late = True
+            self._limit_starts(_LARGEST_LATE_SEARCH)
         plan = self._plan(effort)
-        late = state.violation < _LATE_BELOW
         for k, starts in enumerate(plan):
             found, values = self.search.find(
                 nu,
@@ -151,9 +164,9 @@ class ColumnRounds:
                 threshold=threshold,
                 random_state=np.random.default_rng([self.options.seed, state.iteration, k]),
                 deadline=self.last_round,
-                pool=self.pool if late else self.options.pool,
+                pool=self.pool if self.late else self.options.pool,
                 n_pooled=self.pooled,
-                ascents=Ascents.JUMP if k % 2 else Ascents.LATE if late else Ascents.USUAL,
+                ascents=Ascents.JUMP if k % 2 else Ascents.LATE if self.late else Ascents.USUAL,
             )
             if len(found) == 0 and k == len(plan) - 1 and self.may_be_thorough:
                 # It takes as long as the others together; with a pool, which tries hard by itself, once is enough.
