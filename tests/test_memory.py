@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 
 import numpy as np
@@ -98,3 +99,51 @@ def test_kernel_and_factor_of_gated_networks_share_an_array():
     assert solution.gap < 1e-4 and solution.network.width * d > n
     # A kernel and two factors of their own, in single precision, would alone take as much.
     assert peak < 3.0 * 4.0 * n * n + 8.0 * n * patterns
+
+
+def left_to_the_collector(work):
+    """Objects of cvxnn that the end of some work leaves in cycles, which hold their arrays until they are collected."""
+    work()
+    gc.collect()
+    gc.disable()
+    try:
+        work()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        return sorted({type(left).__name__ for left in gc.garbage if type(left).__module__.startswith("cvxnn")})
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("n", "loss", "tol", "most"),
+    [
+        (300, "squared", 1e-4, None),
+        (300, "huber", 1e-7, 2),
+        (300, "logistic", 1e-4, None),
+        (6000, "squared", 1e-3, None),
+        (6000, "huber", 1e-3, None),
+    ],
+)
+def test_what_gated_solves_work_with_goes_when_they_end(n, loss, tol, most, monkeypatch):
+    if most is not None:
+        # The interior-point method takes over.
+        monkeypatch.setattr("cvxnn.solvers.group_lasso.kernel.patience_before", lambda problem, n_patterns: most)
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((n, 8))
+    y = np.where(X[:, 0] > 0.3, 1.0, -1.0) if loss == "logistic" else np.abs(X[:, 0])
+    problem, gated = Problem(X, y, 1e-2 * n, loss), GatedReLU(rng.standard_normal((30, 8)))
+    assert left_to_the_collector(lambda: solve(problem, architecture=gated, tol=tol)) == []
+    betas = n * np.geomspace(0.1, 0.01, 3)
+    assert (
+        left_to_the_collector(lambda: landscape.regularization_path(problem, betas, architecture=gated, tol=1e-3)) == []
+    )
+
+
+def test_what_solves_with_free_patterns_work_with_goes_when_they_end():
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((200, 8))
+    problem = Problem(X, np.abs(X[:, 0]), 4.0)
+    assert left_to_the_collector(lambda: solve(problem, tol=1e-3, time_limit=2.0)) == []

@@ -14,7 +14,7 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso import _row_descent, _row_newton, _row_products, solve_group_lasso
 from cvxnn.solvers.group_lasso import rows as group_lasso_rows
-from cvxnn.solvers.group_lasso._common import norm_slack
+from cvxnn.solvers.group_lasso._common import OutOfTime, norm_slack
 from cvxnn.solvers.group_lasso._row_descent import Level, Point
 from cvxnn.solvers.group_lasso._row_products import Rows
 from cvxnn.solvers.group_lasso.rows import solve_group_lasso_rows
@@ -422,12 +422,12 @@ def test_blocks_that_a_deadline_catches_entering_are_left_out(products, small_le
     problem, patterns = make("huber", n=200, beta=0.05)
     left = [products]
 
-    def check(run):
+    def check(deadline):
         left[0] -= 1
-        if left[0] < 0 and not np.isinf(run.deadline):
-            raise group_lasso_rows.OutOfTime
+        if left[0] < 0 and not np.isinf(deadline.at):
+            raise OutOfTime
 
-    monkeypatch.setattr(group_lasso_rows._Run, "check_time", check)
+    monkeypatch.setattr(group_lasso_rows.Deadline, "check", check)
     result = solve_group_lasso_rows(problem, patterns, time_limit=100.0)
     assert np.all(np.linalg.norm(result.vectors, axis=1) > 0)
     assert result.objective == pytest.approx(objective(problem, patterns, result), rel=1e-12)

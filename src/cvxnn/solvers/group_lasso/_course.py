@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.patterns._bits import first_occurrences
 from cvxnn.problem import Problem
-from cvxnn.solvers.group_lasso._common import exponent_of
+from cvxnn.solvers.group_lasso._common import Deadline, exponent_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,7 +39,7 @@ class Course(ABC):
         self.origin = first_occurrences(patterns.packed)
         # A power of two brings X to order one exactly; u and beta change by the inverse.
         self.exponent = exponent_of(problem.X)
-        self.deadline, self.n_steps = math.inf, 0
+        self.deadline, self.n_steps = Deadline(math.inf), 0
         self.past: list[tuple[float, FloatArray]] = []
 
     @abstractmethod
@@ -59,7 +58,3 @@ class Course(ABC):
         """Step to a penalty from the last one, in units of the step before, in the logarithm of the penalty."""
         (before, _), (last, _) = self.past
         return math.log(beta / last) / math.log(last / before)
-
-    def expired(self) -> bool:
-        """Whether the deadline has passed."""
-        return time.perf_counter() > self.deadline

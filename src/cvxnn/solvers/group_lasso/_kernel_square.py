@@ -20,12 +20,12 @@ class Factor:
     """Cholesky factor in the lower triangle of a square, for as long as no other one takes its place."""
 
     def __init__(self, square: KernelSquare) -> None:
-        self._square = square
+        self._square, self._number = square, square.made
 
     @property
     def valid(self) -> bool:
         """Whether the square still holds this factor."""
-        return self._square.holds(self)
+        return self._square.made == self._number
 
     @property
     def array(self) -> Floats:
@@ -56,23 +56,20 @@ class KernelSquare:
         # One product of an array with itself takes half the time, and is symmetric to the last bit.
         self.array: Floats = (X @ X.T).T
         self._diagonal = self.array.diagonal().copy()
-        self._held: Factor | None = None
+        # A number and no reference to the factor: a cycle would keep the array until the collector comes by.
+        self.made = 0
 
     @property
     def dtype(self) -> npt.DTypeLike:
         """Precision of the kernel."""
         return self.array.dtype
 
-    def holds(self, factor: Factor) -> bool:
-        """Whether this is the factor made last."""
-        return self._held is factor
-
     def factorise(self, rows: Floats, shift: float = 0.0) -> Factor | None:
         """Factor for the rows R ``(k, n)``, with a shift relative to the largest entry of the diagonal.
 
         The factor before it is lost. None where the system is not positive definite to rounding.
         """
-        self._held = None
+        self.made += 1
         syrk: Any = get_blas_funcs("syrk", dtype=self.dtype)
         potrf: Any = get_lapack_funcs("potrf", dtype=self.dtype)
         # In place: C-ordered (k, n) is Fortran-ordered (n, k).
@@ -83,8 +80,7 @@ class KernelSquare:
         self.array, info = potrf(self.array, lower=1, clean=0, overwrite_a=1)
         if info != 0:
             return None
-        self._held = Factor(self)
-        return self._held
+        return Factor(self)
 
     def _multiply(self) -> None:
         """Multiply the lower triangle and the diagonal by the kernel, entry by entry."""

@@ -88,7 +88,7 @@ class Continuation(Course):
         super().__init__(problem, patterns)
         self.masks: SingleArray = patterns.subset(self.origin).masks.astype(np.float32)
         X = np.ldexp(problem.X, -self.exponent)
-        self.model = Model(X, problem.y, problem.sample_weight, problem.loss, 1.0, self.expired)
+        self.model = Model(X, problem.y, problem.sample_weight, problem.loss, 1.0, self.deadline.expired)
         self.single: SingleArray = X.astype(np.float32)
         self.w: FloatArray = np.zeros(len(self.origin))
         self.alpha: FloatArray = np.zeros(problem.n_samples)
@@ -112,7 +112,7 @@ class Continuation(Course):
         beta = math.ldexp(beta, -self.exponent)
         if self.is_far(beta):
             return None
-        self.deadline, self.model.beta, self.n_steps = deadline, beta, 0
+        self.deadline.at, self.model.beta, self.n_steps = deadline, beta, 0
         alpha = self.alpha * (self.past[-1][0] / beta) if self.past else -self.model.gradient(self.alpha) / beta
         try:
             w = self.predicted(beta)
@@ -167,8 +167,7 @@ class Continuation(Course):
         model, gap, stuck, fresh = self.model, math.inf, 0, False
         best = math.inf, w, alpha
         for _ in range(_MOST_STEPS):
-            if self.expired():
-                raise OutOfTime
+            self.deadline.check()
             self.n_steps += 1
             ids = np.flatnonzero(w > 0)
             dtype = np.float64 if tol < SINGLE_TOL and gap <= _EXACT_GAP else np.float32

@@ -29,7 +29,7 @@ from cvxnn.solvers._cone_algebra import NormScaling, join
 from cvxnn.solvers._cone_iteration import ConeIteration, Direction, Targets, start_length
 from cvxnn.solvers._cone_losses import interior_loss
 from cvxnn.solvers._cone_system import BlockData, NewtonSystem
-from cvxnn.solvers.group_lasso._common import GroupLassoResult, OutOfTime, concluded, dual_bound, in_row_space
+from cvxnn.solvers.group_lasso._common import Deadline, GroupLassoResult, concluded, dual_bound, in_row_space
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -181,7 +181,7 @@ class InteriorRun:
         recorder: Recorder,
         result: GroupLassoResult,
     ) -> None:
-        self.tol, self.deadline, self.recorder = _MARGIN * tol, deadline, recorder
+        self.tol, self.deadline, self.recorder = _MARGIN * tol, Deadline(deadline), recorder
         self.origin = first_occurrences(patterns.packed)
         self.patterns = patterns.subset(self.origin)
         X, self.exponent, self.basis = in_row_space(problem.X)
@@ -204,7 +204,7 @@ class InteriorRun:
         self.offer_bound(self.best.dual)
         norms = self.price(self.best.dual)
         # The certificate prices once more.
-        self.deadline -= time.perf_counter() - begin
+        self.deadline.at -= time.perf_counter() - begin
         if self.gap() <= self.tol:
             return Status.PATTERNS_OPTIMUM
         ids = self.working_set(norms)
@@ -226,13 +226,13 @@ class InteriorRun:
     def descend(self, ids: IntArray, max_iter: int) -> tuple[FloatArray, FloatArray]:
         """Steps on a working set; the sizes of its blocks and the dual vector at the end."""
         problem, everything = self.problem, len(ids) == len(self.patterns)
-        blocks = BlockData.free(problem.X, self.patterns.subset(ids).masks, self.check_time)
+        blocks = BlockData.free(problem.X, self.patterns.subset(ids).masks, self.deadline.check)
         iterate = _FreeIteration(problem, blocks, self.directions(blocks))
         wanted = self.tol if everything else _INNER * self.tol
         idle, bound, least = 0, -math.inf, np.full(3, np.inf)
         nu = -iterate.loss.gradient
         for _ in range(_STEPS):
-            self.check_time()
+            self.deadline.check()
             length = iterate.step()
             nu, value, top = self.dual_point(blocks, iterate)
             bound = max(bound, value)
@@ -252,11 +252,6 @@ class InteriorRun:
         return row_norms(iterate.vectors), nu
 
     # -- parts ---------------------------------------------------------------------------------------------------------
-
-    def check_time(self) -> None:
-        """End the work once the deadline has passed."""
-        if time.perf_counter() > self.deadline:
-            raise OutOfTime
 
     def working_set(self, norms: FloatArray) -> IntArray:
         """Patterns to begin with: all of them where a step with all is cheap, else those of the largest norms."""
@@ -281,7 +276,7 @@ class InteriorRun:
         weighted = self.problem.X * nu[:, None]
         out = np.empty(len(self.patterns))
         for piece, masks in self.patterns.chunks(max(1, _SLAB // len(nu))):
-            self.check_time()
+            self.deadline.check()
             out[piece] = row_norms(masks.astype(np.float64) @ weighted)
         return out
 

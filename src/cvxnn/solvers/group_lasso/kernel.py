@@ -24,6 +24,7 @@ from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import (
+    Deadline,
     GroupLassoResult,
     OutOfTime,
     concluded,
@@ -75,14 +76,12 @@ class KernelRun:
         *,
         patient: bool = False,
     ) -> None:
-        self.problem, self.tol, self.deadline, self.recorder = problem, tol, deadline, recorder
+        self.problem, self.tol, self.deadline, self.recorder = problem, tol, Deadline(deadline), recorder
         self.origin = first_occurrences(patterns.packed)
         self.patterns = patterns.subset(self.origin)
         X, self.exponent, self.basis = in_row_space(problem.X)
         self.beta = math.ldexp(problem.beta, -self.exponent)
-        self.model = Model(
-            X, problem.y, problem.sample_weight, problem.loss, self.beta, lambda: time.perf_counter() > self.deadline
-        )
+        self.model = Model(X, problem.y, problem.sample_weight, problem.loss, self.beta, self.deadline.expired)
         self.model.most_factorised = math.inf if patient else patience_before(problem, len(self.patterns))
         self._kept: SingleArray | npt.NDArray[np.bool_] | None = None
         self.zero_fit = np.zeros(problem.n_samples)
@@ -220,7 +219,7 @@ class KernelRun:
             self.bound_from(nu, norms)
             blocks, w = self.blocks(_NONE), np.zeros(0)
         # The certificate prices once more.
-        self.deadline -= time.perf_counter() - begin
+        self.deadline.at -= time.perf_counter() - begin
         top = float(np.max(norms, initial=0.0))
         if self.n_iter == 0:
             self.record(top)

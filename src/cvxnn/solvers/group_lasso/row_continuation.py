@@ -73,7 +73,7 @@ class RowContinuation(Course):
         if len(self.origin) < len(packed):
             packed = packed[self.origin]
         X, y, weight = problem.X, problem.y, problem.sample_weight
-        self.rows = Rows(X, y, weight, problem.loss, packed, self.exponent, self.check_time)
+        self.rows = Rows(X, y, weight, problem.loss, packed, self.exponent, self.deadline.check)
         nothing = Point(np.zeros(0, dtype=np.intp), np.zeros((0, X.shape[1])), np.zeros(len(y)))
         self.level = Level(self.rows, 1.0, nothing)
         self.model = Model(X, y, weight, problem.loss, 1.0, lambda: False)
@@ -85,11 +85,6 @@ class RowContinuation(Course):
         """Whether every sample counts: large rows of zero weight would set the scale of the others."""
         return len(patterns) > 0 and bool(np.all(problem.sample_weight > 0))
 
-    def check_time(self) -> None:
-        """End the work once the deadline has passed."""
-        if self.expired():
-            raise OutOfTime
-
     def solve(
         self, beta: float, *, tol: float, deadline: float = math.inf
     ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
@@ -98,7 +93,7 @@ class RowContinuation(Course):
         None where the penalty is far from it, or where the steps lead nowhere. Whether the gap is within ``tol`` is for
         a certificate to say.
         """
-        self.deadline, self.n_steps = deadline, 0
+        self.deadline.at, self.n_steps = deadline, 0
         level, beta = self.level, math.ldexp(beta, -self.exponent)
         try:
             if self.is_far(beta):

@@ -25,8 +25,8 @@ from cvxnn.problem import Problem
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import (
+    Deadline,
     GroupLassoResult,
-    OutOfTime,
     concluded,
     dual_bound,
     exponent_of,
@@ -103,7 +103,7 @@ class _Run:
         recorder: Recorder,
         most_work: float = math.inf,
     ) -> None:
-        self.deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
+        self.deadline = Deadline(math.inf if time_limit is None else time.perf_counter() + time_limit)
         self.problem, self.tol, self.recorder, self.most_work = problem, tol, recorder, most_work
         self.origin = first_occurrences(patterns.packed)
         packed = patterns.packed
@@ -113,7 +113,7 @@ class _Run:
         self.exponent = exponent_of(problem.X)
         self.beta = math.ldexp(problem.beta, -self.exponent)
         self.rows = Rows(
-            problem.X, problem.y, problem.sample_weight, problem.loss, packed, self.exponent, self.check_time
+            problem.X, problem.y, problem.sample_weight, problem.loss, packed, self.exponent, self.deadline.check
         )
         self.best = self.zero(self.rows)
         self.objective = problem.loss_value(self.best.fit)
@@ -129,10 +129,6 @@ class _Run:
     def zero(self, rows: Rows) -> Point:
         return Point(np.zeros(0, dtype=np.intp), np.zeros((0, rows.X.shape[1])), np.zeros(len(rows)))
 
-    def check_time(self) -> None:
-        if time.perf_counter() > self.deadline:
-            raise OutOfTime
-
     # -- course --------------------------------------------------------------------------------------------------------
 
     def solve(self, patterns: ActivationPatterns, max_iter: int, warm_start: FloatArray | None) -> Status:
@@ -145,7 +141,7 @@ class _Run:
             level.exact = True
             price = level.price()
             self.update_bound(price)
-        self.deadline -= _LATE_PRICES * (time.perf_counter() - begin)
+        self.deadline.at -= _LATE_PRICES * (time.perf_counter() - begin)
         self.record(price.top, self.bound)
         if level.exact and (price.top <= self.beta or self.gap() <= self.tol):
             return Status.PATTERNS_OPTIMUM
@@ -346,7 +342,7 @@ class _Run:
 
     def salvage(self, ids: IntArray, U: FloatArray) -> None:
         """Evaluate blocks, of a part of the rows perhaps, on all rows and in double precision."""
-        self.deadline = math.inf
+        self.deadline.at = math.inf
         if self.rough:
             self.evaluate(Level(self.rows, self.beta, self.best))
         rest = Level(self.rows, self.beta, self.zero(self.rows))
