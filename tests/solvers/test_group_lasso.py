@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.linalg import LinAlgError
@@ -10,7 +12,15 @@ from cvxnn import HuberLoss, Problem
 from cvxnn.patterns import ActivationPatterns
 from cvxnn.progress import Recorder
 from cvxnn.solution import Status
-from cvxnn.solvers.group_lasso import _eta_newton, _ridge_newton, _row_newton, kernel, solve_group_lasso
+from cvxnn.solvers.group_lasso import (
+    _common,
+    _eta_newton,
+    _ridge_newton,
+    _row_newton,
+    interior,
+    kernel,
+    solve_group_lasso,
+)
 from cvxnn.solvers.group_lasso import dispatch as solver
 from cvxnn.solvers.group_lasso._common import OutOfTime
 from cvxnn.solvers.group_lasso._eta_newton import Model, evaluate
@@ -292,6 +302,27 @@ def test_deadline_and_interrupt_keep_a_valid_bound(monkeypatch):
     monkeypatch.setattr(solver, "_sampled_start", interrupt)
     stopped = solve_group_lasso(problem, patterns)
     assert stopped.status is Status.INTERRUPTED and stopped.index.size == 0
+
+
+@pytest.mark.parametrize("method", [kernel, interior])
+def test_the_time_of_one_pricing_is_kept_for_the_certificate(method, monkeypatch):
+    problem, _, patterns = make()
+    first = kernel.KernelRun(problem, patterns, 1e-4, 100.0, Recorder(False))
+    run = first
+    if method is interior:
+        run = interior.InteriorRun(problem, patterns, 1e-4, 100.0, Recorder(False), first.result(Status.STALLED))
+    now = [0.0]
+    for module in (method, _common):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    price = run.price
+
+    def slow(*arguments):
+        now[0] += 3.0
+        return price(*arguments)
+
+    monkeypatch.setattr(run, "price", slow)
+    ended = run.finish(50, None) if method is kernel else run.finish(50).status
+    assert ended is Status.PATTERNS_OPTIMUM and run.deadline.at == 97.0
 
 
 @pytest.mark.parametrize("stop", ["deadline", "interrupt"])
