@@ -34,7 +34,7 @@ def make(loss: str, *, n: int = 80, d: int = 4, seed: int = 0) -> Problem:
 
 
 def model_of(problem: Problem, beta: float) -> Model:
-    return Model(problem.X, problem.y, problem.sample_weight, problem.loss, beta, lambda: False)
+    return Model(problem.X, problem.y, problem.sample_weight, problem.loss, beta, lambda: None)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

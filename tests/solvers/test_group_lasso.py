@@ -47,7 +47,7 @@ def objective(problem, masks, result):
 
 
 def model_of(problem):
-    return Model(problem.X, problem.y, problem.sample_weight, problem.loss, problem.beta, lambda: False, 1e-12)
+    return Model(problem.X, problem.y, problem.sample_weight, problem.loss, problem.beta, lambda: None, 1e-12)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -219,7 +219,7 @@ def test_ill_conditioned_systems_go_to_double_precision():
     problem, _, _ = make(P=6)
     X = problem.X * np.array([1.0, 1e-3, 1e-6])
     hard = Problem(X, problem.y, beta=1e-11)
-    model = Model(X, hard.y, hard.sample_weight, hard.loss, hard.beta, lambda: False, 1e-10)
+    model = Model(X, hard.y, hard.sample_weight, hard.loss, hard.beta, lambda: None, 1e-10)
     masks = np.random.default_rng(1).random((40, 30)) < 0.5
     blocks = WorkingBlocks(X, masks.astype(float), np.arange(30))
     state = evaluate(model, blocks, np.full(30, 10.0), np.zeros(40))

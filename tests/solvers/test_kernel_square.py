@@ -61,7 +61,7 @@ def test_a_point_whose_factor_another_took_has_the_same_curvature_and_prediction
     problem = Problem(X, y, 0.5, loss)
     masks = rng.random((30, 12)) < 0.5
     blocks = WorkingBlocks(X, masks.astype(float), np.arange(12))
-    model = Model(X, y, problem.sample_weight, problem.loss, problem.beta, lambda: False, single=False)
+    model = Model(X, y, problem.sample_weight, problem.loss, problem.beta, lambda: None, single=False)
     state = evaluate(model, blocks, np.linspace(0.1, 1.0, 12), np.zeros(30))
     assert isinstance(state.ridge, KernelRidge)
     other = np.linspace(1.0, 0.2, 12)
@@ -86,7 +86,7 @@ def test_curvature_from_single_precision_is_that_of_the_dense_system(scale):
     problem = Problem(X, y, 0.5)
     masks = rng.random((30, 12)) < 0.5
     blocks = WorkingBlocks(X, masks.astype(float), np.arange(12))
-    model = Model(X, y, problem.sample_weight, problem.loss, problem.beta, lambda: False)
+    model = Model(X, y, problem.sample_weight, problem.loss, problem.beta, lambda: None)
     state = evaluate(model, blocks, np.linspace(0.1, 1.0, 12), np.zeros(30))
     assert isinstance(state.ridge, KernelRidge) and state.ridge.single
     system = problem.beta * np.eye(30) + (X @ X.T) * (masks @ (state.w[:, None] * masks.T))

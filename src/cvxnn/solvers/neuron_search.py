@@ -259,7 +259,7 @@ class NeuronSearch:
         for course in ascents.value:
             size = math.ceil(course.starts * count)
             if course.origin in ("near", "far"):
-                starts = usual_starts(self.problem.X * self.scales, known, size, rng, course.origin)
+                starts = usual_starts(self.problem.X, known, size, rng, course.origin, self.scales)
             else:
                 starts = late_starts(known, maxima, size, rng, course.origin)
             parts.append(self._both_signs(starts, dual, course.stages, deadline))

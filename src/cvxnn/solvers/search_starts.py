@@ -17,7 +17,12 @@ _OPPOSITE_NOISE = 0.3
 
 
 def usual_starts(
-    rows: FloatArray, neurons: FloatArray, count: int, rng: np.random.Generator, origin: Literal["near", "far"]
+    rows: FloatArray,
+    neurons: FloatArray,
+    count: int,
+    rng: np.random.Generator,
+    origin: Literal["near", "far"],
+    scales: FloatArray | float = 1.0,
 ) -> FloatArray:
     """Starts where neurons are missing in many places: relatives of the present ones, rows, and random vectors.
 
@@ -33,6 +38,8 @@ def usual_starts(
     count : int
     rng : Generator
     origin : {"near", "far"}
+    scales : ndarray (d,), default 1
+        Factors of the columns of the rows; only the rows drawn are multiplied.
 
     Returns
     -------
@@ -47,7 +54,7 @@ def usual_starts(
     """
     n, d = rows.shape
     flip = np.where(rng.random((count, 1)) < 0.5, -1.0, 1.0)
-    first, second = rows[rng.integers(n, size=count)], rows[rng.integers(n, size=count)]
+    first, second = rows[rng.integers(n, size=count)] * scales, rows[rng.integers(n, size=count)] * scales
     out = flip * (first + rng.integers(-1, 2, size=(count, 1)) * second)
     gauss = rng.standard_normal((count, d))
     turn = np.arange(count)

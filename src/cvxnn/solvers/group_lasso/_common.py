@@ -46,20 +46,19 @@ class Deadline:
 
     Examples
     --------
-    >>> Deadline(math.inf).expired(), Deadline(0.0).expired()
-    (False, True)
+    >>> Deadline(math.inf).check()
+    >>> Deadline(0.0).check()
+    Traceback (most recent call last):
+        ...
+    cvxnn.solvers.group_lasso._common.OutOfTime
     """
 
     def __init__(self, at: float) -> None:
         self.at = at
 
-    def expired(self) -> bool:
-        """Whether it has passed."""
-        return time.perf_counter() > self.at
-
     def check(self) -> None:
         """Raise :class:`OutOfTime` once it has passed."""
-        if self.expired():
+        if time.perf_counter() > self.at:
             raise OutOfTime
 
 

@@ -54,7 +54,7 @@ class Model:
     weight: FloatArray
     loss: Loss
     beta: float
-    expired: Callable[[], bool]
+    check: Callable[[], None]
     accuracy: float = 1e-8
     single: bool = True
     n_factorised: int = 0

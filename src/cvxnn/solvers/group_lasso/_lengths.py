@@ -46,7 +46,7 @@ def best_lengths(model: Model, rows: Floats, start: FloatArray) -> FloatArray | 
     Examples
     --------
     >>> from cvxnn.losses import SquaredLoss
-    >>> model = Model(np.eye(2), np.array([2.0, -1.0]), np.ones(2), SquaredLoss(), 0.5, lambda: False)
+    >>> model = Model(np.eye(2), np.array([2.0, -1.0]), np.ones(2), SquaredLoss(), 0.5, lambda: None)
     >>> best_lengths(model, np.eye(2), np.ones(2)).round(6)
     array([1.5, 0. ])
     """

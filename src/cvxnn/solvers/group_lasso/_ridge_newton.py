@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError
 
-from cvxnn.solvers.group_lasso._common import Laborious, OutOfTime
+from cvxnn.solvers.group_lasso._common import Laborious
 from cvxnn.solvers.group_lasso._ridge import KernelRidge, Ridge
 
 if TYPE_CHECKING:
@@ -153,8 +153,7 @@ def _single(ridge: Ridge) -> bool:
 
 
 def factorise(model: Model, ridge: Ridge, curvature: FloatArray) -> None:
-    if model.expired():
-        raise OutOfTime
+    model.check()
     model.n_factorised += 1
     if model.n_factorised > model.most_factorised:
         raise Laborious

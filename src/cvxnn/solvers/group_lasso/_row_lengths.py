@@ -61,7 +61,7 @@ def lengthened(level: Level, price: Price) -> Point | None:
         [level.point.U / lengths[:, None], -price.gradient[further] / price.norms[further, None]],
     )
     products = columns(level, ids, units)
-    model = Model(rows.X, rows.y, rows.weight, rows.loss, beta, lambda: False)
+    model = Model(rows.X, rows.y, rows.weight, rows.loss, beta, lambda: None)
     found = best_lengths(model, products, np.concatenate([lengths, np.zeros(len(further))]))
     if found is None:
         return None

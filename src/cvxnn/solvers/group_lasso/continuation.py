@@ -88,7 +88,7 @@ class Continuation(Course):
         super().__init__(problem, patterns)
         self.masks: SingleArray = patterns.subset(self.origin).masks.astype(np.float32)
         X = np.ldexp(problem.X, -self.exponent)
-        self.model = Model(X, problem.y, problem.sample_weight, problem.loss, 1.0, self.deadline.expired)
+        self.model = Model(X, problem.y, problem.sample_weight, problem.loss, 1.0, self.deadline.check)
         self.single: SingleArray = X.astype(np.float32)
         self.w: FloatArray = np.zeros(len(self.origin))
         self.alpha: FloatArray = np.zeros(problem.n_samples)

@@ -26,7 +26,6 @@ from cvxnn.solution import Status
 from cvxnn.solvers.group_lasso._common import (
     Deadline,
     GroupLassoResult,
-    OutOfTime,
     concluded,
     dual_bound,
     fitting_scale,
@@ -81,7 +80,7 @@ class KernelRun:
         self.patterns = patterns.subset(self.origin)
         X, self.exponent, self.basis = in_row_space(problem.X)
         self.beta = math.ldexp(problem.beta, -self.exponent)
-        self.model = Model(X, problem.y, problem.sample_weight, problem.loss, self.beta, self.deadline.expired)
+        self.model = Model(X, problem.y, problem.sample_weight, problem.loss, self.beta, self.deadline.check)
         self.model.most_factorised = math.inf if patient else patience_before(problem, len(self.patterns))
         self._kept: SingleArray | npt.NDArray[np.bool_] | None = None
         self.zero_fit = np.zeros(problem.n_samples)
@@ -324,8 +323,7 @@ class KernelRun:
 
         def done(state: State) -> bool:
             self.note(state, blocks)
-            if self.model.expired():
-                raise OutOfTime
+            self.deadline.check()
             if single:
                 return True
             nu = self.dual_point(state)

@@ -76,7 +76,7 @@ class RowContinuation(Course):
         self.rows = Rows(X, y, weight, problem.loss, packed, self.exponent, self.deadline.check)
         nothing = Point(np.zeros(0, dtype=np.intp), np.zeros((0, X.shape[1])), np.zeros(len(y)))
         self.level = Level(self.rows, 1.0, nothing)
-        self.model = Model(X, y, weight, problem.loss, 1.0, lambda: False)
+        self.model = Model(X, y, weight, problem.loss, 1.0, lambda: None)
         # Gradients at the last two penalties, where the steps have led there.
         self.gradients: dict[float, FloatArray] = {}
 
