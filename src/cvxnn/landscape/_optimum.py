@@ -286,7 +286,8 @@ def fit_noise(problem: Problem, columns: FloatArray, fit: FloatArray, error: flo
         return 0.0
     values = svd(columns / np.linalg.norm(columns, axis=0), compute_uv=False)
     smallest = float(np.min(values[values > _RANK * values[0]]))
-    return max(error, _ROUNDING) * max(growth, 1.0) / min(smallest, 1.0)
+    # Each of the values may be off by as much; their vector is as much longer as there are more of them.
+    return math.sqrt(columns.shape[1]) * max(error, _ROUNDING) * max(growth, 1.0) / min(smallest, 1.0)
 
 
 def _masses(small: Problem, atoms: Atoms, fit: FloatArray) -> tuple[FloatArray, float]:

@@ -30,9 +30,14 @@ __all__ = ["Polished", "polish"]
 _GRADIENT_TOL = 1e-13
 _RELEASE_TOL = 1e-9
 _NO_STEP = 1e-12
+_ROUNDING = 1e-15
 _MANY_STEPS, _FEW_STEPS, _CHEAP_VARIABLES = 300, 60, 300
 """Newton steps, counted over all faces visited: up to so many variables, and beyond, where a step is expensive."""
 _VANISHED = -1
+
+_DEAD = 1e-13
+"""Share of the largest mass below which a neuron is gone: what is left of it would go on from kink to kink in steps
+whose length is below all rounding, and hold up the others."""
 
 
 class Polished(NamedTuple):
@@ -46,7 +51,8 @@ class Polished(NamedTuple):
 class _Face:
     """One neuron on its face: ``z = basis @ v``; ``bits`` are +1, -1 and 0 on the face.
 
-    ``cell`` is the mask of the cone that the neuron may not leave, None where it is free.
+    ``cell`` is the mask of the cone that the neuron may not leave, None where it is free; ``crossed`` are the concave
+    kinks crossed since it last moved.
     """
 
     basis: FloatArray
@@ -54,6 +60,7 @@ class _Face:
     bits: npt.NDArray[np.int8]
     sign: float
     cell: npt.NDArray[np.bool_] | None
+    crossed: frozenset[int] = frozenset()
 
 
 def polish(
@@ -99,16 +106,18 @@ def polish(
         if not faces or (time_limit is not None and time.perf_counter() - start > time_limit):
             break
         gradient_small, hit = _newton_step(problem, faces)
-        faces = [face for face in faces if np.linalg.norm(face.v) > 0.0]
+        largest = max((float(np.linalg.norm(face.v)) for face in faces), default=0.0)
+        faces = [face for face in faces if np.linalg.norm(face.v) > _DEAD * largest]
         current = _to_neurons(faces, problem.n_features)
         value = current.objective(problem)
         # Where rounding hides the difference the later iterate is the better one: the dual vector needs its digits.
-        if value <= best_value * (1.0 + 4e-16):
+        latest = value <= best_value * (1.0 + _ROUNDING)
+        if latest:
             best, best_value = current, min(value, best_value)
-        settled = gradient_small or (not hit and value >= previous * (1.0 - 1e-15))
+        settled = gradient_small or (not hit and value >= previous * (1.0 - _ROUNDING))
         previous = value
         if settled and not _release(problem, faces):
-            stationary = value <= best_value
+            stationary = latest
             break
     return Polished(best, stationary)
 
@@ -270,11 +279,15 @@ def _move(faces: list[_Face], step: FloatArray) -> None:
     for face in faces:
         q = len(face.v)
         face.v = face.v + step[position : position + q]
+        face.crossed = frozenset()
         position += q
 
 
 def _cross_or_join(problem: Problem, faces: list[_Face], hit: tuple[int, int]) -> None:
-    """Concave kink: the sample goes on to the other side. Convex kink: it joins the face. A vanished neuron goes."""
+    """Concave kink: the sample goes on to the other side. Convex kink: it joins the face. A vanished neuron goes.
+
+    The Newton steps of the two sides of a concave kink may both lead across it; the sample then joins the face, too.
+    """
     i, j = hit
     face = faces[i]
     if j == _VANISHED:
@@ -282,9 +295,9 @@ def _cross_or_join(problem: Problem, faces: list[_Face], hit: tuple[int, int]) -
         return
     nu = problem.dual_vector(_to_neurons(faces, problem.n_features).fit(problem.X))
     bits = face.bits.copy()
-    if face.cell is None and face.sign * nu[j] > 0:
+    if face.cell is None and face.sign * nu[j] > 0 and j not in face.crossed:
         bits[j] = -bits[j]
-        faces[i] = _Face(face.basis, face.v, bits, face.sign, None)
+        faces[i] = _Face(face.basis, face.v, bits, face.sign, None, face.crossed | {j})
         return
     bits[j] = 0
     z = face.basis @ face.v
