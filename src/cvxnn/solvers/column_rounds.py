@@ -65,8 +65,9 @@ _SHORT_LEVEL = 2
 _LEAST_GAIN = 1e-6
 """Relative gain that counts as progress however loose the tolerance is: a violation beyond it remains to be removed."""
 
-_MOST_EFFORT = 8
-"""How many times as many starts are tried where rounds gain nothing, before that counts as stalled."""
+_MOST_EFFORT, _MOST_SLOW_ROUNDS = 8, 6
+"""How many times as many starts are tried where rounds gain little, and how many such rounds in a row count as stalled:
+a search that finds something has not ended, and most often the next one or two find nothing."""
 
 _FEWEST_NEW, _NEW_SHARE = 20, 1.0
 """Neurons that a round may add: so many, or this share of those present where that is more."""
@@ -119,7 +120,7 @@ class ColumnRounds:
 
     def run(self, state: ColumnState, report: Callable[[ColumnState], None]) -> None:
         """Improve ``state`` until no violating neuron is found, a limit is met, or progress ends."""
-        effort, level = 1, 0
+        slow, level = 0, 0
         if state.outcome == "running":
             opened, each = opening_moves(self.problem, self.moves, state.neurons, deadline=self.last_round)
             state.offer(self.problem, [opened])
@@ -131,7 +132,7 @@ class ColumnRounds:
                 state.outcome = "time_limit"
                 break
             before = state.objective
-            found = self._find(state, effort)
+            found = self._find(state, min(2**slow, _MOST_EFFORT))
             state.iteration += 1
             if found is not None:
                 self._round(state, found, level)
@@ -142,8 +143,8 @@ class ColumnRounds:
                     # One at a time: a smoothing may have led one round astray, long before the last.
                     if progress:
                         break
-                effort = 1 if progress else 2 * effort
-                if effort > _MOST_EFFORT:
+                slow = 0 if progress else slow + 1
+                if slow == _MOST_SLOW_ROUNDS:
                     state.outcome = "stalled"
             report(state)
         self._finish(state)
