@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvxnn.networks import ReLUNetwork, unit_rows
+from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
 from cvxnn.solvers._ascent import ascend
-from cvxnn.solvers._directions import distinct
 from cvxnn.solvers.lbfgs_start import _TwoLayer, lbfgs_start, minimize_layers
 from cvxnn.solvers.local_search import local_search, merge_neurons
 from cvxnn.solvers.mass_program import removal_costs
@@ -215,19 +214,6 @@ def test_ascent_past_its_deadline_returns_nothing():
     options = {"threshold": 0.0, "n_starts": 10, "rng": np.random.default_rng(0)}
     directions, signs = ascend(problem, problem.y, Neurons.empty(4), deadline=time.perf_counter(), **options)
     assert directions.shape == (0, 4) and signs.shape == (0,)
-
-
-def test_distinct_directions_are_those_of_a_plain_greedy_choice():
-    rng = np.random.default_rng(0)
-    directions = unit_rows(rng.standard_normal((900, 3)))
-    signs, order = rng.choice([-1.0, 1.0], 900), rng.permutation(900)
-    chosen: list[int] = []
-    for i in order:
-        same = signs[chosen] == signs[i]
-        if not np.any(same & (directions[chosen] @ directions[i] > 0.998)):
-            chosen.append(int(i))
-    assert 300 < len(chosen) < 900
-    np.testing.assert_array_equal(distinct(directions, signs, order), chosen)
 
 
 def test_brute_force_costs_of_removal():

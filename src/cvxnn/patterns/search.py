@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cvxnn.networks import unit_rows
 
+from ._distinct import SIMILARITY, distinct
 from ._local_maxima import Landscape, Maxima
 
 Float = npt.NDArray[np.float64]
@@ -53,7 +54,7 @@ def search(
     n_starts: int = 200,
     threshold: float = 0.0,
     max_results: int | None = None,
-    similarity: float = 0.998,
+    similarity: float = SIMILARITY,
     random_state: int | np.random.Generator | None = 0,
     time_limit: float | None = None,
     n_steps: int = 40,
@@ -142,14 +143,15 @@ def search(
         deadline = None if time_limit is None else started + share * time_limit
         landscape = Landscape(rows, sign * sigma, deadline)
         found = _explore(landscape, given, generated, n_steps)
-        order = _distinct(found.points, found.values, threshold / unit_value * (1.0 - _SLACK), similarity)
+        least = threshold / unit_value * (1.0 - _SLACK)
+        order = _ranked(found.points, found.values, np.ones_like(found.values), least, similarity)
         points = landscape.polish(found.take(order)).points
         points = points if frame is None else points @ frame.T
         directions.append(unit_rows(points))
         signs.append(np.full(points.shape[0], sign))
     directions, signs = np.concatenate(directions), np.concatenate(signs)
     values = signs * (dual @ np.maximum(data @ directions.T, 0.0))
-    order = _distinct(directions, values, threshold, similarity, signs)[:max_results]
+    order = _ranked(directions, values, signs, threshold, similarity)[:max_results]
     return SearchResult(directions[order], signs[order], values[order], given.shape[0] + generated.shape[0])
 
 
@@ -242,17 +244,9 @@ def _explore(landscape: Landscape, given: Float, generated: Float, n_steps: int)
     return landscape.explore(start.join(raw.best(math.ceil(_RAW * raw.values.size))), _LEADERS, _FLIPS)
 
 
-def _distinct(
-    directions: Float, values: Float, threshold: float, similarity: float, signs: Float | None = None
+def _ranked(
+    directions: Float, values: Float, signs: Float, threshold: float, similarity: float
 ) -> npt.NDArray[np.intp]:
     """Rank the values above the threshold, best first, without those close to a better one of their sign."""
     order = np.argsort(-values, kind="stable")
-    order = order[values[order] > threshold]
-    kept: list[int] = []
-    for k in order.tolist():
-        close = directions[kept] @ directions[k] > similarity
-        if signs is not None:
-            close &= signs[kept] == signs[k]
-        if not close.any():
-            kept.append(k)
-    return np.array(kept, dtype=np.intp)
+    return distinct(directions, signs, order[values[order] > threshold], similarity=similarity)

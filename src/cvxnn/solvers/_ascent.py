@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvxnn.networks import unit_rows
+from cvxnn.patterns._distinct import distinct
 from cvxnn.problem import Problem
-from cvxnn.solvers._directions import STEPS, climb, distinct
+from cvxnn.solvers._directions import STEPS, climb
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_slabs
 

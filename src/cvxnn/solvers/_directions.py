@@ -1,4 +1,4 @@
-"""Steps that searches for directions share: ascent of many directions at once, and the choice of distinct ones."""
+"""Ascent of many directions at once, which searches for directions share."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from cvxnn.networks import unit_rows
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.intp]
 
-__all__ = ["STEPS", "batches", "climb", "distinct"]
+__all__ = ["STEPS", "batches", "climb"]
 
 STEPS: SingleArray = np.array([np.inf, *np.geomspace(1.0, 1e-3, 39)], dtype=np.float32)
 """Lengths of the ascent steps: straight to the gradient first, then shrinking because maxima lie on kinks."""
 
-_SIMILARITY = 0.998
 _LEAST_VALUE = 0.3
 """Least value, as a share of the norm of its gradient, that a gradient is divided by where axes have costs."""
 
 _BATCH_ENTRIES = 1 << 17
-_BLOCK = 256
 
 
 def batches(count: int, samples: int) -> list[slice]:
@@ -37,29 +34,6 @@ def batches(count: int, samples: int) -> list[slice]:
     """
     size = max(16, _BATCH_ENTRIES // samples)
     return [slice(low, min(low + size, count)) for low in range(0, count, size)]
-
-
-def distinct(directions: npt.NDArray, signs: npt.NDArray, order: IntArray) -> IntArray:
-    """Members of ``order`` whose cosine with every earlier one of the same sign is at most 0.998.
-
-    Examples
-    --------
-    >>> distinct(np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0]]), np.ones(3), np.array([1, 0, 2]))
-    array([1, 2])
-    """
-    chosen: IntArray = np.zeros(0, dtype=np.intp)
-    for low in range(0, len(order), _BLOCK):
-        block = order[low : low + _BLOCK]
-        if len(chosen):
-            same = signs[block][:, None] == signs[chosen]
-            block = block[~np.any((directions[block] @ directions[chosen].T > _SIMILARITY) & same, axis=1)]
-        close = (directions[block] @ directions[block].T > _SIMILARITY) & (signs[block][:, None] == signs[block])
-        free = np.ones(len(block), dtype=bool)
-        for i in range(len(block)):
-            if free[i]:
-                free[i + 1 :] &= ~close[i, i + 1 :]
-        chosen = np.concatenate([chosen, block[free]])
-    return chosen
 
 
 def climb(

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from cvxnn._workers import in_parallel
 from cvxnn.networks import unit_rows
+from cvxnn.patterns._distinct import distinct
 from cvxnn.problem import Problem
-from cvxnn.solvers._directions import STEPS, batches, climb, distinct
+from cvxnn.solvers._directions import STEPS, batches, climb
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.axis_scales import axis_scales
 from cvxnn.solvers.direction_pool import DirectionPool
@@ -196,19 +197,19 @@ class NeuronSearch:
             pooled, pooled_signs = self._pooled(pool, n_pooled, neurons, dual, deadline)
             points, signs = np.vstack([points, pooled]), np.concatenate([signs, pooled_signs])
         order = self._ranked(points, signs, dual, _PROMISING)
-        if pool is not None:
-            self._keep(pool, points[order], signs[order], dual, _POOLED_KEPT * n_pooled)
+        climbed, climbed_signs = points[order], signs[order]
         # What climbed to a current neuron is a maximum already, and would crowd out the others.
-        order = order[~_near(points[order], signs[order], self._variables(neurons), neurons.signs)]
-        order = order[: max(_FEWEST_REFINED, len(points) // _REFINED_SHARE)]
-        points, signs = points[order], signs[order]
+        fresh = np.flatnonzero(~_near(climbed, climbed_signs, self._variables(neurons), neurons.signs))
+        fresh = fresh[: max(_FEWEST_REFINED, len(points) // _REFINED_SHARE)]
+        points, signs = climbed[fresh], climbed_signs[fresh]
         # Far from an optimum the ascent alone finds more neurons than are needed.
         plenty = threshold >= 1.0 and len(self._ranked(points, signs, dual, _FAR)) >= max(
             _FEWEST_REFINED, len(neurons) // 4
         )
         refined = points if plenty else self._refine(points, signs, dual.astype(np.float32), deadline)
         if pool is not None:
-            self._keep(pool, refined, signs, dual, _POOLED_KEPT * n_pooled)
+            met, met_signs = np.vstack([refined, climbed]), np.concatenate([signs, climbed_signs])
+            self._keep(pool, met, met_signs, dual, _POOLED_KEPT * n_pooled)
         both, signs = np.vstack([refined, points]), np.concatenate([signs, signs])
         best = self._ranked(both, signs, dual, threshold)
         vectors = unit_rows(both[best].astype(np.float64) * self.scales)

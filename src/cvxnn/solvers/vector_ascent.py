@@ -11,8 +11,9 @@ import numpy.typing as npt
 from cvxnn._powers import times_power
 from cvxnn._workers import in_parallel
 from cvxnn.networks import unit_rows
+from cvxnn.patterns._distinct import distinct
 from cvxnn.problem import Problem
-from cvxnn.solvers._directions import STEPS, batches, distinct
+from cvxnn.solvers._directions import STEPS, batches
 from cvxnn.solvers.row_slabs import row_slabs
 
 FloatArray = npt.NDArray[np.float64]
