@@ -81,8 +81,8 @@ def test_a_pool_of_earlier_solves_takes_the_place_of_most_starts(monkeypatch):
         # A finer one from below 1e-3, 1e-4 and 1e-7 of gain, one at a time.
         ([1e-2, 5e-4, 5e-4, 5e-5, 5e-5], [0, 0, 1, 1, 2]),
         ([5e-6, 1e-2, 5e-6, 1e-2], [0, 1, 1, 2]),
-        # Without progress the finest at once, and six such rounds in a row end it.
-        ([1e-9, 1e-2, 1e-9, *[0.0] * 5], [0, *[FINEST] * 7]),
+        # Without progress the finest at once, and seven such rounds in a row end it.
+        ([1e-9, 1e-2, 1e-9, *[0.0] * 6], [0, *[FINEST] * 8]),
     ],
 )
 def test_finer_smoothings_take_over_where_rounds_gain_little(gains, levels, monkeypatch):
@@ -95,7 +95,10 @@ def test_finer_smoothings_take_over_where_rounds_gain_little(gains, levels, monk
 
     monkeypatch.setattr(loop, "_find", lambda state, effort: Neurons.empty(3))
     monkeypatch.setattr(loop, "_round", round_)
-    monkeypatch.setattr(loop, "_finish", lambda state: None)
+    settled = []
+    monkeypatch.setattr(loop, "_settle", lambda state, deadline: settled.append(len(seen)))
     loop.run(state, lambda state: None)
     assert seen == levels
     assert state.outcome == ("stalled" if gains[-1] == 0.0 else "max_iter")
+    # Before the last of the slow rounds, and at the end.
+    assert settled == ([len(gains) - 1] if gains[-1] == 0.0 else []) + [len(gains)]

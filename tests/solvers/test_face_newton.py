@@ -49,6 +49,20 @@ def test_perturbed_optimum_is_recovered(loss):
     assert polish(problem, noisy).neurons.objective(problem) == pytest.approx(best.objective, rel=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("copies", [1, 2])
+def test_rough_neurons_are_read_whole(seed, copies):
+    """Neurons beside their kinks, some within the tolerance of the reading and some not, on rows that come twice."""
+    problem, rng = random_problem(seed, n=40, d=6)
+    problem = Problem(np.repeat(problem.X, copies, axis=0), np.repeat(problem.y, copies), 2.0)
+    best = solve(problem)
+    vectors = np.abs(best.network.a)[:, None] * best.network.W
+    for size in (1e-7, 1e-6, 1e-5):
+        noise = size * rng.standard_normal(vectors.shape) * np.linalg.norm(vectors, axis=1, keepdims=True)
+        result = polish(problem, Neurons(vectors + noise, np.sign(best.network.a)), zero_tol=size)
+        assert result.neurons.objective(problem) == pytest.approx(best.objective, rel=1e-12)
+
+
 def test_superfluous_neurons_go():
     """A neuron of little mass, on a kink or off all of them, holds up nothing on its way out."""
     stationary = []

@@ -66,8 +66,9 @@ _LEAST_GAIN = 1e-6
 """Relative gain that counts as progress however loose the tolerance is: a violation beyond it remains to be removed."""
 
 _MOST_EFFORT, _MOST_SLOW_ROUNDS = 8, 6
-"""How many times as many starts are tried where rounds gain little, and how many such rounds in a row count as stalled:
-a search that finds something has not ended, and most often the next one or two find nothing."""
+"""How many times as many starts are tried where rounds gain little, and after how many such rounds in a row the neurons
+are settled; if the next one gains little, too, that counts as stalled. A search that finds something has not ended, and
+most often one of the next finds nothing."""
 
 _FEWEST_NEW, _NEW_SHARE = 20, 1.0
 """Neurons that a round may add: so many, or this share of those present where that is more."""
@@ -75,9 +76,9 @@ _FEWEST_NEW, _NEW_SHARE = 20, 1.0
 _NEW_MASS = 1e-2
 """Their mass before the masses are solved for, relative to the mean of the others."""
 
-_FINISH_SHARE, _FINISH_COST = 0.05, 2.0
+_FINISH_SHARE, _FINISH_COST, _POLISH_SHARE = 0.05, 2.0, 0.2
 """Share of the time left that is kept to settle the neurons; less where that many joint steps, of this multiple of what
-the steps of the last round took, end sooner."""
+the steps of the last round took, end sooner; and the share of that which is for the polish."""
 
 
 class ColumnRounds:
@@ -107,6 +108,7 @@ class ColumnRounds:
         self._limit_starts(_LARGEST_SEARCH)
         self.may_be_thorough = True
         self.seconds = 0.0
+        self.settled: Neurons | None = None
 
     def _limit_starts(self, work: float) -> None:
         """Set the numbers of starts of searches that may take so many multiplications."""
@@ -145,9 +147,12 @@ class ColumnRounds:
                         break
                 slow = 0 if progress else slow + 1
                 if slow == _MOST_SLOW_ROUNDS:
+                    # Next to what is left to gain the moves are rough: neurons may only have seemed to violate.
+                    self._settle(state, self.last_round)
+                elif slow > _MOST_SLOW_ROUNDS:
                     state.outcome = "stalled"
             report(state)
-        self._finish(state)
+        self._settle(state, self.options.deadline)
 
     def _find(self, state: ColumnState, effort: int) -> Neurons | None:
         """Violating neurons; None, and the outcome set, where the searches find none or the time is over."""
@@ -237,12 +242,14 @@ class ColumnRounds:
         self.last_round = self.options.deadline - min(self.kept, settling)
         state.offer(self.problem, [moved, solve_masses(self.problem, moved, tol=1e-10)])
 
-    def _finish(self, state: ColumnState) -> None:
+    def _settle(self, state: ColumnState, deadline: float) -> None:
         """Settle all neurons on their kinks, and polish where that is affordable."""
-        deadline = self.options.deadline
-        if len(state.neurons) == 0 or time.perf_counter() >= deadline:
+        left = deadline - time.perf_counter()
+        if len(state.neurons) == 0 or left <= 0.0 or state.neurons is self.settled:
             return
-        moved = self.moves.minimize(state.neurons, _FINISH, deadline=deadline)
+        until = deadline if math.isinf(left) else deadline - _POLISH_SHARE * left
+        moved = self.moves.minimize(state.neurons, _FINISH, deadline=until)
         state.offer(self.problem, [moved])
         if time.perf_counter() < deadline:
             state.offer(self.problem, refinements(self.problem, state.neurons, deadline=deadline))
+            self.settled = state.neurons

@@ -31,6 +31,7 @@ _GRADIENT_TOL = 1e-13
 _RELEASE_TOL = 1e-9
 _NO_STEP = 1e-12
 _ROUNDING = 1e-15
+_READING_STEPS = 4
 _MANY_STEPS, _FEW_STEPS, _CHEAP_VARIABLES = 300, 60, 300
 """Newton steps, counted over all faces visited: up to so many variables, and beyond, where a step is expensive."""
 _VANISHED = -1
@@ -139,10 +140,33 @@ def _read_faces(
         cell = None if cells is None else cells[i]
         if cell is not None:
             bits[bits * np.where(cell, 1, -1) < 0] = 0
-        face = _on_face(X, z, bits, float(sign), cell)
+        face = _nearest_face(X, z, bits, float(sign), cell)
         if face is not None and np.any(face.bits > 0):
             _join_or_append(problem, faces, face)
     return faces
+
+
+def _nearest_face(
+    X: FloatArray, z: FloatArray, bits: npt.NDArray[np.int8], sign: float, cell: npt.NDArray[np.bool_] | None
+) -> _Face | None:
+    """Project ``z`` to the face of the zero bits and of the samples whose kinks are met on the way there."""
+    on = bits.copy()
+    for _ in range(_READING_STEPS):
+        basis = _null_space(X[on == 0])
+        rows = X @ (basis @ (basis.T @ z))
+        met = (on != 0) & (np.sign(rows) != on)
+        if not np.any(met):
+            break
+        on[met] = 0
+    face = _on_face(X, z, on, sign, cell)
+    # Rough vectors may have more kinks nearby than a face can: they start beside them.
+    return face or _on_face(X, z, np.where(bits == 0, _side(X @ z, cell), bits), sign, cell)
+
+
+def _side(rows: FloatArray, cell: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int8]:
+    """Signs of pre-activations; in a cone zero where they lie outside."""
+    sides = np.sign(rows).astype(np.int8)
+    return sides if cell is None else np.where(sides * np.where(cell, 1, -1) < 0, 0, sides).astype(np.int8)
 
 
 def _on_face(
@@ -248,18 +272,19 @@ def _first_hit(X: FloatArray, faces: list[_Face], step: FloatArray) -> tuple[flo
     best, hit, position = 1.0, None, 0
     for i, face in enumerate(faces):
         q = len(face.v)
-        change = step[position : position + q]
-        move = face.basis @ change
+        part = step[position : position + q]
+        move = face.basis @ part
         position += q
-        shrink = -float(face.v @ change)
+        shrink = -float(face.v @ part)
         if shrink > 0.0 and face.v @ face.v < best * shrink:
             best, hit = float(face.v @ face.v) / shrink, (i, _VANISHED)
-        z, dz = X @ (face.basis @ face.v), X @ move
-        danger = (face.bits != 0) & (z * dz < 0)
+        # Heights above the kinks on the side that the bits name: a kink just crossed is no way back.
+        height, change = face.bits * (X @ (face.basis @ face.v)), face.bits * (X @ move)
+        danger = change < 0.0
         if not np.any(danger):
             continue
-        ratio = np.full(len(z), np.inf)
-        ratio[danger] = -z[danger] / dz[danger]
+        ratio = np.full(len(height), np.inf)
+        ratio[danger] = np.maximum(height[danger], 0.0) / -change[danger]
         j = int(np.argmin(ratio))
         if ratio[j] < best:
             best, hit = float(ratio[j]), (i, j)
