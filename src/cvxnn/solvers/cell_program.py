@@ -19,7 +19,7 @@ from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["refinements", "solve_cells"]
+__all__ = ["affords_polish", "refinements", "solve_cells"]
 
 _CONIC_ROWS = 4000
 """Up to so many cone rows the conic solver is as fast as the structured one, and reaches two digits more."""
@@ -28,7 +28,6 @@ _CLOSED = 1e-7
 """Gap at which the proximal method has done its work; a larger one goes to the interior-point method."""
 
 _POLISH_VARIABLES = 2500
-"""Beyond so many variables the dense Newton steps of the polish cost more than the digits they add."""
 
 _OUTSIDE = 1e-6
 """Relative pre-activation on the wrong side that counts as rounding."""
@@ -78,6 +77,11 @@ def solve_cells(
     return solve_cone_blocks(problem, masks, signs, start=start, tol=tol, time_limit=remaining).vectors
 
 
+def affords_polish(neurons: Neurons) -> bool:
+    """Whether the dense Newton steps of the polish cost less than the digits that they add are worth."""
+    return neurons.vectors.size <= _POLISH_VARIABLES
+
+
 def refinements(
     problem: Problem, neurons: Neurons, *, cells: npt.NDArray[np.bool_] | None = None, deadline: float = math.inf
 ) -> Iterator[Neurons]:
@@ -99,7 +103,7 @@ def refinements(
         neurons, cells = neurons.take(inside), cells[inside]
     massed = solve_masses(problem, neurons)
     yield massed
-    if neurons.vectors.size > _POLISH_VARIABLES:
+    if not affords_polish(neurons):
         return
     value = massed.objective(problem)
     for zero_tol, mass_tol in _READINGS:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
-from cvxnn.solvers.cell_program import refinements
+from cvxnn.solvers.cell_program import affords_polish, refinements
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.joint_moves import JointMoves
@@ -78,7 +78,7 @@ _NEW_MASS = 1e-2
 
 _FINISH_SHARE, _FINISH_COST, _POLISH_SHARE = 0.05, 2.0, 0.2
 """Share of the time left that is kept to settle the neurons; less where that many joint steps, of this multiple of what
-the steps of the last round took, end sooner; and the share of that which is for the polish."""
+the steps of the last round took, end sooner; and the share of that which is for the polish, where it is affordable."""
 
 
 class ColumnRounds:
@@ -247,8 +247,8 @@ class ColumnRounds:
         left = deadline - time.perf_counter()
         if len(state.neurons) == 0 or left <= 0.0 or state.neurons is self.settled:
             return
-        until = deadline if math.isinf(left) else deadline - _POLISH_SHARE * left
-        moved = self.moves.minimize(state.neurons, _FINISH, deadline=until)
+        reserved = 0.0 if math.isinf(left) or not affords_polish(state.neurons) else _POLISH_SHARE * left
+        moved = self.moves.minimize(state.neurons, _FINISH, deadline=deadline - reserved)
         state.offer(self.problem, [moved])
         if time.perf_counter() < deadline:
             state.offer(self.problem, refinements(self.problem, state.neurons, deadline=deadline))
