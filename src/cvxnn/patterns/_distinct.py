@@ -1,6 +1,8 @@
-"""Choice of directions that differ."""
+"""The best of directions that differ."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -14,35 +16,45 @@ _BLOCK = 96
 
 
 def distinct(
-    directions: npt.NDArray, signs: npt.NDArray, order: IntArray, *, similarity: float = SIMILARITY
+    directions: npt.NDArray,
+    groups: npt.NDArray,
+    values: npt.NDArray,
+    *,
+    above: float = -math.inf,
+    similarity: float = SIMILARITY,
 ) -> IntArray:
-    """Members of ``order`` whose cosine with every chosen earlier one of the same sign is at most ``similarity``.
+    """Positions of the largest values first, without directions close to a better one of their group.
 
     Parameters
     ----------
     directions : ndarray (q, d)
         Unit rows.
-    signs : ndarray (q,)
-    order : ndarray of int
-        Positions of directions, the most wanted first.
+    groups : ndarray (q,)
+        Signs, or other labels: directions of two groups are never close.
+    values : ndarray (q,)
+        Of two that are equal the first counts as the better one.
+    above : float, default -inf
+        Only values above it are looked at.
     similarity : float, default 0.998
+        Cosine above which two directions are close.
 
     Returns
     -------
     ndarray of int
-        Part of ``order``, in its order.
 
     Examples
     --------
-    >>> distinct(np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0]]), np.ones(3), np.array([1, 0, 2]))
+    >>> distinct(np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0]]), np.ones(3), np.array([2.0, 3.0, 1.0]))
     array([1, 2])
     """
-    chosen = np.ones(len(order), dtype=bool)
-    ordered = signs[order]
-    for sign in np.unique(ordered):
-        places = np.flatnonzero(ordered == sign)
-        chosen[places] = _unlike_earlier(directions[order[places]], similarity)
-    return order[chosen]
+    order = np.argsort(-values, kind="stable")
+    order = order[values[order] > above]
+    labels = groups[order]
+    by_label = np.argsort(labels, kind="stable")
+    kept = np.ones(len(order), dtype=bool)
+    for places in np.split(by_label, np.flatnonzero(np.diff(labels[by_label])) + 1):
+        kept[places] = _unlike_earlier(directions[order[places]], similarity)
+    return order[kept]
 
 
 def _unlike_earlier(rows: npt.NDArray, similarity: float) -> npt.NDArray[np.bool_]:

@@ -144,14 +144,15 @@ def search(
         landscape = Landscape(rows, sign * sigma, deadline)
         found = _explore(landscape, given, generated, n_steps)
         least = threshold / unit_value * (1.0 - _SLACK)
-        order = _ranked(found.points, found.values, np.ones_like(found.values), least, similarity)
+        one = np.ones_like(found.values)
+        order = distinct(found.points, one, found.values, above=least, similarity=similarity)
         points = landscape.polish(found.take(order)).points
         points = points if frame is None else points @ frame.T
         directions.append(unit_rows(points))
         signs.append(np.full(points.shape[0], sign))
     directions, signs = np.concatenate(directions), np.concatenate(signs)
     values = signs * (dual @ np.maximum(data @ directions.T, 0.0))
-    order = _ranked(directions, values, signs, threshold, similarity)[:max_results]
+    order = distinct(directions, signs, values, above=threshold, similarity=similarity)[:max_results]
     return SearchResult(directions[order], signs[order], values[order], given.shape[0] + generated.shape[0])
 
 
@@ -242,11 +243,3 @@ def _explore(landscape: Landscape, given: Float, generated: Float, n_steps: int)
     start = landscape.describe(given).join(climbed.best(math.ceil(_CLIMBED * climbed.values.size)))
     raw = landscape.describe(generated)
     return landscape.explore(start.join(raw.best(math.ceil(_RAW * raw.values.size))), _LEADERS, _FLIPS)
-
-
-def _ranked(
-    directions: Float, values: Float, signs: Float, threshold: float, similarity: float
-) -> npt.NDArray[np.intp]:
-    """Rank the values above the threshold, best first, without those close to a better one of their sign."""
-    order = np.argsort(-values, kind="stable")
-    return distinct(directions, signs, order[values[order] > threshold], similarity=similarity)

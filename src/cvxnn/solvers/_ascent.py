@@ -91,9 +91,8 @@ def ascend(
     for rows in row_slabs(len(X), len(points)):
         values += nu[rows] @ np.maximum(X[rows] @ directions.T, 0.0)
     values *= signs
-    order = np.argsort(-values, kind="stable")
     shapes = directions if even else unit_rows(directions / scales)
-    chosen = distinct(shapes, signs.astype(np.float64), order[values[order] > threshold])
+    chosen = distinct(shapes, signs, values, above=threshold)
     return directions[chosen], signs[chosen].astype(np.float64)
 
 

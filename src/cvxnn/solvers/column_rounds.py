@@ -252,4 +252,5 @@ class ColumnRounds:
         state.offer(self.problem, [moved])
         if time.perf_counter() < deadline:
             state.offer(self.problem, refinements(self.problem, state.neurons, deadline=deadline))
+        if time.perf_counter() < deadline:
             self.settled = state.neurons

@@ -31,7 +31,7 @@ _GRADIENT_TOL = 1e-13
 _RELEASE_TOL = 1e-9
 _NO_STEP = 1e-12
 _ROUNDING = 1e-15
-_READING_STEPS = 4
+_PROJECTIONS = 5
 _MANY_STEPS, _FEW_STEPS, _CHEAP_VARIABLES = 300, 60, 300
 """Newton steps, counted over all faces visited: up to so many variables, and beyond, where a step is expensive."""
 _VANISHED = -1
@@ -107,8 +107,8 @@ def polish(
         if not faces or (time_limit is not None and time.perf_counter() - start > time_limit):
             break
         gradient_small, hit = _newton_step(problem, faces)
-        largest = max((float(np.linalg.norm(face.v)) for face in faces), default=0.0)
-        faces = [face for face in faces if np.linalg.norm(face.v) > _DEAD * largest]
+        norms = [float(np.linalg.norm(face.v)) for face in faces]
+        faces = [face for face, norm in zip(faces, norms, strict=True) if norm > _DEAD * max(norms)]
         current = _to_neurons(faces, problem.n_features)
         value = current.objective(problem)
         # Where rounding hides the difference the later iterate is the better one: the dual vector needs its digits.
@@ -135,12 +135,13 @@ def _read_faces(
         if size <= mass_tol * largest:
             continue
         z_rows = X @ z
-        bits = np.sign(z_rows).astype(np.int8)
-        bits[np.abs(z_rows) <= zero_tol * row_norm * size] = 0
+        sides = np.sign(z_rows).astype(np.int8)
         cell = None if cells is None else cells[i]
         if cell is not None:
-            bits[bits * np.where(cell, 1, -1) < 0] = 0
-        face = _nearest_face(X, z, bits, float(sign), cell)
+            sides[sides * np.where(cell, 1, -1) < 0] = 0
+        bits = np.where(np.abs(z_rows) <= zero_tol * row_norm * size, np.int8(0), sides)
+        # Rough vectors may have more kinks nearby than a face can: they start beside them.
+        face = _nearest_face(X, z, bits, float(sign), cell) or _on_face(X, z, sides, float(sign), cell)
         if face is not None and np.any(face.bits > 0):
             _join_or_append(problem, faces, face)
     return faces
@@ -150,38 +151,30 @@ def _nearest_face(
     X: FloatArray, z: FloatArray, bits: npt.NDArray[np.int8], sign: float, cell: npt.NDArray[np.bool_] | None
 ) -> _Face | None:
     """Project ``z`` to the face of the zero bits and of the samples whose kinks are met on the way there."""
-    on = bits.copy()
-    for _ in range(_READING_STEPS):
-        basis = _null_space(X[on == 0])
-        rows = X @ (basis @ (basis.T @ z))
-        met = (on != 0) & (np.sign(rows) != on)
+    bits = bits.copy()
+    for _ in range(_PROJECTIONS):
+        basis, v, met = _projected(X, z, bits)
         if not np.any(met):
-            break
-        on[met] = 0
-    face = _on_face(X, z, on, sign, cell)
-    # Rough vectors may have more kinks nearby than a face can: they start beside them.
-    return face or _on_face(X, z, np.where(bits == 0, _side(X @ z, cell), bits), sign, cell)
-
-
-def _side(rows: FloatArray, cell: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int8]:
-    """Signs of pre-activations; in a cone zero where they lie outside."""
-    sides = np.sign(rows).astype(np.int8)
-    return sides if cell is None else np.where(sides * np.where(cell, 1, -1) < 0, 0, sides).astype(np.int8)
+            return _Face(basis, v, bits, sign, cell) if np.any(v) else None
+        bits[met] = 0
+    return None
 
 
 def _on_face(
     X: FloatArray, z: FloatArray, bits: npt.NDArray[np.int8], sign: float, cell: npt.NDArray[np.bool_] | None
 ) -> _Face | None:
     """Project ``z`` to the face of the zero bits; None where that is the origin or the projection leaves the cell."""
+    basis, v, met = _projected(X, z, bits)
+    return None if not np.any(v) or np.any(met) else _Face(basis, v, bits, sign, cell)
+
+
+def _projected(
+    X: FloatArray, z: FloatArray, bits: npt.NDArray[np.int8]
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Basis of the face of the zero bits, ``z`` in it, and the samples whose signs are others there."""
     basis = _null_space(X[bits == 0])
-    if basis.shape[1] == 0:
-        return None
     v = basis.T @ z
-    rows = X @ (basis @ v)
-    off = bits != 0
-    if not np.any(v) or np.any(np.sign(rows[off]) != bits[off]):
-        return None
-    return _Face(basis, v, bits, sign, cell)
+    return basis, v, (bits != 0) & (np.sign(X @ (basis @ v)) != bits)
 
 
 def _null_space(rows: FloatArray) -> FloatArray:

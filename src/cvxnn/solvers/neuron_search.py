@@ -294,8 +294,7 @@ class NeuronSearch:
         """Index of the points above a value, best first, without those close to a better one of their sign."""
         directions = points.astype(np.float64)
         values = self._values(unit_rows(directions * self.scales), signs.astype(np.float64), dual)
-        order = np.argsort(-values, kind="stable")
-        return distinct(unit_rows(directions), signs, order[values[order] > threshold])
+        return distinct(unit_rows(directions), signs, values, above=threshold)
 
     def _refine(self, points: SingleArray, signs: SingleArray, dual: SingleArray, deadline: float) -> SingleArray:
         refined = points.copy()

@@ -76,9 +76,7 @@ def ascend_outputs(
     in_parallel(work, batches(len(points), len(single)))
     directions = unit_rows(points.astype(np.float64))
     values = output_values(X, N, directions)
-    order = np.argsort(-values, kind="stable")
-    order = order[values[order] > threshold]
-    chosen = distinct(directions, np.ones(len(directions)), order)
+    chosen = distinct(directions, np.ones(len(directions)), values, above=threshold)
     return directions[chosen], values[chosen]
 
 

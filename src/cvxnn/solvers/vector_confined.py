@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cvxnn.certificates.cone_projection import ConeProjector
 from cvxnn.networks import unit_rows
+from cvxnn.patterns._distinct import distinct
 from cvxnn.problem import Problem
 from cvxnn.solvers.output_lasso import solve_outputs
 from cvxnn.solvers.vector_columns import VectorOptions, VectorState
@@ -154,19 +155,8 @@ class _Confined:
             cones.append(which[good])
             values.append(heights[good])
         directions, homes, heights = np.concatenate(found), np.concatenate(cones), np.concatenate(values)
-        order = np.argsort(-heights, kind="stable")
-        return self._distinct(directions[order], homes[order], heights[order])
-
-    @staticmethod
-    def _distinct(
-        directions: FloatArray, cones: IntArray, values: FloatArray
-    ) -> tuple[FloatArray, IntArray, FloatArray]:
-        kept: list[int] = []
-        for k in range(len(values)):
-            same = [i for i in kept if cones[i] == cones[k] and directions[i] @ directions[k] > _SAME]
-            if not same:
-                kept.append(k)
-        return directions[kept], cones[kept], values[kept]
+        chosen = distinct(directions, homes, heights, similarity=_SAME)
+        return directions[chosen], homes[chosen], heights[chosen]
 
     def _climb(self, matrices: FloatArray, z: FloatArray, masks: BoolArray) -> tuple[FloatArray, FloatArray]:
         """Alternate the best direction of each cone for an output and the best output for a direction."""
