@@ -8,6 +8,7 @@ from fractions import Fraction
 import cvxpy as cp
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from cvxnn import Problem, ReLUNetwork
 from cvxnn.certificates.certificate import certify_global
@@ -93,6 +94,35 @@ def test_best_shift_minimises_the_loss():
     assert best_shift(problem, np.zeros(3)) == pytest.approx(3.0, abs=1e-14)
     one_class = Problem(np.eye(2), [1.0, 1.0], loss="logistic", output_bias_decay=0.0)
     assert best_shift(one_class, np.zeros(2)) >= 0.0
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic", "huber", "squared_hinge"])
+def test_best_shift_is_the_root_that_bisection_finds(loss):
+    rng = np.random.default_rng(0)
+    labels = loss in ("logistic", "squared_hinge")
+    for _ in range(200):
+        n, decay = int(rng.choice([1, 2, 5, 50, 500])), float(rng.choice([0.0, 1e-6, 0.01, 1.0, 100.0]))
+        size = 10.0 ** rng.uniform(-4, 4)
+        fit = size * rng.standard_normal(n)
+        y = rng.choice([-1.0, 1.0], n) if labels else size * rng.standard_normal(n) * 10.0 ** rng.uniform(-2, 2)
+        if labels and (n < 5 or len(np.unique(y)) < 2):
+            # Of labels of one kind no finite constant is the best one.
+            decay = max(decay, 1e-6)
+        problem = Problem(np.ones((n, 1)), y, loss=loss, sample_weight=rng.uniform(0.1, 3, n), output_bias_decay=decay)
+
+        def slope(shift, problem=problem, fit=fit, decay=decay):
+            return np.sum(problem.loss_gradient(fit + shift)) + decay * shift
+
+        reach = 1.0
+        while not slope(-reach) <= 0.0 <= slope(reach):
+            reach *= 2.0
+        root = brentq(slope, -reach, reach, xtol=1e-300, rtol=1e-15, maxiter=2000)
+        shift = best_shift(problem, fit)
+        # As near to the root as the rounding of the fit lets either of them be.
+        size = np.max(np.abs(fit)) + abs(shift)
+        rounding = (np.sum(problem.loss_hessian(fit + shift)) + decay) * size
+        rounding += np.sum(np.abs(problem.loss_gradient(fit + shift)))
+        assert abs(slope(shift)) <= abs(slope(root)) + 1e-14 * rounding
 
 
 def test_an_output_bias_needs_a_problem_that_allows_it():

@@ -8,7 +8,8 @@ import pytest
 from cvxnn import GatedReLU, HuberLoss, Problem, ReLUNetwork, Status, solve
 from cvxnn.landscape.certify import certify
 from cvxnn.losses import LogisticLoss, SquaredHingeLoss
-from cvxnn.programs.output_bias import fixed_bias
+from cvxnn.solvers.best_bias import fixed_bias
+from cvxnn.solvers.neurons import Neurons
 from tests.certificates.test_output_bias import optimum_with_bias, random_problem
 
 
@@ -58,9 +59,63 @@ def test_real_size_without_enumeration():
     problem = Problem(X, y, beta=8.0, output_bias_decay=0.0)
     s = solve(problem)
     assert s.status is Status.PATTERNS_OPTIMUM and s.gap <= 1e-6
-    assert abs(float(np.sum(y - s.network(X)))) <= 1e-3
+    assert abs(float(np.sum(y - s.network(X)))) <= 1e-9
     assert s.objective < solve(Problem(X, y, beta=8.0)).objective
     assert 0.0 < s.global_lower_bound < s.objective
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize("loss", ["squared", "logistic", "squared_hinge", HuberLoss(0.7)])
+def test_neurons_and_bias_move_together(loss, decay):
+    """The optimum is that of the best fixed bias, and no bias beside it is better."""
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((60, 3))
+    y = np.abs(X[:, 0]) + 0.5 * X[:, 1] + 1.0 + 0.3 * rng.standard_normal(60)
+    y = np.where(y > 1.5, 1.0, -1.0) if loss in ("logistic", "squared_hinge") else y
+    problem = Problem(X, y, beta=1.5, loss=loss, output_bias_decay=decay)
+    s = solve(problem, tol=1e-9)
+    assert s.status is Status.GLOBAL_OPTIMUM
+    bias = s.network.output_bias
+    assert abs(bias) > 0.05
+    for other in (bias, bias - 0.1, bias + 0.1):
+        fixed = solve(fixed_bias(problem, other), tol=1e-9)
+        whole = fixed.objective + 0.5 * decay * other**2
+        assert fixed.status is Status.GLOBAL_OPTIMUM
+        assert s.objective <= whole * (1.0 + 1e-9)
+        if other == bias:
+            assert s.objective == pytest.approx(whole, rel=1e-8)
+        else:
+            assert s.lower_bound < whole * (1.0 - 1e-6)
+
+
+def test_copies_of_rows_are_weights():
+    rng = np.random.default_rng(6)
+    X, y = rng.standard_normal((90, 8)), rng.standard_normal(90) + 2.0
+    times = rng.integers(1, 4, 90)
+    once = Problem(X, y, beta=6.0, sample_weight=times.astype(float), output_bias_decay=0.7)
+    copied = Problem(np.repeat(X, times, axis=0), np.repeat(y, times), beta=6.0, output_bias_decay=0.7)
+    one, other = solve(once), solve(copied)
+    assert one.status is other.status is Status.PATTERNS_OPTIMUM
+    assert one.objective == pytest.approx(other.objective, rel=1e-6)
+    assert one.network.objective(copied) == pytest.approx(one.objective, rel=1e-10)
+
+
+def test_what_the_joint_rounds_miss_the_proof_finds(monkeypatch):
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((50, 2))
+    y = np.abs(X[:, 0]) + X[:, 1] + 2.0 + 0.2 * rng.standard_normal(50)
+    problem = Problem(X, y, beta=0.8, output_bias_decay=0.3)
+    whole = solve(problem, tol=1e-9)
+
+    def finds_nothing(self, state, effort):
+        state.violation, state.outcome = 0.0, "search"
+
+    monkeypatch.setattr("cvxnn.solvers.local_search._Search.start", lambda self, *_: Neurons(np.eye(2), np.ones(2)))
+    monkeypatch.setattr("cvxnn.solvers.local_search._Pricer.grow", lambda self, neurons, **_: neurons)
+    monkeypatch.setattr("cvxnn.solvers.column_rounds.ColumnRounds._find", finds_nothing)
+    found = solve(problem, tol=1e-7)
+    assert found.status is Status.GLOBAL_OPTIMUM and found.n_iter > 1
+    assert found.objective == pytest.approx(whole.objective, rel=1e-7)
 
 
 def test_limits_and_refusals():

@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import root_scalar
 
 from cvxnn.certificates._rounding import gamma, norm_up
 from cvxnn.problem import Problem
@@ -22,7 +21,7 @@ __all__ = ["admissible_dual", "best_dual", "best_shift", "bias_penalty", "zero_s
 
 _EPS = float(np.finfo(np.float64).eps)
 _GRID_BITS = 50
-_DOUBLINGS = 200
+_MOST_STEPS, _PLAIN_STEPS = 400, 8
 
 
 def bias_penalty(problem: Problem, nu: FloatArray) -> float:
@@ -57,23 +56,34 @@ def best_dual(problem: Problem, outputs: FloatArray) -> FloatArray:
 
 
 def best_shift(problem: Problem, fit: FloatArray) -> float:
-    """Constant that, with its decay, lowers the loss most when added to the fit; 0 where no finite one is best."""
+    r"""Constant that, with its decay, lowers the loss most when added to the fit; 0 where no finite one is best.
+
+    Newton's method on the slope :math:`\sum_j \ell_j'(f_j + b) + \kappa b`, which increases with b; the bracket of the
+    root is halved where a step leaves it or the slope does not fall to a half.
+    """
     decay = problem.output_bias_decay or 0.0
-
-    def slope(shift: float) -> float:
-        return float(np.sum(problem.loss_gradient(fit + shift))) + decay * shift
-
-    start = slope(0.0)
-    if start == 0.0:
-        return 0.0
-    side = -math.copysign(1.0, start)
-    reach = max(1.0, float(np.max(np.abs(fit), initial=0.0)))
-    for _ in range(_DOUBLINGS):
-        if slope(side * reach) * start <= 0.0:
-            low, high = sorted((0.0, side * reach))
-            found = root_scalar(slope, bracket=(low, high), method="brentq", xtol=1e-15 * reach, rtol=4.0 * _EPS)
-            return float(found.root)
-        reach *= 2.0
+    size = float(np.max(np.abs(fit), initial=0.0))
+    low, high, reach = -math.inf, math.inf, max(1.0, size)
+    shift, last = 0.0, math.inf
+    for k in range(_MOST_STEPS):
+        slope = float(np.sum(problem.loss_gradient(fit + shift))) + decay * shift
+        if slope == 0.0:
+            return shift
+        low, high = (shift, high) if slope < 0.0 else (low, shift)
+        curvature = float(np.sum(problem.loss_hessian(fit + shift))) + decay
+        step = abs(slope) / curvature if curvature > 0.0 else math.inf
+        if step <= _EPS * max(abs(shift), size) or high - low <= _EPS * max(abs(shift), size):
+            return shift
+        if math.isinf(low) or math.isinf(high):
+            # Where the slope is flat a step says little, and there may be no root: the steps grow until it is passed.
+            if step > reach or k >= _PLAIN_STEPS:
+                step, reach = reach, 2.0 * reach
+            trial = shift - math.copysign(step, slope)
+        else:
+            trial = shift - math.copysign(step, slope)
+            if not low < trial < high or abs(slope) > 0.5 * last:
+                trial = 0.5 * (low + high)
+        shift, last = trial, abs(slope)
     return 0.0
 
 

@@ -11,7 +11,7 @@ from cvxnn.landscape._masses import contributions, independent_masses, minimize_
 from cvxnn.landscape._moves import check_network
 from cvxnn.networks import ReLUNetwork, merge_vectors
 from cvxnn.problem import Problem, require_one_output
-from cvxnn.programs.output_bias import fixed_bias
+from cvxnn.solvers.best_bias import fixed_bias
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]

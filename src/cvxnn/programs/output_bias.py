@@ -21,16 +21,16 @@ from scipy.optimize import root_scalar
 from cvxnn.certificates.certificate import certify_global
 from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.output_bias import best_shift, zero_sum_dual
-from cvxnn.losses import HuberLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
 from cvxnn.programs.relu import ReLUOptions, is_exact, solve_relu
 from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
+from cvxnn.solvers.best_bias import fixed_bias
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["fixed_bias", "solve_output_bias"]
+__all__ = ["solve_output_bias"]
 
 _MOST_SOLVES = 60
 _FINEST = 1e-10
@@ -44,29 +44,22 @@ class _Enough(Exception):
     """The tolerance is met, or a limit: no further value of the slope is wanted."""
 
 
-def fixed_bias(problem: Problem, bias: float) -> Problem:
-    """Problem without an output bias whose networks, with the given one added, have the same loss."""
-    loss, y = problem.loss, problem.y
-    if isinstance(loss, SquaredLoss | HuberLoss):
-        y = y - bias
-    elif isinstance(loss, LogisticLoss | SquaredHingeLoss):
-        loss = replace(loss, offset=loss.offset + bias)
-    else:
-        raise ValueError(f"loss {loss.name!r} cannot be trained with an output bias; solve without output_bias_decay.")
-    return Problem(problem.X, y, problem.beta, loss, sample_weight=problem.sample_weight)
-
-
 def solve_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
     """Solve the ReLU program and its output bias together; see :func:`cvxnn.programs.relu.solve_relu`."""
-    search = _BiasSearch(problem, options, recorder)
-    start = (
-        best_shift(problem, np.zeros(problem.n_samples))
-        if options.warm_start is None
-        else options.warm_start.output_bias
-    )
+    start, joint = options.warm_start, None
+    if options.listed is None:
+        joint = solve_relu(problem, options, recorder)
+        ended = joint.status in (Status.STALLED, Status.PATTERNS_OPTIMUM)
+        if not ended or not is_exact(problem, certify=options.certify):
+            return joint
+        # Where a proof is within reach, its search finds what the joint rounds have missed.
+        start = joint.network
+    search = _BiasSearch(problem, replace(options, warm_start=start), recorder)
+    bias = best_shift(problem, np.zeros(problem.n_samples)) if start is None else start.output_bias
     with contextlib.suppress(_Enough):
-        search.run(start)
-    return search.report()
+        search.run(bias)
+    found = search.report()
+    return found if joint is None or _better(found, joint) else joint
 
 
 class _BiasSearch:

@@ -17,6 +17,7 @@ from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns._rank import reduce_rank
 from cvxnn.problem import Problem, problem_of
 from cvxnn.solvers.axis_scales import kink_axes
+from cvxnn.solvers.best_bias import BestBias, replaced
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -37,7 +38,8 @@ class Reduction:
     Attributes
     ----------
     problem : Problem
-        Reduced problem with data ``(n', r)``; samples of zero weight are left out.
+        Reduced problem with data ``(n', r)``; samples of zero weight are left out. An output bias follows the neurons
+        (:class:`cvxnn.solvers.best_bias.BestBias`).
     basis : ndarray (d, r)
         Orthonormal basis V of the row space.
     vector_scale : float
@@ -106,6 +108,8 @@ def reduce_problem(problem: Problem, *, keep_samples: bool = False) -> Reduction
         )
     Z /= sigma
     reduced = problem_of(Z, y / tau, beta, loss, sample_weight=weight / kappa)
+    if problem.output_bias_decay is not None:
+        reduced = BestBias(replaced(reduced, output_bias_decay=problem.output_bias_decay / kappa))
     return Reduction(reduced, basis, tau / sigma, kappa * tau * tau, samples)
 
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from cvxnn.certificates.certificate import Certificate, certify_global, certify_patterns, relative_gap
 from cvxnn.certificates.dual import scaled_dual_bound
+from cvxnn.certificates.output_bias import admissible_dual, best_shift
 from cvxnn.networks import ReLUNetwork
 from cvxnn.patterns import ActivationPatterns, count_patterns
 from cvxnn.problem import Problem
@@ -30,6 +31,7 @@ from cvxnn.programs.relu_bounds import close_zero, global_bound, quick_bound
 from cvxnn.programs.zero_network import zero_is_optimal
 from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
+from cvxnn.solvers.best_bias import BestBias
 from cvxnn.solvers.column_generation import generate_columns
 from cvxnn.solvers.column_state import ColumnOptions, ColumnState
 from cvxnn.solvers.direction_pool import DirectionPool
@@ -118,8 +120,9 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
     reduction = reduce_problem(problem, keep_samples=options.listed is not None)
     # A bound of the dual norm decomposes matrices of the same size.
     decomposing = time.perf_counter() - begin
-    small = reduction.problem
-    exact = options.listed is None and is_exact(small, certify=options.certify)
+    small, follows = reduction.problem, problem.output_bias_decay is not None
+    # The programs on the cells know no output bias.
+    exact = options.listed is None and not follows and is_exact(small, certify=options.certify)
     zero = Neurons.empty(small.n_features)
     state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
     # The bound comes after the columns, and a narrowing: they need their share of the time.
@@ -137,7 +140,7 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
             gates = options.listed.gates @ reduction.basis
             solve_listed(small, options.listed.masks[:, reduction.samples], gates, state, columns, report)
         else:
-            _start(reduction, state, options, columns.deadline)
+            _start(reduction, state, options, columns.deadline, exact=exact)
             if exact and small.n_samples > _ROUNDS_SAMPLES:
                 _rounds(small, state, columns, report)
             generate_columns(small, state, columns, report)
@@ -224,7 +227,7 @@ def is_exact(problem: Problem, *, certify: bool) -> bool:
     return certify and (rank <= _CERTIFY_RANK or rows <= _CERTIFY_SAMPLES)
 
 
-def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadline: float) -> None:
+def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadline: float, *, exact: bool) -> None:
     """Good first point: the given network, then a local search where the problem is large enough to need one."""
     small = reduction.problem
 
@@ -240,7 +243,7 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
         keep(massed, massed.objective(small))
     elif small.n_samples > _START_SAMPLES and not zero_is_optimal(small):
         # The rounds that follow find better neurons than further cycles of the local search would.
-        exact, rounds = is_exact(small, certify=options.certify), _START_ROUNDS
+        rounds = _START_ROUNDS
         if exact:
             rounds = _EXACT_START_ROUNDS
         elif not KinkNewton.affords(small, default_width(small.n_samples)):
@@ -267,6 +270,9 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
 def _record(reduction: Reduction, state: ColumnState, recorder: Recorder) -> None:
     small = reduction.problem
     nu = small.dual_vector(state.neurons.fit(small.X))
+    if isinstance(small, BestBias):
+        small = small.biased
+        nu = admissible_dual(small, nu, nu)
     estimate, _ = scaled_dual_bound(small, nu, small.beta * (1.0 + state.violation))
     recorder.record(
         "columns",
@@ -296,7 +302,7 @@ def _finish(
     network, kept, free_objective = free, state.neurons, objective
     if options.max_width is not None and network.width > options.max_width:
         kept, interrupted = _narrowed(reduction, state, options, last_move, interrupted=interrupted)
-        network = reduction.expand(kept).network()
+        network = _expanded(problem, reduction, kept)
         # The bound comes from the fit of the best network of all widths, the objective from the narrow one.
         objective = network.objective(problem)
     narrowed_in_time = time.perf_counter() < last_move
@@ -346,8 +352,9 @@ def _proof(
     """Best bound that time and options allow: for networks of all widths, or among the patterns where that misses."""
     network, fit, objective = best
     if certificate is None:
-        # Listed patterns may hold the best network of all, and then the bound is tight for all.
-        closable = options.listed is not None and is_exact(reduction.problem, certify=False)
+        # Listed patterns may hold the best network of all, and with an output bias the columns come without a proof.
+        proved_after = options.listed is not None or problem.output_bias_decay is not None
+        closable = proved_after and is_exact(reduction.problem, certify=False)
         if options.certify or closable:
             limit = _remaining(deadline)
             if options.certify and limit is None:
@@ -399,8 +406,16 @@ def _narrowed(
 
 def _network(problem: Problem, reduction: Reduction, state: ColumnState) -> tuple[ReLUNetwork, FloatArray, float]:
     """Network of the state on the original data, with its fit and objective."""
-    network = reduction.expand(state.neurons).network()
+    network = _expanded(problem, reduction, state.neurons)
     return network, network(problem.X), network.objective(problem)
+
+
+def _expanded(problem: Problem, reduction: Reduction, neurons: Neurons) -> ReLUNetwork:
+    """Network of reduced neurons on the original data, with the best output bias where it may have one."""
+    network = reduction.expand(neurons).network()
+    if problem.output_bias_decay is None:
+        return network
+    return replace(network, output_bias=best_shift(problem, network(problem.X)))
 
 
 def _remaining(deadline: float) -> float | None:

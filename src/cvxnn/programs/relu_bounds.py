@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cvxnn.certificates.certificate import Certificate, certify_global, certify_norm, certify_relaxation
 from cvxnn.certificates.norm_bound import norm_bound
+from cvxnn.certificates.output_bias import admissible_dual
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
 from cvxnn.programs.blocks import attained_norm
@@ -54,7 +55,7 @@ def quick_bound(
     problem: Problem, network: ReLUNetwork, fit: FloatArray, objective: float, n_patterns: int | None
 ) -> Certificate:
     """Bound without branching; reported in scope "patterns" where a number of patterns is given."""
-    nu = problem.dual_vector(fit)
+    nu = admissible_dual(problem, fit)
     upper, method = norm_bound(problem.X, nu)
     # The value met is rounded, the bound is not below the exact one.
     attained = min(attained_norm(problem.X, nu, network), upper)

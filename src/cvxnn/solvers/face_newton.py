@@ -21,6 +21,7 @@ from scipy.optimize import lsq_linear
 
 from cvxnn.problem import Problem
 from cvxnn.solvers._ridge_solve import ridge_solve
+from cvxnn.solvers.best_bias import coupling
 from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
@@ -222,7 +223,7 @@ def _newton_step(problem: Problem, faces: list[_Face]) -> tuple[bool, bool]:
     gradient = A.T @ problem.loss_gradient(fit) + beta * units
     if np.max(np.abs(gradient)) <= _GRADIENT_TOL * beta:
         return True, False
-    step = -_solve_newton(A, problem.loss_hessian(fit), gradient, faces, norms, beta)
+    step = -_solve_newton(problem, A, fit, gradient, faces, norms)
     t, hits = _first_hit(X, faces, step)
     if t <= _NO_STEP and hits is not None:
         _cross_or_join(problem, faces, hits)
@@ -246,16 +247,21 @@ def _newton_step(problem: Problem, faces: list[_Face]) -> tuple[bool, bool]:
 
 
 def _solve_newton(
-    A: FloatArray, curvature: FloatArray, gradient: FloatArray, faces: list[_Face], norms: list[float], beta: float
+    problem: Problem, A: FloatArray, fit: FloatArray, gradient: FloatArray, faces: list[_Face], norms: list[float]
 ) -> FloatArray:
     """Solve with the Hessian; a tiny ridge keeps it definite where contributions are dependent."""
+    curvature = problem.loss_hessian(fit)
     H = A.T @ (curvature[:, None] * A)
+    along = coupling(problem, curvature)
+    if along is not None:
+        shared = along @ A
+        H -= np.outer(shared, shared)
     position = 0
     for face, norm in zip(faces, norms, strict=True):
         q = len(face.v)
         unit = face.v / norm
         here = slice(position, position + q)
-        H[here, here] += beta / norm * (np.eye(q) - np.outer(unit, unit))
+        H[here, here] += problem.beta / norm * (np.eye(q) - np.outer(unit, unit))
         position += q
     return ridge_solve(H, gradient)
 

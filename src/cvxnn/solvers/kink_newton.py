@@ -15,6 +15,7 @@ from cvxnn.problem import Problem
 from cvxnn.solvers._mass_coupling import MassCoupling
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.axis_scales import axis_scales
+from cvxnn.solvers.best_bias import bias_slopes, replaced
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 
@@ -97,8 +98,7 @@ class KinkNewton:
             self.inverse = self.basis.T
             products = None
         if self.basis is not None:
-            weight = problem.sample_weight
-            problem = Problem(problem.X @ self.basis, problem.y, problem.beta, problem.loss, sample_weight=weight)
+            problem = replaced(problem, X=problem.X @ self.basis)
         self.problem = problem
         self.single: SingleArray = problem.X.astype(np.float32)
         self.row_norms = np.linalg.norm(problem.X, axis=1)
@@ -157,7 +157,10 @@ class KinkNewton:
 
 @dataclass(eq=False)
 class _System:
-    """Newton system at one iterate; ``slopes`` and ``convex`` are ``(n, k)`` in the precision of the solve."""
+    """Newton system at one iterate; ``slopes`` and ``convex`` are ``(n, k)`` in the precision of the solve.
+
+    ``shared`` is what the vectors do to an output bias that follows them: a part of rank one that is subtracted.
+    """
 
     value: float
     gradient: FloatArray
@@ -168,6 +171,7 @@ class _System:
     directions: npt.NDArray
     blocks: npt.NDArray
     coupling: MassCoupling
+    shared: npt.NDArray | None
 
     def precondition(self, residual: npt.NDArray) -> npt.NDArray:
         """Approximate solution by the blocks of the neurons and by the system of their masses."""
@@ -267,7 +271,8 @@ class _Run:
         nu = self.problem.dual_vector(fit)
         norms = np.maximum(self._norms(self.vectors), 1e-150)
         units = self.vectors / norms[:, None]
-        curvature = self.problem.loss_hessian(fit).astype(kind)
+        hessian = self.problem.loss_hessian(fit)
+        curvature = hessian.astype(kind)
         slopes, convex = np.empty(self.z.shape, dtype=kind), np.empty(self.z.shape, dtype=kind)
 
         def sweep(slabs: Sequence[slice]) -> tuple[FloatArray, npt.NDArray]:
@@ -302,7 +307,8 @@ class _Run:
         directions = slope_of_norms.astype(kind)
         blocks = self._inverse_blocks(slopes, convex, curvature, pull, directions)
         coupling = MassCoupling(gram, units.astype(kind))
-        return _System(value, gradient, slopes, convex, curvature, pull, directions, blocks, coupling)
+        shared = bias_slopes(self.problem, hessian, slopes, self.problem.X if self.fine else self.owner.single)
+        return _System(value, gradient, slopes, convex, curvature, pull, directions, blocks, coupling, shared)
 
     def _inverse_blocks(
         self,
@@ -351,6 +357,8 @@ class _Run:
                 total += change.T @ X[rows]
             return total
 
+        if system.shared is not None:
+            out -= system.shared * p.dtype.type(np.vdot(system.shared, p))
         return sum(in_parallel(sweep, self._pieces()), out)
 
     def _shifts(self) -> FloatArray:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
 from cvxnn.solvers.axis_scales import round_axes
+from cvxnn.solvers.best_bias import as_sum, replaced
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 
@@ -138,7 +139,7 @@ def _sample(problem: Problem, rng: np.random.Generator) -> Problem:
     chosen = np.sort(rng.choice(positive, size, replace=False))
     weight = problem.sample_weight[chosen]
     weight = weight * (problem.sample_weight.sum() / weight.sum())
-    return Problem(problem.X[chosen], problem.y[chosen], problem.beta, problem.loss, sample_weight=weight)
+    return replaced(problem, X=problem.X[chosen], y=problem.y[chosen], sample_weight=weight)
 
 
 class _TwoLayer:
@@ -173,9 +174,10 @@ class _TwoLayer:
 
     def __call__(self, point: AnyFloats) -> tuple[float, AnyFloats]:
         """Objective in double precision and its gradient, both in one sweep over slabs of rows."""
-        problem, (W, a) = self.problem, self.split(point)
+        W, a = self.split(point)
         bits = np.int32 if point.dtype == np.float32 else np.int64
         weights = np.ascontiguousarray(W.T)
+        problem, constant = as_sum(self.problem, lambda: self._fit(weights, a))
 
         def sweep(slabs: Sequence[slice]) -> tuple[float, AnyFloats]:
             value, outer = 0.0, np.zeros(self.shape, point.dtype)
@@ -200,7 +202,7 @@ class _TwoLayer:
         gradient = point.dtype.type(problem.beta) * point
         grad_W, grad_a = self.split(gradient)
         grad_W *= self.squares
-        value = 0.5 * float(np.dot(point, gradient)) + sum(values)
+        value = 0.5 * float(np.dot(point, gradient)) + sum(values) + constant
         if not np.isfinite(value):
             return np.inf, point
         outer = np.sum(outers, axis=0)
@@ -208,6 +210,16 @@ class _TwoLayer:
         outer *= a[:, None]
         grad_W += outer
         return value, gradient
+
+    def _fit(self, weights: AnyFloats, a: AnyFloats) -> npt.NDArray[np.float64]:
+        fit = np.empty(len(self.X))
+
+        def sweep(slabs: Sequence[slice]) -> None:
+            for rows in slabs:
+                fit[rows] = np.maximum(self.X[rows] @ weights, 0.0) @ a
+
+        in_parallel(sweep, row_pieces(len(self.X), self.shape[0]))
+        return fit
 
     def restrict(self, alive: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Drop the other neurons; return the mask of the coordinates that remain."""

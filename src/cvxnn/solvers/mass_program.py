@@ -9,6 +9,7 @@ from cvxnn.losses import SquaredLoss
 from cvxnn.problem import Problem
 from cvxnn.solvers._dependencies import dependencies, emptied_along
 from cvxnn.solvers._nonnegative_qp import minimize_nonnegative_quadratic
+from cvxnn.solvers.best_bias import coupling
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_slabs
 
@@ -205,6 +206,10 @@ class _MassProgram:
         for rows in row_slabs(len(fit), self.outputs.shape[1]):
             part = self.outputs[rows].astype(np.float64)
             gram += part.T @ (curvature[rows, None] * part)
+        along = coupling(self.problem, curvature)
+        if along is not None:
+            shared = along @ self.outputs
+            gram -= np.outer(shared, shared)
         if self.quadratic:
             self._gram = gram
         return gram

@@ -13,6 +13,7 @@ from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.axis_scales import axis_scales
+from cvxnn.solvers.best_bias import as_sum, bias_slopes, replaced
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 
@@ -84,8 +85,7 @@ class SmoothedKinks:
         self.damped = np.maximum(self.costs, 1.0)
         even = bool(np.all(self.scales == 1.0))
         if not even:
-            weight = problem.sample_weight
-            problem = Problem(problem.X * self.scales, problem.y, problem.beta, problem.loss, sample_weight=weight)
+            problem = replaced(problem, X=problem.X * self.scales)
         self.problem = problem
         self.row_squares = np.einsum("ij,ij->i", problem.X, problem.X)
         self.single: SingleArray = problem.X.astype(np.float32)
@@ -175,11 +175,11 @@ class SmoothedKinks:
 
     def _state(self, vectors: FloatArray, signs: FloatArray, spread: FloatArray) -> _State:
         """Compute the derivatives of the smoothed objective at ``vectors``, in one sweep over the rows."""
-        problem = self.problem
         X, squares, at = self._arrays(not self.precise, vectors)
         dtype = at.dtype
-        n, k = problem.n_samples, len(signs)
+        n, k = len(X), len(signs)
         weights, sign, widths = np.ascontiguousarray(at.T), signs.astype(dtype), spread.astype(dtype)
+        problem, constant = as_sum(self.problem, lambda: self._smoothed_fit(vectors, signs, spread))
         positive = int(np.sum(signs > 0))
         slopes, convex = self._work_arrays((n, k))
         curvature = np.empty(n, np.float32)
@@ -221,15 +221,29 @@ class SmoothedKinks:
             signs=signs,
             spread=spread,
             single=dtype == np.float32,
-            value=value + mass,
-            true_value=true_value + mass,
+            value=value + constant + mass,
+            true_value=true_value + constant + mass,
             gradient=slope_of_loss + (problem.beta / norms)[:, None] * signed,
             slopes=slopes,
             convex=convex,
             curvature=curvature,
             pull=(problem.beta / norms).astype(np.float32),
             directions=(signed / norms[:, None]).astype(np.float32),
+            shared=bias_slopes(self.problem, curvature, slopes, self.single),
         )
+
+    def _smoothed_fit(self, vectors: FloatArray, signs: FloatArray, spread: FloatArray) -> FloatArray:
+        X, squares, at = self._arrays(not self.precise, vectors)
+        weights, sign, widths = np.ascontiguousarray(at.T), signs.astype(at.dtype), spread.astype(at.dtype)
+        fit = np.empty(len(X))
+
+        def sweep(slabs: Sequence[slice]) -> None:
+            for rows in slabs:
+                products = X[rows] @ weights
+                fit[rows] = 0.5 * (products @ sign + _roots(products, squares[rows], widths) @ sign)
+
+        in_parallel(sweep, row_pieces(len(X), len(sign)))
+        return fit
 
     def _apply(self, state: _State, p: SingleArray) -> SingleArray:
         """Product of the Newton matrix with one signed vector per neuron, ``(k, d)``."""
@@ -247,6 +261,8 @@ class SmoothedKinks:
                 total += change.T @ self.single[rows]
             return total
 
+        if state.shared is not None:
+            out -= state.shared * np.float32(np.vdot(state.shared, p))
         return sum(in_parallel(sweep, row_pieces(len(self.single), len(p))), out)
 
     def _preconditioner(self, state: _State) -> SingleArray:
@@ -384,3 +400,4 @@ class _State:
     curvature: SingleArray
     pull: SingleArray
     directions: SingleArray
+    shared: SingleArray | None
