@@ -113,7 +113,7 @@ class NetworkTrace:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._kept: list[tuple[float, FloatArray, FloatArray]] = []
+        self._kept: list[tuple[float, FloatArray, FloatArray, float]] = []
         self._step = math.log(max(job.limit, 1e-3) / 0.02) / 40 if job.limit > 0.02 else 0.1
         self._next = 0.02
         self._begin = job.clock()
@@ -130,20 +130,20 @@ class NetworkTrace:
             raise TimeUpError
         return now >= self._next
 
-    def keep(self, W: npt.ArrayLike, a: npt.ArrayLike) -> None:
-        """Copy first layer (m, d) and second layer (m,)."""
+    def keep(self, W: npt.ArrayLike, a: npt.ArrayLike, output_bias: float = 0.0) -> None:
+        """Copy first layer (m, d), second layer (m,) and output bias."""
         now = self.seconds
-        self._kept.append((now, np.array(W), np.array(a)))
+        self._kept.append((now, np.array(W), np.array(a), output_bias))
         self._next = max(self._next, now) * math.exp(self._step)
 
     def outcome(self, status: str, **notes: Any) -> Outcome:
         """Balance and score the copies in double precision; the course is the best so far."""
         seconds, best, network = self.seconds, math.inf, ReLUNetwork.zero(self.job.problem.n_features)
         trace = []
-        for moment, W, a in self._kept:
-            if not (np.all(np.isfinite(W)) and np.all(np.isfinite(a))):
+        for moment, W, a, output_bias in self._kept:
+            if not (np.all(np.isfinite(W)) and np.all(np.isfinite(a)) and math.isfinite(output_bias)):
                 continue
-            candidate = ReLUNetwork(W, a).balanced()
+            candidate = ReLUNetwork(W, a, output_bias).balanced()
             value = candidate.objective(self.job.problem)
             if value < best:
                 best, network = value, candidate

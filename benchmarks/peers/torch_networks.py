@@ -54,7 +54,7 @@ def lbfgs(job: Job) -> Outcome:
 
     def step() -> float:
         optimiser = torch.optim.LBFGS(
-            [network.W, network.a],
+            network.parameters,
             max_iter=10**6,
             max_eval=10**7,
             history_size=20,
@@ -85,7 +85,7 @@ def _scheduled(job: Job, make: Callable[[Any], Any]) -> Outcome:
     import torch
 
     network = _Network(job, torch.float32)
-    optimiser = make([network.W, network.a])
+    optimiser = make(network.parameters)
     generator, n, size = torch.Generator().manual_seed(job.seed), job.problem.n_samples, job.options.get("batch")
     threads = _choose_threads(network, size)
     trace, steps = NetworkTrace(job), 0
@@ -120,7 +120,8 @@ def _choose_threads(network: _Network, batch: int | None) -> int:
         seconds[threads] = float(np.min(np.diff(moments)))
     chosen = min(seconds, key=lambda threads: seconds[threads])
     torch.set_num_threads(chosen)
-    network.W.grad = network.a.grad = None
+    for parameter in network.parameters:
+        parameter.grad = None
     return chosen
 
 
@@ -133,6 +134,10 @@ class _Network:
         rng, (m, d) = np.random.default_rng(job.seed), (job.options["width"], job.problem.n_features)
         self.W = torch.tensor(rng.standard_normal((m, d)) / np.sqrt(d), dtype=dtype, requires_grad=True)
         self.a = torch.tensor(rng.standard_normal(m) / np.sqrt(m), dtype=dtype, requires_grad=True)
+        self.b = torch.zeros(1, dtype=dtype, requires_grad=True)
+        bias_decay = job.problem.output_bias_decay
+        self.parameters = [self.W, self.a] if bias_decay is None else [self.W, self.a, self.b]
+        self._bias_decay = 0.5 * (bias_decay or 0.0) / job.problem.n_samples
         self._X, self._y = (torch.tensor(array, dtype=dtype) for array in (job.problem.X, job.problem.y))
         self.n_samples = job.problem.n_samples
         self._decay = 0.5 * job.problem.beta / job.problem.n_samples
@@ -141,15 +146,20 @@ class _Network:
         self._weight = None if (weight == 1.0).all() else torch.tensor(weight, dtype=dtype)
 
     def loss(self, rows: Any = None) -> Any:
-        """Mean loss over the rows (all by default) and half of beta / n times the squared weights."""
+        """Mean loss over the rows (all by default) and half of beta / n times the squared weights; biases likewise."""
         X, y = (self._X, self._y) if rows is None else (self._X[rows], self._y[rows])
         fit = (X @ self.W.T).relu_() @ self.a
+        if len(self.parameters) > 2:
+            fit = fit + self.b
         weight = self._weight if rows is None or self._weight is None else self._weight[rows]
-        return self._loss(fit, y, weight) + self._decay * (self.W.square().sum() + self.a.square().sum())
+        decay = self._decay * (self.W.square().sum() + self.a.square().sum())
+        if len(self.parameters) > 2:
+            decay = decay + self._bias_decay * self.b.square().sum()
+        return self._loss(fit, y, weight) + decay
 
-    def weights(self) -> tuple[np.ndarray, np.ndarray]:
-        """First and second layer in double precision."""
-        return self.W.detach().double().numpy(), self.a.detach().double().numpy()
+    def weights(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """First and second layer in double precision, and the output bias, 0 where the problem has none."""
+        return self.W.detach().double().numpy(), self.a.detach().double().numpy(), float(self.b.detach())
 
 
 def _losses() -> dict[str, Callable[[Any, Any, Any], Any]]:

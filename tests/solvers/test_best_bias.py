@@ -122,6 +122,14 @@ def test_masses_are_those_of_the_program_with_an_explicit_bias(loss, decay):
     assert solved.objective(BestBias(problem)) == pytest.approx(oracle.fun, rel=1e-11)
 
 
+def rank_one_part(best, neurons, move):
+    """Product of the part that the bias takes from the Hessian in the vectors with a move of them."""
+    X = best.X
+    linear = np.einsum("ni,nd->nid", (X @ neurons.vectors.T > 0) * neurons.signs, X).reshape(len(X), -1)
+    fit, along = neurons.fit(X), linear @ move.ravel()
+    return (linear.T @ (best.loss_hessian(fit) * along - best.hessian_product(fit, along))).reshape(move.shape)
+
+
 @pytest.mark.parametrize("fine", [True, False])
 def test_systems_have_the_part_of_rank_one(fine):
     problem = biased("logistic", 0.4)
@@ -136,17 +144,35 @@ def test_systems_have_the_part_of_rank_one(fine):
     move = np.random.default_rng(4).standard_normal(neurons.vectors.shape).astype(kind)
     X = problem.X.astype(kind)
     taken = plain._apply(systems[1], X, move) - run._apply(systems[0], X, move)
-    # The Hessian of the loss in the fit, and the linear map from the vectors to it.
-    active = (problem.X @ neurons.vectors.T > 0) * neurons.signs
-    fit = neurons.fit(problem.X)
-    linear = np.einsum("ni,nd->nid", active, problem.X).reshape(40, -1)
-    diagonal = best.loss_hessian(fit)
-    along = np.sum(linear * move.ravel(), axis=1)
-    oracle = linear.T @ (diagonal * along - best.hessian_product(fit, along))
+    oracle = rank_one_part(best, neurons, move.astype(float))
     tolerance = 1e-7 if fine else 1e-2
-    np.testing.assert_allclose(taken.ravel(), oracle, atol=tolerance * np.max(np.abs(oracle)))
-    slopes = bias_slopes(best, diagonal, active.astype(float), problem.X)
-    np.testing.assert_allclose(slopes.ravel(), linear.T @ coupling(best, diagonal), atol=1e-12)
+    np.testing.assert_allclose(taken, oracle, atol=tolerance * np.max(np.abs(oracle)))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_slopes_of_the_bias_are_a_sum_over_samples(loss):
+    best = BestBias(biased(loss, 0.4))
+    rng = np.random.default_rng(5)
+    slopes, diagonal = rng.standard_normal((40, 6)), best.loss_hessian(rng.standard_normal(40))
+    oracle = np.einsum("n,ni,nd->id", coupling(best, diagonal), slopes, best.X)
+    np.testing.assert_allclose(bias_slopes(best, diagonal, slopes, best.X), oracle, atol=1e-12)
+
+
+def test_products_of_the_smoothed_steps_have_it_too():
+    best = BestBias(biased("logistic", 0.4))
+    neurons = some_neurons(best)
+    neurons = neurons.take(np.argsort(-neurons.signs, kind="stable"))
+    plain, _ = as_sum(best, lambda: neurons.fit(best.X))
+    move = np.random.default_rng(4).standard_normal(neurons.vectors.shape).astype(np.float32)
+    products = []
+    for problem in (plain, best):
+        steps = SmoothedKinks(problem)
+        state = steps._state(neurons.vectors, neurons.signs, np.full(len(neurons), 1e-10))
+        products.append(steps._apply(state, move))
+    # Moves are those of the signed vectors there.
+    signs = neurons.signs[:, None]
+    oracle = signs * rank_one_part(best, neurons, signs * move)
+    np.testing.assert_allclose(products[0] - products[1], oracle, atol=1e-3 * np.max(np.abs(oracle)))
 
 
 @pytest.mark.parametrize("moves", [KinkNewton, SmoothedKinks])

@@ -1,4 +1,7 @@
-r"""The ReLU program with an output bias: the best bias, and the best network for it.
+r"""The ReLU program with an output bias.
+
+Without listed patterns neurons and bias are optimised together (:func:`cvxnn.programs.relu.solve_relu`). Where patterns
+are listed, or a proof is within reach and these rounds have missed something, the bias is sought by itself:
 
 .. math:: \min_b\ \tfrac{\kappa}{2} b^2 + p(b), \qquad
           p(b) = \min_{W, a}\ \mathrm{loss}((X W^T)_+ a + b) + \tfrac{\beta}{2}(\|W\|_F^2 + \|a\|^2)
@@ -23,6 +26,7 @@ from cvxnn.certificates.dual import scaled_dual_bound
 from cvxnn.certificates.output_bias import best_shift, zero_sum_dual
 from cvxnn.networks import ReLUNetwork
 from cvxnn.problem import Problem
+from cvxnn.programs.reduction import reduce_problem
 from cvxnn.programs.relu import ReLUOptions, is_exact, solve_relu
 from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
@@ -50,9 +54,9 @@ def solve_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder
     if options.listed is None:
         joint = solve_relu(problem, options, recorder)
         ended = joint.status in (Status.STALLED, Status.PATTERNS_OPTIMUM)
-        if not ended or not is_exact(problem, certify=options.certify):
+        if not ended or not _provable(problem, certify=options.certify):
             return joint
-        # Where a proof is within reach, its search finds what the joint rounds have missed.
+        # The search of a proof finds what the joint rounds have missed.
         start = joint.network
     search = _BiasSearch(problem, replace(options, warm_start=start), recorder)
     bias = best_shift(problem, np.zeros(problem.n_samples)) if start is None else start.output_bias
@@ -60,6 +64,10 @@ def solve_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder
         search.run(bias)
     found = search.report()
     return found if joint is None or _better(found, joint) else joint
+
+
+def _provable(problem: Problem, *, certify: bool) -> bool:
+    return is_exact(reduce_problem(problem).problem, certify=certify)
 
 
 class _BiasSearch:
@@ -111,7 +119,7 @@ class _BiasSearch:
         options = replace(
             self.options,
             tol=self.tol,
-            certify=self.options.certify and is_exact(self.problem, certify=True),
+            certify=self.options.certify and _provable(self.problem, certify=True),
             warm_start=None if self.network is None else replace(self.network, output_bias=0.0),
             time_limit=remaining,
         )
@@ -172,7 +180,7 @@ class _BiasSearch:
         best, problem = self.best, self.problem
         certificate = best.certificate
         if certificate.scope == "patterns":
-            exact = is_exact(problem, certify=self.options.certify) and self.options.listed is None
+            exact = _provable(problem, certify=self.options.certify) and self.options.listed is None
             everywhere, pricing = certify_global(
                 problem,
                 best.network(problem.X),
