@@ -118,8 +118,12 @@ def test_masses_are_those_of_the_program_with_an_explicit_bias(loss, decay):
     bounds = [(0.0, None)] * len(neurons) + [(None, None)]
     start = np.append(neurons.masses, 0.0)
     oracle = minimize(value, start, jac=gradient, bounds=bounds, options={"maxiter": 10**4, "ftol": 0, "gtol": 1e-11})
-    solved = solve_masses(BestBias(problem), neurons)
-    assert solved.objective(BestBias(problem)) == pytest.approx(oracle.fun, rel=1e-11)
+    best = BestBias(problem)
+    solved = solve_masses(best, neurons)
+    assert solved.objective(best) == pytest.approx(oracle.fun, rel=1e-11)
+    if loss == "squared":
+        # The first model is the problem itself.
+        assert solve_masses(best, neurons, max_iter=1).objective(best) == pytest.approx(oracle.fun, rel=1e-11)
 
 
 def rank_one_part(best, neurons, move):
@@ -162,13 +166,15 @@ def test_products_of_the_smoothed_steps_have_it_too():
     best = BestBias(biased("logistic", 0.4))
     neurons = some_neurons(best)
     neurons = neurons.take(np.argsort(-neurons.signs, kind="stable"))
-    plain, _ = as_sum(best, lambda: neurons.fit(best.X))
+    plain, constant = as_sum(best, lambda: neurons.fit(best.X))
+    assert constant > 5e-4 * neurons.objective(best)
     move = np.random.default_rng(4).standard_normal(neurons.vectors.shape).astype(np.float32)
     products = []
     for problem in (plain, best):
         steps = SmoothedKinks(problem)
         state = steps._state(neurons.vectors, neurons.signs, np.full(len(neurons), 1e-10))
         products.append(steps._apply(state, move))
+        assert state.true_value == pytest.approx(neurons.objective(best) - (problem is plain) * constant, rel=1e-5)
     # Moves are those of the signed vectors there.
     signs = neurons.signs[:, None]
     oracle = signs * rank_one_part(best, neurons, signs * move)

@@ -59,12 +59,12 @@ def best_shift(problem: Problem, fit: FloatArray) -> float:
     r"""Constant that, with its decay, lowers the loss most when added to the fit; 0 where no finite one is best.
 
     Newton's method on the slope :math:`\sum_j \ell_j'(f_j + b) + \kappa b`, which increases with b; the bracket of the
-    root is halved where a step leaves it or the slope does not fall to a half.
+    root is halved where a step leaves it.
     """
     decay = problem.output_bias_decay or 0.0
     size = float(np.max(np.abs(fit), initial=0.0))
     low, high, reach = -math.inf, math.inf, max(1.0, size)
-    shift, last = 0.0, math.inf
+    shift = 0.0
     for k in range(_MOST_STEPS):
         slope = float(np.sum(problem.loss_gradient(fit + shift))) + decay * shift
         if slope == 0.0:
@@ -74,16 +74,11 @@ def best_shift(problem: Problem, fit: FloatArray) -> float:
         step = abs(slope) / curvature if curvature > 0.0 else math.inf
         if step <= _EPS * max(abs(shift), size) or high - low <= _EPS * max(abs(shift), size):
             return shift
-        if math.isinf(low) or math.isinf(high):
-            # Where the slope is flat a step says little, and there may be no root: the steps grow until it is passed.
-            if step > reach or k >= _PLAIN_STEPS:
-                step, reach = reach, 2.0 * reach
-            trial = shift - math.copysign(step, slope)
-        else:
-            trial = shift - math.copysign(step, slope)
-            if not low < trial < high or abs(slope) > 0.5 * last:
-                trial = 0.5 * (low + high)
-        shift, last = trial, abs(slope)
+        # Where the slope is flat a step says little, and there may be no root: the steps grow until it is passed.
+        if math.isinf(high - low) and (step > reach or k >= _PLAIN_STEPS):
+            step, reach = reach, 2.0 * reach
+        trial = shift - math.copysign(step, slope)
+        shift = trial if low < trial < high else 0.5 * (low + high)
     return 0.0
 
 
