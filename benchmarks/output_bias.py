@@ -13,12 +13,12 @@ import argparse
 import dataclasses
 
 from benchmarks.cases import Case, Method, methods
+from benchmarks.local_search import RIVALS, best_at, rival
 from benchmarks.peers import cvxnn_solve
 from benchmarks.record import Job
-from benchmarks.worker import function_of, make_job
+from benchmarks.worker import make_job
 from cvxnn import Problem
 
-RIVALS = ["Adam 400", "L-BFGS 400"]
 TABLES = ("diabetes", "cancer", "keel-heart", "keel-german")
 LAMS = (1e-2, 1e-3)
 
@@ -35,11 +35,9 @@ def with_bias(job: Job, decay: float) -> Job:
 def best_of(job: Job, method: Method) -> tuple[float, str]:
     """Lowest objective among the settings of a method, and the settings."""
     found = []
-    for entry in method.grid or ({},):
-        options = {**dict(method.options), **dict(entry)}
-        outcome = function_of(method)(dataclasses.replace(job, options=options))
-        shown = ", ".join(f"{name} {value}" for name, value in dict(entry).items())
-        found.append((outcome.trace[-1].objective, shown))
+    for entry in map(dict, method.grid):
+        shown = ", ".join(f"{name} {value}" for name, value in entry.items())
+        found.append((best_at(rival(job, method, entry), job.limit), shown))
     return min(found)
 
 

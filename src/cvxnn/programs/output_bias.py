@@ -53,12 +53,15 @@ def solve_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder
     start, joint = options.warm_start, None
     if options.listed is None:
         joint = solve_relu(problem, options, recorder)
-        ended = joint.status in (Status.STALLED, Status.PATTERNS_OPTIMUM)
-        if not ended or not _provable(problem, certify=options.certify):
+        if joint.status not in (Status.STALLED, Status.PATTERNS_OPTIMUM):
+            return joint
+    provable = is_exact(reduce_problem(problem).problem, certify=options.certify)
+    if joint is not None:
+        if not provable:
             return joint
         # The search of a proof finds what the joint rounds have missed.
         start = joint.network
-    search = _BiasSearch(problem, replace(options, warm_start=start), recorder)
+    search = _BiasSearch(problem, replace(options, warm_start=start), recorder, provable=provable)
     bias = best_shift(problem, np.zeros(problem.n_samples)) if start is None else start.output_bias
     with contextlib.suppress(_Enough):
         search.run(bias)
@@ -66,15 +69,11 @@ def solve_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder
     return found if joint is None or _better(found, joint) else joint
 
 
-def _provable(problem: Problem, *, certify: bool) -> bool:
-    return is_exact(reduce_problem(problem).problem, certify=certify)
-
-
 class _BiasSearch:
     """Values of the slope at biases, and the best network and certificate among them."""
 
-    def __init__(self, problem: Problem, options: ReLUOptions, recorder: Recorder) -> None:
-        self.problem, self.options, self.recorder = problem, options, recorder
+    def __init__(self, problem: Problem, options: ReLUOptions, recorder: Recorder, *, provable: bool) -> None:
+        self.problem, self.options, self.recorder, self.provable = problem, options, recorder, provable
         self.decay = problem.output_bias_decay or 0.0
         self.network = options.warm_start
         self.best: Solution | None = None
@@ -119,7 +118,7 @@ class _BiasSearch:
         options = replace(
             self.options,
             tol=self.tol,
-            certify=self.options.certify and _provable(self.problem, certify=True),
+            certify=self.options.certify and self.provable,
             warm_start=None if self.network is None else replace(self.network, output_bias=0.0),
             time_limit=remaining,
         )
@@ -180,7 +179,7 @@ class _BiasSearch:
         best, problem = self.best, self.problem
         certificate = best.certificate
         if certificate.scope == "patterns":
-            exact = _provable(problem, certify=self.options.certify) and self.options.listed is None
+            exact = self.provable and self.options.listed is None
             everywhere, pricing = certify_global(
                 problem,
                 best.network(problem.X),

@@ -113,6 +113,7 @@ def fixed_bias(problem: Problem, bias: float) -> Problem:
     loss, y = problem.loss, problem.y
     if isinstance(loss, SquaredLoss | HuberLoss):
         y = y - bias
+        y.flags.writeable = False
     elif isinstance(loss, LogisticLoss | SquaredHingeLoss):
         loss = replace(loss, offset=loss.offset + bias)
     else:

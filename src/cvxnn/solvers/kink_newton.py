@@ -15,7 +15,7 @@ from cvxnn.problem import Problem
 from cvxnn.solvers._mass_coupling import MassCoupling
 from cvxnn.solvers._pair_products import PairProducts
 from cvxnn.solvers.axis_scales import axis_scales
-from cvxnn.solvers.best_bias import bias_slopes, replaced
+from cvxnn.solvers.best_bias import as_sum, bias_slopes, replaced
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.row_slabs import row_pieces
 
@@ -268,10 +268,10 @@ class _Run:
     def _system(self) -> _System:
         kind = np.float64 if self.fine else np.float32
         value, fit = self._smoothed_value(self.vectors, None, 0.0)
-        nu = self.problem.dual_vector(fit)
+        plain, _ = as_sum(self.problem, lambda: fit)
+        nu, hessian = plain.dual_vector(fit), plain.loss_hessian(fit)
         norms = np.maximum(self._norms(self.vectors), 1e-150)
         units = self.vectors / norms[:, None]
-        hessian = self.problem.loss_hessian(fit)
         curvature = hessian.astype(kind)
         slopes, convex = np.empty(self.z.shape, dtype=kind), np.empty(self.z.shape, dtype=kind)
 

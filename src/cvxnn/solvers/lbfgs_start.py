@@ -13,7 +13,7 @@ from cvxnn._workers import in_parallel
 from cvxnn.problem import Problem
 from cvxnn.solvers.axis_scales import round_axes
 from cvxnn.solvers.best_bias import as_sum, replaced
-from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.neurons import Neurons, sum_of_outputs
 from cvxnn.solvers.row_slabs import row_pieces
 
 AnyFloats = npt.NDArray[np.floating]
@@ -177,7 +177,7 @@ class _TwoLayer:
         W, a = self.split(point)
         bits = np.int32 if point.dtype == np.float32 else np.int64
         weights = np.ascontiguousarray(W.T)
-        problem, constant = as_sum(self.problem, lambda: self._fit(weights, a))
+        problem, constant = as_sum(self.problem, lambda: sum_of_outputs(self.X, weights, a))
 
         def sweep(slabs: Sequence[slice]) -> tuple[float, AnyFloats]:
             value, outer = 0.0, np.zeros(self.shape, point.dtype)
@@ -210,16 +210,6 @@ class _TwoLayer:
         outer *= a[:, None]
         grad_W += outer
         return value, gradient
-
-    def _fit(self, weights: AnyFloats, a: AnyFloats) -> npt.NDArray[np.float64]:
-        fit = np.empty(len(self.X))
-
-        def sweep(slabs: Sequence[slice]) -> None:
-            for rows in slabs:
-                fit[rows] = np.maximum(self.X[rows] @ weights, 0.0) @ a
-
-        in_parallel(sweep, row_pieces(len(self.X), self.shape[0]))
-        return fit
 
     def restrict(self, alive: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Drop the other neurons; return the mask of the coordinates that remain."""

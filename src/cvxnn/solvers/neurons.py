@@ -14,8 +14,27 @@ from cvxnn.problem import Problem
 from cvxnn.solvers.row_slabs import row_pieces
 
 FloatArray = npt.NDArray[np.float64]
+AnyFloats = npt.NDArray[np.floating]
 
-__all__ = ["Neurons"]
+__all__ = ["Neurons", "sum_of_outputs"]
+
+
+def sum_of_outputs(X: AnyFloats, columns: AnyFloats, weights: AnyFloats) -> FloatArray:
+    """Values ``sum_i weights_i (X z_i)_+`` ``(n,)`` for the columns z ``(d, k)``, without an array of the hidden layer.
+
+    Examples
+    --------
+    >>> sum_of_outputs(np.eye(2), np.array([[3.0, -4.0], [4.0, 3.0]]), np.array([1.0, -1.0]))
+    array([3., 1.])
+    """
+    fit = np.empty(len(X))
+
+    def sweep(slabs: Sequence[slice]) -> None:
+        for rows in slabs:
+            fit[rows] = np.maximum(X[rows] @ columns, 0.0) @ weights
+
+    in_parallel(sweep, row_pieces(len(X), columns.shape[1]))
+    return fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +97,7 @@ class Neurons:
 
     def fit(self, X: FloatArray) -> FloatArray:
         """Fitted values ``sum_i s_i (X z_i)_+``, ``(n,)``."""
-        fit = np.empty(len(X))
-
-        def sweep(slabs: Sequence[slice]) -> None:
-            for rows in slabs:
-                fit[rows] = np.maximum(X[rows] @ self.vectors.T, 0.0) @ self.signs
-
-        in_parallel(sweep, row_pieces(len(X), len(self)))
-        return fit
+        return sum_of_outputs(X, self.vectors.T, self.signs)
 
     def objective(self, problem: Problem) -> float:
         """Training objective of the balanced network."""

@@ -179,7 +179,7 @@ class SmoothedKinks:
         dtype = at.dtype
         n, k = len(X), len(signs)
         weights, sign, widths = np.ascontiguousarray(at.T), signs.astype(dtype), spread.astype(dtype)
-        problem, constant = as_sum(self.problem, lambda: self._smoothed_fit(vectors, signs, spread))
+        problem, constant = as_sum(self.problem, lambda: _smoothed_fit(X, squares, weights, widths, sign))
         positive = int(np.sum(signs > 0))
         slopes, convex = self._work_arrays((n, k))
         curvature = np.empty(n, np.float32)
@@ -231,19 +231,6 @@ class SmoothedKinks:
             directions=(signed / norms[:, None]).astype(np.float32),
             shared=bias_slopes(self.problem, curvature, slopes, self.single),
         )
-
-    def _smoothed_fit(self, vectors: FloatArray, signs: FloatArray, spread: FloatArray) -> FloatArray:
-        X, squares, at = self._arrays(not self.precise, vectors)
-        weights, sign, widths = np.ascontiguousarray(at.T), signs.astype(at.dtype), spread.astype(at.dtype)
-        fit = np.empty(len(X))
-
-        def sweep(slabs: Sequence[slice]) -> None:
-            for rows in slabs:
-                products = X[rows] @ weights
-                fit[rows] = 0.5 * (products @ sign + _roots(products, squares[rows], widths) @ sign)
-
-        in_parallel(sweep, row_pieces(len(X), len(sign)))
-        return fit
 
     def _apply(self, state: _State, p: SingleArray) -> SingleArray:
         """Product of the Newton matrix with one signed vector per neuron, ``(k, d)``."""
@@ -371,6 +358,21 @@ class SmoothedKinks:
         masses = [float(self._norms(state.vectors + length * move).sum()) for length in lengths]
         with np.errstate(over="ignore", invalid="ignore"):
             return [problem.loss_value(fit) + problem.beta * mass for fit, mass in zip(fits, masses, strict=True)]
+
+
+def _smoothed_fit(
+    X: AnyFloats, squares: AnyFloats, weights: AnyFloats, widths: AnyFloats, sign: AnyFloats
+) -> FloatArray:
+    """Sum of the smoothed ReLUs of all neurons, ``(n,)``."""
+    fit = np.empty(len(X))
+
+    def sweep(slabs: Sequence[slice]) -> None:
+        for rows in slabs:
+            products = X[rows] @ weights
+            fit[rows] = 0.5 * (products @ sign + _roots(products, squares[rows], widths) @ sign)
+
+    in_parallel(sweep, row_pieces(len(X), len(sign)))
+    return fit
 
 
 def _roots(products: AnyFloats, squares: AnyFloats, widths: AnyFloats) -> AnyFloats:
