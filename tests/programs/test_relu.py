@@ -22,7 +22,7 @@ def small(n=30):
 
 def test_rounds_before_the_proof_lead_to_the_same_optimum(monkeypatch):
     plain = solve(small())
-    monkeypatch.setattr("cvxnn.programs.relu._ROUNDS_SAMPLES", 0)
+    monkeypatch.setattr("cvxnn.solvers.column_generation._ROUNDS_SAMPLES", 0)
     after = solve(small())
     limited = solve(small(), time_limit=60.0)
     for s in (plain, after, limited):
@@ -30,9 +30,30 @@ def test_rounds_before_the_proof_lead_to_the_same_optimum(monkeypatch):
         assert s.objective == pytest.approx(plain.objective, rel=2e-6)
 
 
+@pytest.mark.parametrize(("beta", "decay"), [(40.0, None), (10.0, 0.3)])
+def test_neurons_that_no_direction_violates_are_settled_before_a_gap_is_left(beta, decay, monkeypatch):
+    """Masses that are too large lower the dual norm below beta: nothing violates, and nothing is proved."""
+    x = np.random.default_rng(0).uniform(1.0, 2.0, 60)
+    problem = Problem(x[:, None], 3.0 * x + np.sin(20.0 * x), beta, output_bias_decay=decay)
+    whole, handed = solve(problem), []
+    generate = relu.generate_columns
+
+    def disturbed(reduced, state, options, report, found=None):
+        generate(reduced, state, options, report, found)
+        if not handed:
+            state.neurons = Neurons(1.02 * state.neurons.vectors, state.neurons.signs)
+            state.objective = state.neurons.objective(reduced)
+        handed.append(found)
+
+    monkeypatch.setattr(relu, "generate_columns", disturbed)
+    s = solve(problem)
+    assert s.status is Status.GLOBAL_OPTIMUM and s.objective == pytest.approx(whole.objective, rel=1e-9)
+    assert len(handed) == 2 and len(handed[1]) == 0
+
+
 @pytest.mark.parametrize("width", [None, 1])
 def test_no_time_is_told(monkeypatch, width):
-    monkeypatch.setattr("cvxnn.programs.relu._ROUNDS_SAMPLES", 0)
+    monkeypatch.setattr("cvxnn.solvers.column_generation._ROUNDS_SAMPLES", 0)
     s = solve(small(200), time_limit=0.0, max_width=width)
     assert s.status is Status.TIME_LIMIT and s.lower_bound <= s.objective
 

@@ -102,3 +102,48 @@ def test_finer_smoothings_take_over_where_rounds_gain_little(gains, levels, monk
     assert state.outcome == ("stalled" if gains[-1] == 0.0 else "max_iter")
     # Before the last of the slow rounds, and at the end.
     assert settled == ([len(gains) - 1] if gains[-1] == 0.0 else []) + [len(gains)]
+
+
+def test_where_a_proof_follows_one_search_with_few_starts_is_enough(monkeypatch):
+    loop = rounds(exact=True)
+    state, seen = state_of(loop), []
+
+    def find(nu, neurons, **arguments):
+        seen.append((arguments["n_starts"], arguments["threshold"]))
+        return Neurons.empty(3), np.zeros(0)
+
+    monkeypatch.setattr(loop.search, "find", find)
+    monkeypatch.setattr(loop, "_thorough", lambda *_: (Neurons.empty(3), np.zeros(0)))
+    loop._find(state, 1)
+    # Violations that a proof would still see count, too.
+    assert seen == [(200, pytest.approx(1.0 + 1e-7, rel=1e-12))]
+    assert state.outcome == "search"
+
+
+def test_another_method_takes_over_where_a_round_gains_little(monkeypatch):
+    loop = ColumnRounds(rounds().problem, rounds(exact=True).options, least_gain=1e-6)
+    state, gains = state_of(loop), [1e-2, 2e-6, 5e-7, 1e-2]
+
+    def round_(state, found, level):
+        state.objective *= 1.0 - gains.pop(0)
+
+    monkeypatch.setattr(loop, "_find", lambda state, effort: Neurons.empty(3))
+    monkeypatch.setattr(loop, "_round", round_)
+    loop.run(state, lambda state: None)
+    assert gains == [1e-2] and state.outcome == "stalled"
+    assert not loop.may_be_thorough and rounds().may_be_thorough
+
+
+def test_violating_neurons_that_are_given_are_the_first_to_join(monkeypatch):
+    loop = rounds()
+    given = Neurons(np.eye(3)[:1], np.ones(1))
+    events = []
+
+    def find(state, effort):
+        events.append("search")
+        state.outcome = "search"
+
+    monkeypatch.setattr(loop, "_find", find)
+    monkeypatch.setattr(loop, "_round", lambda state, found, level: events.append(found))
+    loop.run(state_of(loop), lambda state: None, given)
+    assert events == [given, "search"]

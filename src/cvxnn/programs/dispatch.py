@@ -108,7 +108,9 @@ def _relu(problem: Problem, architecture: ReLU, options: SolveOptions, recorder:
     )
     if problem.n_outputs > 1:
         return (solve_one_vs_all if architecture.one_vs_all else solve_vector_output)(problem, chosen, recorder)
-    return (solve_relu if problem.output_bias_decay is None else solve_output_bias)(problem, chosen, recorder)
+    if problem.output_bias_decay is None or chosen.listed is None:
+        return solve_relu(problem, chosen, recorder)
+    return solve_output_bias(problem, chosen, recorder)
 
 
 def _gated(problem: Problem, architecture: GatedReLU, options: SolveOptions, recorder: Recorder) -> Solution:

@@ -1,12 +1,12 @@
-r"""The ReLU program with an output bias.
+r"""The ReLU program over listed patterns with an output bias.
 
-Without listed patterns neurons and bias are optimised together (:func:`cvxnn.programs.relu.solve_relu`). Where patterns
-are listed, or a proof is within reach and these rounds have missed something, the bias is sought by itself:
+Over all patterns neurons and bias are optimised together (:func:`cvxnn.programs.relu.solve_relu`). The programs on
+listed cones know no bias, so here it is sought by itself:
 
 .. math:: \min_b\ \tfrac{\kappa}{2} b^2 + p(b), \qquad
           p(b) = \min_{W, a}\ \mathrm{loss}((X W^T)_+ a + b) + \tfrac{\beta}{2}(\|W\|_F^2 + \|a\|^2)
 
-The program over all patterns is convex in its blocks and b together, so the function of b is convex, and its slope is
+The program is convex in its blocks and b together, so the function of b is convex, and its slope is
 :math:`\kappa b - \sum_j \nu_j` at the dual vector of the best network for b (envelope theorem). The root of the slope
 is bracketed and found by Brent's method; each value is a solve, started at the network before.
 """
@@ -49,31 +49,21 @@ class _Enough(Exception):
 
 
 def solve_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
-    """Solve the ReLU program and its output bias together; see :func:`cvxnn.programs.relu.solve_relu`."""
-    start, joint = options.warm_start, None
-    if options.listed is None:
-        joint = solve_relu(problem, options, recorder)
-        if joint.status not in (Status.STALLED, Status.PATTERNS_OPTIMUM):
-            return joint
-    provable = is_exact(reduce_problem(problem).problem, certify=options.certify)
-    if joint is not None:
-        if not provable:
-            return joint
-        # The search of a proof finds what the joint rounds have missed.
-        start = joint.network
-    search = _BiasSearch(problem, replace(options, warm_start=start), recorder, provable=provable)
+    """Solve the ReLU program over listed patterns with its bias; see :func:`cvxnn.programs.relu.solve_relu`."""
+    start = options.warm_start
+    search = _BiasSearch(problem, options, recorder)
     bias = best_shift(problem, np.zeros(problem.n_samples)) if start is None else start.output_bias
     with contextlib.suppress(_Enough):
         search.run(bias)
-    found = search.report()
-    return found if joint is None or _better(found, joint) else joint
+    return search.report()
 
 
 class _BiasSearch:
     """Values of the slope at biases, and the best network and certificate among them."""
 
-    def __init__(self, problem: Problem, options: ReLUOptions, recorder: Recorder, *, provable: bool) -> None:
-        self.problem, self.options, self.recorder, self.provable = problem, options, recorder, provable
+    def __init__(self, problem: Problem, options: ReLUOptions, recorder: Recorder) -> None:
+        self.problem, self.options, self.recorder = problem, options, recorder
+        self.provable = options.certify and is_exact(reduce_problem(problem).problem, certify=True)
         self.decay = problem.output_bias_decay or 0.0
         self.network = options.warm_start
         self.best: Solution | None = None
@@ -118,7 +108,7 @@ class _BiasSearch:
         options = replace(
             self.options,
             tol=self.tol,
-            certify=self.options.certify and self.provable,
+            certify=self.provable,
             warm_start=None if self.network is None else replace(self.network, output_bias=0.0),
             time_limit=remaining,
         )
@@ -179,14 +169,13 @@ class _BiasSearch:
         best, problem = self.best, self.problem
         certificate = best.certificate
         if certificate.scope == "patterns":
-            exact = self.provable and self.options.listed is None
             everywhere, pricing = certify_global(
                 problem,
                 best.network(problem.X),
                 best.objective,
                 tol=self.options.tol,
                 time_limit=self._certify_seconds(),
-                method="auto" if exact or self.options.certify else "cheap",
+                method="auto" if self.options.certify else "cheap",
             )
             if everywhere.gap <= max(self.options.tol, 10.0 * certificate.gap):
                 certificate = everywhere

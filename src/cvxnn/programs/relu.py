@@ -33,7 +33,7 @@ from cvxnn.progress import Recorder
 from cvxnn.solution import Solution, Status
 from cvxnn.solvers.best_bias import BestBias
 from cvxnn.solvers.column_generation import generate_columns
-from cvxnn.solvers.column_state import ColumnOptions, ColumnState
+from cvxnn.solvers.column_state import PROOF_THRESHOLD, ColumnOptions, ColumnState
 from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.kink_newton import KinkNewton
 from cvxnn.solvers.local_search import default_width, local_search
@@ -69,19 +69,15 @@ kept in that proportion."""
 _MOST_BOUNDING = 0.4
 """Largest share of a time limit that is kept for all bounds."""
 
-_START_ROUNDS, _LARGE_START_ROUNDS, _EXACT_START_ROUNDS = 1, 12, 200
-"""Most rounds of the local search that makes a start: usual; large; a proof to follow."""
+_START_ROUNDS, _LARGE_START_ROUNDS = 1, 12
+"""Most rounds of the local search that makes a start: usual; large."""
 
-_EXACT_START_SHARE, _EXACT_SHARES = 0.4, (0.5, 1.0)
-"""Share of a time limit for that search where a proof follows, and the shares within it."""
+_EXACT_START_SHARE = 0.4
+"""Share of a time limit for that search where a proof follows."""
 
 _SHARES, _LEAST_SHARE, _COLUMNS_SHARE = (0.9, 0.3), 0.4, 0.15
-"""Shares elsewhere: up to some 450 steps of L-BFGS no other method is faster, beyond them it may end after the second
+"""Shares within it: up to some 450 steps of L-BFGS no other method is faster, beyond them it may end after the second
 share of its time, and what it leaves is for joint moves. Less than the last share is too little to find new neurons."""
-
-_ROUNDS_SAMPLES, _ROUNDS_SHARE, _ROUNDS_AFTER = 5000, 0.6, 0.5
-"""Above this number of samples joint moves come before a proof, for at most this share of the time; the proof begins
-only where this multiple of the time that they took is left."""
 
 _NARROW_SHARE = 0.4
 """Share of a time limit that is kept for the narrowing of the network to a limited width."""
@@ -120,9 +116,8 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
     reduction = reduce_problem(problem, keep_samples=options.listed is not None)
     # A bound of the dual norm decomposes matrices of the same size.
     decomposing = time.perf_counter() - begin
-    small, follows = reduction.problem, problem.output_bias_decay is not None
-    # The programs on the cells know no output bias.
-    exact = options.listed is None and not follows and is_exact(small, certify=options.certify)
+    small = reduction.problem
+    exact = options.listed is None and is_exact(small, certify=options.certify)
     zero = Neurons.empty(small.n_features)
     state = ColumnState(zero, zero.objective(small), np.zeros((0, small.n_features)))
     # The bound comes after the columns, and a narrowing: they need their share of the time.
@@ -141,8 +136,6 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
             solve_listed(small, options.listed.masks[:, reduction.samples], gates, state, columns, report)
         else:
             _start(reduction, state, options, columns.deadline, exact=exact)
-            if exact and small.n_samples > _ROUNDS_SAMPLES:
-                _rounds(small, state, columns, report)
             generate_columns(small, state, columns, report)
             if exact:
                 proved = _prove(problem, reduction, state, columns, report)
@@ -150,19 +143,6 @@ def solve_relu(problem: Problem, options: ReLUOptions, recorder: Recorder) -> So
         interrupted = True
     clock = deadline, deadline - bounding
     return _finish(problem, reduction, state, options, recorder, clock, proved=proved, interrupted=interrupted)
-
-
-def _rounds(
-    problem: Problem, state: ColumnState, columns: ColumnOptions, report: Callable[[ColumnState], None]
-) -> None:
-    """Rounds of joint moves before the programs on the cells, which take long where there are many samples."""
-    begin, remaining = time.perf_counter(), _remaining(columns.deadline)
-    limit = math.inf if remaining is None else begin + _ROUNDS_SHARE * remaining
-    generate_columns(problem, state, replace(columns, exact=False, deadline=limit), report)
-    now = time.perf_counter()
-    # A program on the cells takes about as long as the rounds; begun late it would end long after the deadline.
-    if state.outcome != "max_iter" and columns.deadline - now > _ROUNDS_AFTER * min(now - begin, limit - begin):
-        state.outcome = "running"
 
 
 def _reserves(problem: Problem, options: ReLUOptions, decomposing: float, *, exact: bool) -> tuple[float, float]:
@@ -204,8 +184,11 @@ def _prove(
         if pricing.interrupted:
             raise KeyboardInterrupt
         state.violation = max(pricing.lower / problem.beta - 1.0, 0.0)
-        violating = pricing.values > problem.beta * (1.0 + 1e-3 * columns.tol)
-        if certificate.gap <= columns.tol or not np.any(violating):
+        margin = PROOF_THRESHOLD * columns.tol
+        violating = pricing.values > problem.beta * (1.0 + margin)
+        # Where not even the neurons attain beta, it is they that are not optimal yet.
+        unsettled = network.width > 0 and pricing.lower < problem.beta * (1.0 - margin)
+        if certificate.gap <= columns.tol or not (np.any(violating) or unsettled):
             return certificate
         before = state.objective
         state.outcome = "running"
@@ -243,22 +226,17 @@ def _start(reduction: Reduction, state: ColumnState, options: ReLUOptions, deadl
         keep(massed, massed.objective(small))
     elif small.n_samples > _START_SAMPLES and not zero_is_optimal(small):
         # The rounds that follow find better neurons than further cycles of the local search would.
-        rounds = _START_ROUNDS
-        if exact:
-            rounds = _EXACT_START_ROUNDS
-        elif not KinkNewton.affords(small, default_width(small.n_samples)):
-            rounds = _LARGE_START_ROUNDS
+        affordable = KinkNewton.affords(small, default_width(small.n_samples))
         remaining = _remaining(deadline)
         limit = remaining if remaining is None or not exact else _EXACT_START_SHARE * remaining
-        shares = _EXACT_SHARES if exact else _SHARES
         found = local_search(
             small,
             time_limit=limit,
-            max_rounds=rounds,
+            max_rounds=_START_ROUNDS if affordable else _LARGE_START_ROUNDS,
             random_state=options.seed,
             callback=keep,
-            shares=shares,
-            least_share=1.0 if exact else _LEAST_SHARE,
+            shares=_SHARES,
+            least_share=_LEAST_SHARE,
         )
         keep(found, found.objective(small))
         left = _remaining(deadline)
@@ -352,9 +330,8 @@ def _proof(
     """Best bound that time and options allow: for networks of all widths, or among the patterns where that misses."""
     network, fit, objective = best
     if certificate is None:
-        # Listed patterns may hold the best network of all, and with an output bias the columns come without a proof.
-        proved_after = options.listed is not None or problem.output_bias_decay is not None
-        closable = proved_after and is_exact(reduction.problem, certify=False)
+        # Listed patterns may hold the best network of all.
+        closable = options.listed is not None and is_exact(reduction.problem, certify=False)
         if options.certify or closable:
             limit = _remaining(deadline)
             if options.certify and limit is None:

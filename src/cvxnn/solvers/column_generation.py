@@ -1,22 +1,24 @@
 """Column generation: solve the ReLU program on the active cells, find neurons outside that violate the dual, repeat.
 
-Where a proof follows, the programs on the cells are solved to the last digit; elsewhere cheaper rounds that move all
-neurons at once (:class:`ColumnRounds`) get further in less time.
+Rounds that move all neurons at once (:class:`ColumnRounds`) get further in less time; where a proof follows, programs
+on the cells, which are solved to the last digit, take over where the rounds gain little.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
+from cvxnn.solvers.best_bias import BestBias
 from cvxnn.solvers.cell_program import refinements, solve_cells
 from cvxnn.solvers.cells import adjacent_gates, masks_of, unique_cells
 from cvxnn.solvers.column_rounds import ColumnRounds
-from cvxnn.solvers.column_state import ColumnOptions, ColumnState
+from cvxnn.solvers.column_state import PROOF_THRESHOLD, ColumnOptions, ColumnState
 from cvxnn.solvers.neurons import Neurons
 
 __all__ = ["generate_columns"]
@@ -31,8 +33,13 @@ _FEWEST_NEW, _NEW_SHARE = 10, 3
 """Most neurons that a round adds: so many, or one for so many present."""
 
 _LEAST_GAIN = 1e-13
-_THRESHOLD = 1e-3
-"""Relative excess over beta, in units of the tolerance, that counts as a violation."""
+
+_ROUNDS_SAMPLES, _ROUNDS_GAIN = 40, 1e-6
+"""Above this number of samples rounds of joint moves come first, until one gains no more than this share."""
+
+_LARGE_SAMPLES, _ROUNDS_SHARE, _ROUNDS_AFTER = 5000, 0.6, 0.5
+"""Above this number they go on to their end, since the programs on the cells take long; for at most this share of the
+time, and the programs begin only where this multiple of the time that the rounds took is left."""
 
 
 def generate_columns(
@@ -56,9 +63,12 @@ def generate_columns(
     found : Neurons, optional
         Violating directions to begin with; the search looks for some otherwise.
     """
-    if not options.exact:
-        ColumnRounds(problem, options).run(state, report)
+    # The programs on the cells know no output bias.
+    if not options.exact or isinstance(problem, BestBias):
+        ColumnRounds(problem, options).run(state, report, found)
         return
+    if found is None and problem.n_samples > _ROUNDS_SAMPLES and state.outcome == "running":
+        _lead(problem, state, options, report)
     effort = 1
     while state.outcome == "running":
         if state.stop_at_limits(options):
@@ -76,6 +86,19 @@ def generate_columns(
         report(state)
 
 
+def _lead(problem: Problem, state: ColumnState, options: ColumnOptions, report: Callable[[ColumnState], None]) -> None:
+    """Rounds of joint moves up to where the programs on the cells are faster."""
+    begin = time.perf_counter()
+    left = options.deadline - begin
+    limit = begin + _ROUNDS_SHARE * left
+    least_gain = _ROUNDS_GAIN if problem.n_samples <= _LARGE_SAMPLES else 0.0
+    ColumnRounds(problem, replace(options, deadline=limit), least_gain=least_gain).run(state, report)
+    now = time.perf_counter()
+    # A program on the cells takes about as long as the rounds; begun late it would end long after the deadline.
+    if state.outcome != "max_iter" and options.deadline - now > _ROUNDS_AFTER * min(now - begin, limit - begin):
+        state.outcome = "running"
+
+
 def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort: int) -> Neurons | None:
     """Violating neurons at the current point; None (and the outcome set) where there are none."""
     nu = problem.dual_vector(state.neurons.fit(problem.X))
@@ -85,7 +108,7 @@ def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort:
         nu,
         starts=state.neurons.vectors if len(state.neurons) else None,
         n_starts=_STARTS * effort,
-        threshold=problem.beta * (1.0 + _THRESHOLD * options.tol),
+        threshold=problem.beta * (1.0 + PROOF_THRESHOLD * options.tol),
         random_state=options.seed_at(state.iteration),
         time_limit=None if np.isinf(left) else max(left, 1e-3),
     )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
 from cvxnn.solvers.cell_program import affords_polish, refinements
-from cvxnn.solvers.column_state import ColumnOptions, ColumnState
+from cvxnn.solvers.column_state import PROOF_THRESHOLD, ColumnOptions, ColumnState
 from cvxnn.solvers.direction_pool import DirectionPool
 from cvxnn.solvers.joint_moves import JointMoves
 from cvxnn.solvers.mass_program import solve_masses
@@ -24,7 +24,11 @@ FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["ColumnRounds"]
 
-_STARTS = 800
+_THRESHOLD = 0.3
+"""Relative excess over beta, in units of the tolerance, that counts as a violation where no proof follows."""
+
+_STARTS, _PROOF_STARTS = 800, 200
+"""Most starts of a search; where a proof follows."""
 _LARGEST_SEARCH, _LARGEST_LATE_SEARCH = 1.2e11, 4.8e11
 """Multiplications of a search that the number of its starts is cut down to, by no more than a factor of eight. Late,
 when few violations are left to find, and they decide what a round gains, a search may take as long as the moves."""
@@ -93,10 +97,12 @@ class ColumnRounds:
     problem : Problem
         Reduced problem.
     options : ColumnOptions
+    least_gain : float, optional
+        Relative gain of a round below which another method takes over, which searches thoroughly.
     """
 
-    def __init__(self, problem: Problem, options: ColumnOptions) -> None:
-        self.problem, self.options = problem, options
+    def __init__(self, problem: Problem, options: ColumnOptions, *, least_gain: float | None = None) -> None:
+        self.problem, self.options, self.least_gain = problem, options, least_gain
         self.search = NeuronSearch(problem)
         self.moves = JointMoves(problem, self.search.products)
         left = options.deadline - time.perf_counter()
@@ -106,7 +112,7 @@ class ColumnRounds:
         self.pool = DirectionPool() if options.pool is None else options.pool
         self.late = False
         self._limit_starts(_LARGEST_SEARCH)
-        self.may_be_thorough = True
+        self.may_be_thorough = least_gain is None
         self.seconds = 0.0
         self.settled: Neurons | None = None
 
@@ -115,13 +121,17 @@ class ColumnRounds:
         n, d = self.problem.X.shape
         own = self.options.pool is None
         # The ascent takes 60 steps of two products for either sign; the refinement about two thirds of that.
-        self.most_starts = int(np.clip(work / (400.0 * n * d), _STARTS // 8, _STARTS))
+        most = _PROOF_STARTS if self.options.exact else _STARTS
+        self.most_starts = int(np.clip(work / (400.0 * n * d), _STARTS // 8, most))
         self.pooled = int((_OWN_CLIMBED if own else _POOL_CLIMBED) * self.most_starts)
         self.usual_starts = self.most_starts if own else int(_POOL_SHARE * self.most_starts)
         self.starts = self.usual_starts
 
-    def run(self, state: ColumnState, report: Callable[[ColumnState], None]) -> None:
-        """Improve ``state`` until no violating neuron is found, a limit is met, or progress ends."""
+    def run(self, state: ColumnState, report: Callable[[ColumnState], None], violating: Neurons | None = None) -> None:
+        """Improve ``state`` until no violating neuron is found, a limit is met, or progress ends.
+
+        The first round takes the ``violating`` neurons where they are given, and searches none.
+        """
         slow, level = 0, 0
         if state.outcome == "running":
             opened, each = opening_moves(self.problem, self.moves, state.neurons, deadline=self.last_round)
@@ -134,7 +144,8 @@ class ColumnRounds:
                 state.outcome = "time_limit"
                 break
             before = state.objective
-            found = self._find(state, min(2**slow, _MOST_EFFORT))
+            found = self._find(state, min(2**slow, _MOST_EFFORT)) if violating is None else violating
+            violating = None
             state.iteration += 1
             if found is not None:
                 self._round(state, found, level)
@@ -146,7 +157,9 @@ class ColumnRounds:
                     if progress:
                         break
                 slow = 0 if progress else slow + 1
-                if slow == _MOST_SLOW_ROUNDS:
+                if self.least_gain is not None and gain < self.least_gain:
+                    state.outcome = "stalled"
+                elif slow == _MOST_SLOW_ROUNDS:
                     # Next to what is left to gain the moves are rough: neurons may only have seemed to violate.
                     self._settle(state, self.last_round)
                 elif slow > _MOST_SLOW_ROUNDS:
@@ -157,7 +170,7 @@ class ColumnRounds:
     def _find(self, state: ColumnState, effort: int) -> Neurons | None:
         """Violating neurons; None, and the outcome set, where the searches find none or the time is over."""
         nu = self.problem.dual_vector(state.neurons.fit(self.problem.X))
-        threshold = 1.0 + 0.3 * self.options.tol
+        threshold = 1.0 + (PROOF_THRESHOLD if self.options.exact else _THRESHOLD) * self.options.tol
         if state.violation < _LATE_BELOW and not self.late:
             self.late = True
             self._limit_starts(_LARGEST_LATE_SEARCH)
@@ -192,6 +205,8 @@ class ColumnRounds:
     def _plan(self, effort: int) -> list[int]:
         """Numbers of random starts of the searches that must all find nothing."""
         pool = self.options.pool
+        if self.options.exact:
+            return [self.starts * effort]
         if pool is None:
             return [self.starts * effort] + [2 * self.most_starts] * _CONFIRMING
         # Where little was gained the directions of the pool alone have been tried.

@@ -16,7 +16,10 @@ from cvxnn.solvers.neurons import Neurons
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["ColumnOptions", "ColumnState", "LoopState"]
+__all__ = ["PROOF_THRESHOLD", "ColumnOptions", "ColumnState", "LoopState"]
+
+PROOF_THRESHOLD = 1e-3
+"""Relative excess over beta, in units of the tolerance, that counts as a violation where a proof follows."""
 
 _SEED_STRIDE = 7919
 _TIE = 1e-12
