@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear, minimize, nnls
 
 from cvxnn.patterns._concave_step import WeightedGram, box_residuals
+from cvxnn.patterns._screening import undecided_rows
 from cvxnn.patterns.search import SearchResult, search
 from tests.oracles.angular_sweep import angular_sweep
 
@@ -123,6 +124,49 @@ def test_concave_step_is_the_exact_box_least_squares_solution() -> None:
     for g, norm in zip(targets, norms, strict=True):
         reference = lsq_linear(rows.T, g, bounds=(0.0, 1.0), method="bvls", tol=1e-14)
         assert norm == pytest.approx(np.sqrt(2 * reference.cost), rel=1e-9, abs=1e-6)
+
+
+def box_problem(n: int, d: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, targets outside their zonotope, and the directions of the residuals."""
+    rng = np.random.default_rng(n + d)
+    rows = rng.standard_normal((n, d)) / 4.0
+    targets = rng.standard_normal((count, d))
+    targets *= (0.5 * n * rng.uniform(0.3, 1.0, count) / np.linalg.norm(targets, axis=1))[:, None]
+    u = box_residuals(rows, WeightedGram(rows), targets, tol=1e-13)
+    assert (np.linalg.norm(u, axis=1) > 1.0).all()
+    return rows, targets, u
+
+
+@pytest.mark.parametrize(("n", "d"), [(1500, 2), (4000, 3), (2000, 8)])
+@pytest.mark.parametrize("spread", [0.0, 0.03, 3.0])
+def test_screening_decides_no_row_wrongly_and_changes_no_residual(n, d, spread) -> None:
+    rows, targets, u = box_problem(n, d, 12)
+    rng = np.random.default_rng(1)
+    starts = u / np.linalg.norm(u, axis=1)[:, None] + spread * rng.standard_normal(u.shape) / np.sqrt(d)
+    starts /= np.linalg.norm(starts, axis=1)[:, None]
+    gram = WeightedGram(rows)
+    undecided, left = undecided_rows(rows, gram, targets, starts)
+    products = u @ rows.T
+    # Rows on which the residual is flat may have any multiplier; the others one end of the box.
+    flat = np.abs(products) <= 1e-7 * np.linalg.norm(u, axis=1)[:, None] * np.linalg.norm(rows, axis=1)
+    assert not (flat & ~undecided).any()
+    np.testing.assert_allclose(left, targets - ((products > 0) & ~undecided) @ rows, rtol=0, atol=1e-9 * n)
+    if spread < 1.0:
+        assert undecided.mean() < 0.25
+    screened = box_residuals(rows, gram, targets, tol=1e-13, starts=starts)
+    np.testing.assert_allclose(screened, u, rtol=0, atol=1e-6 * np.linalg.norm(u))
+
+
+def test_screening_survives_targets_within_the_zonotope_and_zero_rows() -> None:
+    rng = np.random.default_rng(3)
+    rows = np.vstack([rng.standard_normal((1500, 3)), np.zeros((5, 3))])
+    targets = np.vstack([rng.uniform(0.4, 0.6, (4, 1505)) @ rows, np.zeros((1, 3)), 2e3 * np.eye(3)[:1]])
+    starts = np.repeat(np.eye(3)[:1], 6, axis=0)
+    with np.errstate(all="raise", under="ignore"):
+        u = box_residuals(rows, WeightedGram(rows), targets, tol=1e-10, starts=starts)
+    exact = box_residuals(rows, WeightedGram(rows), targets, tol=1e-10)
+    np.testing.assert_allclose(u, exact, rtol=0, atol=1e-4)
+    assert np.linalg.norm(u[5]) > 1.0
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,21 +2,28 @@
 
 The function ``h(u) = sum_j sigma_j (y_j^T u)_+`` with ``sigma_j = +-1`` is one convex part (``sigma_j = 1``)
 minus another.  Replacing the first by its linear minorant at ``u`` leaves a concave maximisation over the
-unit ball that is solved exactly through its dual, a least-squares problem over a box.
+unit ball that is solved exactly through its dual, a least-squares problem over a box.  Of many rows in
+few dimensions screening decides most beforehand.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ._screening import undecided_rows
+
 Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
 _GRAM_ENTRIES = 8_000_000  # largest table of row outer products that is kept (64 MB)
 _MAX_ITERATIONS = 40
 _LEAST_CURVATURE = 1e-13  # keeps the d x d systems regular in double precision
 _FLOOR = 1e-12  # residuals shorter than 1e-6 of the target are only resolved absolutely
+_LEAST_SCREENED, _MOST_FEATURES = 1000, 12  # rows and features for which screening takes less time than it saves
+_UNDECIDED_SHARE = 1 / 4  # of the rows at most, so that it pays to gather them
 
 
 def expired(deadline: float | None) -> bool:
@@ -48,8 +55,66 @@ class WeightedGram:
         return out
 
 
+@dataclass(frozen=True)
+class _SharedRows:
+    """Rows of all problems of a batch."""
+
+    rows: Float
+    weighted: WeightedGram
+
+    @property
+    def count(self) -> int:
+        return self.rows.shape[0]
+
+    def dots(self, u: Float) -> Float:
+        """``y_j^T u_i`` of shape (S, q)."""
+        return u @ self.rows.T
+
+    def sums(self, lam: Float) -> Float:
+        """``sum_j lam_ij y_j`` of shape (S, d)."""
+        return lam @ self.rows
+
+    def gram(self, weights: Float) -> Float:
+        """``sum_j w_ij y_j y_j^T`` of shape (S, d, d)."""
+        return self.weighted(weights)
+
+    def take(self, keep: Bool) -> _SharedRows:
+        """Rows of the problems that are kept."""
+        del keep
+        return self
+
+
+@dataclass(frozen=True)
+class _OwnRows:
+    """Rows ``(S, m, d)``, other ones for each problem of a batch; zero where a problem has fewer than m."""
+
+    rows: Float
+
+    @property
+    def count(self) -> int:
+        return self.rows.shape[1]
+
+    def dots(self, u: Float) -> Float:
+        return np.matmul(self.rows, u[:, :, None])[:, :, 0]
+
+    def sums(self, lam: Float) -> Float:
+        return np.matmul(lam[:, None, :], self.rows)[:, 0, :]
+
+    def gram(self, weights: Float) -> Float:
+        return np.matmul(self.rows.transpose(0, 2, 1) * weights[:, None, :], self.rows)
+
+    def take(self, keep: Bool) -> _OwnRows:
+        return _OwnRows(self.rows[keep])
+
+
 def box_residuals(
-    rows: Float, gram: WeightedGram, targets: Float, *, tol: float, deadline: float | None = None
+    rows: Float,
+    gram: WeightedGram,
+    targets: Float,
+    *,
+    tol: float,
+    starts: Float | None = None,
+    deadline: float | None = None,
 ) -> Float:
     r"""Shortest vector from the zonotope ``{rows^T lam : 0 <= lam <= 1}`` to each target, batched.
 
@@ -64,6 +129,9 @@ def box_residuals(
     targets : (S, d) array
     tol : float
         Bound on the duality gap relative to ``||u||^2``.
+    starts : (S, d) array, optional
+        Unit vectors near the directions of the residuals; of many rows those that they decide are left out, which
+        changes no result.
     deadline : float or None
         Moment on the monotonic clock after which the current, less accurate vectors are returned.
 
@@ -71,16 +139,42 @@ def box_residuals(
     -------
     (S, d) array
     """
-    q = rows.shape[0]
+    if len(rows) == 0 or len(targets) == 0:
+        return targets.copy()
+    shared = _SharedRows(rows, gram)
+    if starts is None or len(rows) < _LEAST_SCREENED or rows.shape[1] > _MOST_FEATURES:
+        return _interior_point(shared, targets, tol, deadline)
+    undecided, left = undecided_rows(rows, gram, targets, starts)
+    few = undecided.sum(axis=1) <= _UNDECIDED_SHARE * len(rows)
+    residuals = np.empty_like(targets)
+    if not few.all():
+        residuals[~few] = _interior_point(shared, targets[~few], tol, deadline)
+    if few.any():
+        residuals[few] = _interior_point(_gathered(rows, undecided[few]), left[few], tol, deadline)
+    return residuals
+
+
+def _gathered(rows: Float, chosen: Bool) -> _OwnRows:
+    """The chosen rows of each problem."""
+    counts = chosen.sum(axis=1)
+    most = int(counts.max(initial=0))
+    # Stable: the chosen ones first.
+    own = rows[np.argsort(~chosen, axis=1, kind="stable")[:, :most]]
+    own[np.arange(most) >= counts[:, None]] = 0.0
+    return _OwnRows(own)
+
+
+def _interior_point(boxes: _SharedRows | _OwnRows, targets: Float, tol: float, deadline: float | None) -> Float:
+    q = boxes.count
     residuals = targets.copy()
-    if q == 0 or targets.shape[0] == 0:
+    if q == 0:
         return residuals
     live = np.arange(targets.shape[0])
     lam = np.full((targets.shape[0], q), 0.5)
     top = lam.copy()  # 1 - lam, carried along since the difference loses all digits near 1
     size = (targets * targets).sum(axis=1)
-    u = targets - lam @ rows
-    t = u @ rows.T
+    u = targets - boxes.sums(lam)
+    t = boxes.dots(u)
     shift = np.abs(t).mean(axis=1, keepdims=True) + 1e-8
     low, high = np.maximum(-t, 0.0) + shift, np.maximum(t, 0.0) + shift
     for _ in range(_MAX_ITERATIONS):
@@ -90,18 +184,17 @@ def box_residuals(
             break
         if not keep.all():
             residuals[live[~keep]] = u[~keep]
-            live = live[keep]
+            live, boxes = live[keep], boxes.take(keep)
             if live.size == 0:
                 return residuals
             u, lam, top, low, high, gap = (part[keep] for part in (u, lam, top, low, high, gap))
-        u, lam, top, low, high = _mehrotra_step(rows, gram, targets[live], (u, lam, top, low, high), gap / (2 * q))
+        u, lam, top, low, high = _mehrotra_step(boxes, targets[live], (u, lam, top, low, high), gap / (2 * q))
     residuals[live] = u
     return residuals
 
 
 def _mehrotra_step(
-    rows: Float,
-    gram: WeightedGram,
+    boxes: _SharedRows | _OwnRows,
     targets: Float,
     state: tuple[Float, Float, Float, Float, Float],
     mu: Float,
@@ -113,17 +206,17 @@ def _mehrotra_step(
     """
     u, lam, top, low, high = state
     weight = 1.0 / (low / lam + high / top + _LEAST_CURVATURE)
-    system = gram(weight)
-    diagonal = np.arange(rows.shape[1])
+    system = boxes.gram(weight)
+    diagonal = np.arange(targets.shape[1])
     system[:, diagonal, diagonal] += 1.0
     inverse = np.linalg.inv(system)
-    drift = (high - low) - u @ rows.T
-    offset = targets - lam @ rows - u
+    drift = (high - low) - boxes.dots(u)
+    offset = targets - boxes.sums(lam) - u
 
     def direction(r_low: Float, r_high: Float) -> tuple[Float, Float, Float, Float]:
         c = weight * (r_low / lam - r_high / top - drift)
-        du = np.matmul(inverse, (offset - c @ rows)[:, :, None])[:, :, 0]
-        step = weight * (du @ rows.T) + c
+        du = np.matmul(inverse, (offset - boxes.sums(c))[:, :, None])[:, :, 0]
+        step = weight * boxes.dots(du) + c
         return du, step, (r_low - low * step) / lam, (r_high + high * step) / top
 
     def longest(step: Float, d_low: Float, d_high: Float) -> Float:

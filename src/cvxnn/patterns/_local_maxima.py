@@ -143,7 +143,9 @@ class Landscape:
 
     def _concave_step(self, batch: Maxima, tol: float) -> Maxima:
         targets = batch.masks @ self._convex
-        residuals = box_residuals(self._concave, self._gram, targets, tol=tol, deadline=self._deadline)
+        residuals = box_residuals(
+            self._concave, self._gram, targets, tol=tol, starts=batch.points, deadline=self._deadline
+        )
         moved = unit_rows(residuals)
         values = self.value(moved)
         better = values > batch.values  # False for NaN: a failed step leaves its start as it was
@@ -155,9 +157,10 @@ class Landscape:
 
         On the face of a maximum ``u`` of value ``v`` a flip of row ``y`` turns ``v^2`` into
         ``v^2 - 2 v |y^T u| + ||N^T y||^2``, where the columns of ``N`` span the face, as long as the maximum
-        stays on it; the largest are proposed.
+        stays on it; the largest are proposed.  Their points are those of the maxima that they come from, with
+        no value.
         """
-        sets = []
+        sets: list[Bool] = []
         for point, value, mask in zip(maxima.points, maxima.values, maxima.masks, strict=True):
             basis = self._normals(point, _ZERO_ROW)
             on_face = self._convex - (self._convex @ basis) @ basis.T
@@ -167,7 +170,8 @@ class Landscape:
             flipped[np.arange(chosen.size), chosen] ^= True
             sets.append(flipped)
         masks = np.concatenate(sets) if sets else np.zeros((0, self._convex.shape[0]), dtype=bool)
-        return Maxima(np.zeros((masks.shape[0], self._rows.shape[1])), np.full(masks.shape[0], -np.inf), masks)
+        points = np.repeat(maxima.points, [len(flipped) for flipped in sets], axis=0)
+        return Maxima(points, np.full(masks.shape[0], -np.inf), masks)
 
     def _normals(self, point: Float, tol: float) -> Float:
         """Orthonormal basis of the span of the concave rows that vanish at ``point``."""

@@ -29,6 +29,9 @@ _FINEST = 1e-9
 _STARTS, _MOST_EFFORT = 200, 8
 """Starts of a search, and how many times as many are tried where nothing is gained before that counts as stalled."""
 
+_CONFIRMED_RANK, _CONFIRMING_STARTS = 4, 800
+"""From this rank on a proof takes so long that a second search, with so many starts, is worth its time before it."""
+
 _FEWEST_NEW, _NEW_SHARE = 10, 3
 """Most neurons that a round adds: so many, or one for so many present."""
 
@@ -102,20 +105,22 @@ def _lead(problem: Problem, state: ColumnState, options: ColumnOptions, report: 
 def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort: int) -> Neurons | None:
     """Violating neurons at the current point; None (and the outcome set) where there are none."""
     nu = problem.dual_vector(state.neurons.fit(problem.X))
-    left = options.deadline - time.perf_counter()
-    result = search(
-        problem.X,
-        nu,
-        starts=state.neurons.vectors if len(state.neurons) else None,
-        n_starts=_STARTS * effort,
-        threshold=problem.beta * (1.0 + PROOF_THRESHOLD * options.tol),
-        random_state=options.seed_at(state.iteration),
-        time_limit=None if np.isinf(left) else max(left, 1e-3),
-    )
-    if len(result.values):
-        state.violation = float(result.values[0]) / problem.beta - 1.0
-        keep = slice(0, max(_FEWEST_NEW, len(state.neurons) // _NEW_SHARE))
-        return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
+    confirming = [_CONFIRMING_STARTS] if problem.n_features >= _CONFIRMED_RANK else []
+    for k, n_starts in enumerate([_STARTS * effort, *confirming]):
+        left = options.deadline - time.perf_counter()
+        result = search(
+            problem.X,
+            nu,
+            starts=state.neurons.vectors if len(state.neurons) else None,
+            n_starts=n_starts,
+            threshold=problem.beta * (1.0 + PROOF_THRESHOLD * options.tol),
+            random_state=np.random.default_rng([options.seed_at(state.iteration), k]),
+            time_limit=None if np.isinf(left) else max(left, 1e-3),
+        )
+        if len(result.values):
+            state.violation = float(result.values[0]) / problem.beta - 1.0
+            keep = slice(0, max(_FEWEST_NEW, len(state.neurons) // _NEW_SHARE))
+            return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
     # A search that the deadline cut short has shown nothing, but then the proof has no time either.
     state.violation = 0.0
     state.outcome = "search"

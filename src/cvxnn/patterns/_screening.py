@@ -1,0 +1,75 @@
+"""Rows whose multiplier in a box least-squares problem is known before it is solved.
+
+In ``min 1/2 ||g - rows^T lam||^2`` over ``0 <= lam <= 1`` the residual ``u`` minimises the strongly convex
+function ``1/2 ||u||^2 - g^T u + sum_j (y_j^T u)_+``.  The duality gap of any multipliers bounds the distance
+of their residual to it, and hyperplanes of rows farther away than that do not separate the two: the
+multipliers of these rows are 0 on the negative side and 1 on the positive one (gap safe screening).
+
+References
+----------
+E. Ndiaye, O. Fercoq, A. Gramfort and J. Salmon, "Gap safe screening rules for sparsity enforcing penalties", Journal of
+Machine Learning Research 18(128), 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+_SMOOTHINGS = (3e-2, 1e-2, 3e-3, 1e-3, 1e-3)  # of the kinks in the Newton steps, relative to the lengths of u and row
+_MARGIN = 1e-9  # relative, of the length of the residual: rounding of its products
+_TINY = float(np.finfo(np.float64).tiny)
+
+
+def undecided_rows(rows: Float, gram: Callable[[Float], Float], targets: Float, starts: Float) -> tuple[Bool, Float]:
+    """Rows that may touch the residual of each target, and the targets less the multiples of all other rows.
+
+    A few Newton steps on a smoothed problem give the multipliers; the best ones met decide.
+
+    Parameters
+    ----------
+    rows : (q, d) array
+    gram : callable
+        Takes weights (S, q) to the sums ``sum_j w_ij y_j y_j^T`` of shape (S, d, d).
+    targets : (S, d) array
+    starts : (S, d) array
+        Unit vectors.
+
+    Returns
+    -------
+    undecided : (S, q) array of bool
+    left : (S, d) array
+    """
+    norms = np.linalg.norm(rows, axis=1)
+    products, gap = np.zeros((len(targets), len(rows))), np.full(len(targets), np.inf)
+
+    def offer(lam: Float) -> None:
+        u = targets - lam @ rows
+        t = u @ rows.T
+        current = ((1.0 - lam) * np.maximum(t, 0.0) + lam * np.maximum(-t, 0.0)).sum(axis=1)
+        better = current < gap
+        gap[better], products[better] = current[better], t[better]
+
+    t = starts @ rows.T
+    offer((t > 0.0).astype(np.float64))
+    # The best length of a start.
+    length = np.maximum((targets * starts).sum(axis=1) - np.maximum(t, 0.0).sum(axis=1), 0.0)[:, None]
+    u, t = length * starts, length * t
+    diagonal = np.arange(rows.shape[1])
+    for eps in _SMOOTHINGS:
+        smooth = eps * np.linalg.norm(u, axis=1)[:, None] * norms
+        root = np.sqrt(t * t + smooth * smooth) + _TINY
+        lam = 0.5 * (1.0 + t / root)
+        offer(lam)
+        system = gram(0.5 * (smooth / root) ** 2 / root)
+        system[:, diagonal, diagonal] += 1.0
+        u = u - np.linalg.solve(system, (u - targets + lam @ rows)[:, :, None])[:, :, 0]
+        t = u @ rows.T
+    radius = np.sqrt(2.0 * gap) + _MARGIN * np.linalg.norm(targets, axis=1)
+    undecided = np.abs(products) <= radius[:, None] * norms
+    return undecided, targets - ((products > 0.0) & ~undecided).astype(np.float64) @ rows
