@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -211,5 +212,19 @@ def test_a_newton_system_that_is_not_positive_definite_gives_the_gradient_step(m
     every = np.arange(len(masks))
     model = solver._model(every, problem.beta, solver.sigma(every, problem.beta))
     trial = solver._trial(model, np.zeros(problem.n_samples))
-    monkeypatch.setattr(solver, "_columns", lambda *_: np.full((problem.n_samples, 2), np.nan))
+    monkeypatch.setattr(solver, "_columns", lambda *_: np.full((2, problem.n_samples), np.nan))
     np.testing.assert_array_equal(solver._newton_direction(model, trial), trial.error)
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_a_newton_direction_solves_its_system(share, monkeypatch):
+    """With fewer columns than samples and with more; samples without curvature among them."""
+    problem, masks, signs = random_instance(3)
+    solver, rng = ConeProximal(problem, masks, signs), np.random.default_rng(0)
+    every, n = np.arange(len(masks)), problem.n_samples
+    model = replace(solver._model(every, problem.beta, 1.0), curvature=rng.uniform(size=n) * (np.arange(n) % 3 > 0))
+    trial = solver._trial(model, rng.standard_normal(n))
+    columns = rng.standard_normal((int(share * n), n))
+    monkeypatch.setattr(solver, "_columns", lambda *_: columns)
+    found = solver._newton_direction(model, trial)
+    np.testing.assert_allclose(found + columns.T @ (columns @ (model.curvature * found)), trial.error, atol=1e-9)
