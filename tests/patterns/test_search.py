@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear, minimize, nnls
 
-from cvxnn.patterns._concave_step import WeightedGram, box_residuals
+from cvxnn.patterns._box_rows import BoxRows
+from cvxnn.patterns._concave_step import box_residuals
 from cvxnn.patterns._screening import undecided_rows
 from cvxnn.patterns.search import SearchResult, search
 from tests.oracles.angular_sweep import angular_sweep
@@ -112,7 +113,7 @@ def test_the_two_oracles_agree() -> None:
 def test_concave_step_is_the_exact_box_least_squares_solution() -> None:
     rng = np.random.default_rng(0)
     rows, targets = rng.standard_normal((30, 6)), 5 * rng.standard_normal((20, 6))
-    u = box_residuals(rows, WeightedGram(rows), targets, tol=1e-12)
+    u = box_residuals(BoxRows(rows), targets, tol=1e-12)
     norms = np.linalg.norm(u, axis=1)
     moved = u / norms[:, None]
     attained = (targets * moved).sum(axis=1) - np.maximum(moved @ rows.T, 0.0).sum(axis=1)
@@ -132,7 +133,7 @@ def box_problem(n: int, d: int, count: int) -> tuple[np.ndarray, np.ndarray, np.
     rows = rng.standard_normal((n, d)) / 4.0
     targets = rng.standard_normal((count, d))
     targets *= (0.5 * n * rng.uniform(0.3, 1.0, count) / np.linalg.norm(targets, axis=1))[:, None]
-    u = box_residuals(rows, WeightedGram(rows), targets, tol=1e-13)
+    u = box_residuals(BoxRows(rows), targets, tol=1e-13)
     assert (np.linalg.norm(u, axis=1) > 1.0).all()
     return rows, targets, u
 
@@ -144,8 +145,8 @@ def test_screening_decides_no_row_wrongly_and_changes_no_residual(n, d, spread) 
     rng = np.random.default_rng(1)
     starts = u / np.linalg.norm(u, axis=1)[:, None] + spread * rng.standard_normal(u.shape) / np.sqrt(d)
     starts /= np.linalg.norm(starts, axis=1)[:, None]
-    gram = WeightedGram(rows)
-    undecided, left = undecided_rows(rows, gram, targets, starts)
+    boxes = BoxRows(rows)
+    undecided, left = undecided_rows(boxes, targets, starts)
     products = u @ rows.T
     # Rows on which the residual is flat may have any multiplier; the others one end of the box.
     flat = np.abs(products) <= 1e-7 * np.linalg.norm(u, axis=1)[:, None] * np.linalg.norm(rows, axis=1)
@@ -153,7 +154,7 @@ def test_screening_decides_no_row_wrongly_and_changes_no_residual(n, d, spread) 
     np.testing.assert_allclose(left, targets - ((products > 0) & ~undecided) @ rows, rtol=0, atol=1e-9 * n)
     if spread < 1.0:
         assert undecided.mean() < 0.25
-    screened = box_residuals(rows, gram, targets, tol=1e-13, starts=starts)
+    screened = box_residuals(boxes, targets, tol=1e-13, starts=starts)
     np.testing.assert_allclose(screened, u, rtol=0, atol=1e-6 * np.linalg.norm(u))
 
 
@@ -163,8 +164,8 @@ def test_screening_survives_targets_within_the_zonotope_and_zero_rows() -> None:
     targets = np.vstack([rng.uniform(0.4, 0.6, (4, 1505)) @ rows, np.zeros((1, 3)), 2e3 * np.eye(3)[:1]])
     starts = np.repeat(np.eye(3)[:1], 6, axis=0)
     with np.errstate(all="raise", under="ignore"):
-        u = box_residuals(rows, WeightedGram(rows), targets, tol=1e-10, starts=starts)
-    exact = box_residuals(rows, WeightedGram(rows), targets, tol=1e-10)
+        u = box_residuals(BoxRows(rows), targets, tol=1e-10, starts=starts)
+    exact = box_residuals(BoxRows(rows), targets, tol=1e-10)
     np.testing.assert_allclose(u, exact, rtol=0, atol=1e-4)
     assert np.linalg.norm(u[5]) > 1.0
 

@@ -9,16 +9,14 @@ few dimensions screening decides most beforehand.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ._box_rows import BoxRows, OwnRows
 from ._screening import undecided_rows
 
 Float = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
-_GRAM_ENTRIES = 8_000_000  # largest table of row outer products that is kept (64 MB)
 _MAX_ITERATIONS = 40
 _LEAST_CURVATURE = 1e-13  # keeps the d x d systems regular in double precision
 _FLOOR = 1e-12  # residuals shorter than 1e-6 of the target are only resolved absolutely
@@ -31,85 +29,8 @@ def expired(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
 
 
-class WeightedGram:
-    """Products ``sum_j w_j y_j y_j^T`` for many weight vectors at once, as one GEMM where memory allows."""
-
-    def __init__(self, rows: Float) -> None:
-        n, d = rows.shape
-        self._rows = rows
-        self._upper = np.triu_indices(d)
-        self._table: Float | None = None
-        if n * self._upper[0].size <= _GRAM_ENTRIES:
-            self._table = rows[:, self._upper[0]] * rows[:, self._upper[1]]
-
-    def __call__(self, weights: Float) -> Float:
-        d = self._rows.shape[1]
-        out = np.empty((weights.shape[0], d, d))
-        if self._table is None:
-            for k, w in enumerate(weights):
-                out[k] = (self._rows.T * w) @ self._rows
-            return out
-        packed = weights @ self._table
-        out[:, self._upper[0], self._upper[1]] = packed
-        out[:, self._upper[1], self._upper[0]] = packed
-        return out
-
-
-@dataclass(frozen=True)
-class _SharedRows:
-    """Rows of all problems of a batch."""
-
-    rows: Float
-    weighted: WeightedGram
-
-    @property
-    def count(self) -> int:
-        return self.rows.shape[0]
-
-    def dots(self, u: Float) -> Float:
-        """``y_j^T u_i`` of shape (S, q)."""
-        return u @ self.rows.T
-
-    def sums(self, lam: Float) -> Float:
-        """``sum_j lam_ij y_j`` of shape (S, d)."""
-        return lam @ self.rows
-
-    def gram(self, weights: Float) -> Float:
-        """``sum_j w_ij y_j y_j^T`` of shape (S, d, d)."""
-        return self.weighted(weights)
-
-    def take(self, keep: Bool) -> _SharedRows:
-        """Rows of the problems that are kept."""
-        del keep
-        return self
-
-
-@dataclass(frozen=True)
-class _OwnRows:
-    """Rows ``(S, m, d)``, other ones for each problem of a batch; zero where a problem has fewer than m."""
-
-    rows: Float
-
-    @property
-    def count(self) -> int:
-        return self.rows.shape[1]
-
-    def dots(self, u: Float) -> Float:
-        return np.matmul(self.rows, u[:, :, None])[:, :, 0]
-
-    def sums(self, lam: Float) -> Float:
-        return np.matmul(lam[:, None, :], self.rows)[:, 0, :]
-
-    def gram(self, weights: Float) -> Float:
-        return np.matmul(self.rows.transpose(0, 2, 1) * weights[:, None, :], self.rows)
-
-    def take(self, keep: Bool) -> _OwnRows:
-        return _OwnRows(self.rows[keep])
-
-
 def box_residuals(
-    rows: Float,
-    gram: WeightedGram,
+    rows: BoxRows,
     targets: Float,
     *,
     tol: float,
@@ -124,8 +45,8 @@ def box_residuals(
 
     Parameters
     ----------
-    rows : (q, d) array
-    gram : WeightedGram of ``rows``
+    rows : BoxRows
+        Those of shape (q, d).
     targets : (S, d) array
     tol : float
         Bound on the duality gap relative to ``||u||^2``.
@@ -139,35 +60,22 @@ def box_residuals(
     -------
     (S, d) array
     """
-    if len(rows) == 0 or len(targets) == 0:
-        return targets.copy()
-    shared = _SharedRows(rows, gram)
-    if starts is None or len(rows) < _LEAST_SCREENED or rows.shape[1] > _MOST_FEATURES:
-        return _interior_point(shared, targets, tol, deadline)
-    undecided, left = undecided_rows(rows, gram, targets, starts)
-    few = undecided.sum(axis=1) <= _UNDECIDED_SHARE * len(rows)
+    if starts is None or rows.count < _LEAST_SCREENED or targets.shape[1] > _MOST_FEATURES:
+        return _interior_point(rows, targets, tol, deadline)
+    undecided, left = undecided_rows(rows, targets, starts)
+    few = undecided.sum(axis=1) <= _UNDECIDED_SHARE * rows.count
     residuals = np.empty_like(targets)
     if not few.all():
-        residuals[~few] = _interior_point(shared, targets[~few], tol, deadline)
+        residuals[~few] = _interior_point(rows, targets[~few], tol, deadline)
     if few.any():
-        residuals[few] = _interior_point(_gathered(rows, undecided[few]), left[few], tol, deadline)
+        residuals[few] = _interior_point(rows.chosen(undecided[few]), left[few], tol, deadline)
     return residuals
 
 
-def _gathered(rows: Float, chosen: Bool) -> _OwnRows:
-    """The chosen rows of each problem."""
-    counts = chosen.sum(axis=1)
-    most = int(counts.max(initial=0))
-    # Stable: the chosen ones first.
-    own = rows[np.argsort(~chosen, axis=1, kind="stable")[:, :most]]
-    own[np.arange(most) >= counts[:, None]] = 0.0
-    return _OwnRows(own)
-
-
-def _interior_point(boxes: _SharedRows | _OwnRows, targets: Float, tol: float, deadline: float | None) -> Float:
+def _interior_point(boxes: BoxRows | OwnRows, targets: Float, tol: float, deadline: float | None) -> Float:
     q = boxes.count
     residuals = targets.copy()
-    if q == 0:
+    if q == 0 or len(targets) == 0:
         return residuals
     live = np.arange(targets.shape[0])
     lam = np.full((targets.shape[0], q), 0.5)
@@ -194,7 +102,7 @@ def _interior_point(boxes: _SharedRows | _OwnRows, targets: Float, tol: float, d
 
 
 def _mehrotra_step(
-    boxes: _SharedRows | _OwnRows,
+    boxes: BoxRows | OwnRows,
     targets: Float,
     state: tuple[Float, Float, Float, Float, Float],
     mu: Float,

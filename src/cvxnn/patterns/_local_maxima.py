@@ -11,7 +11,8 @@ from scipy.linalg import qr
 
 from cvxnn.networks import unit_rows
 
-from ._concave_step import Float, WeightedGram, box_residuals, expired
+from ._box_rows import BoxRows
+from ._concave_step import Float, box_residuals, expired
 
 Bool = npt.NDArray[np.bool_]
 
@@ -59,10 +60,9 @@ class Landscape:
     def __init__(self, rows: Float, sigma: Float, deadline: float | None) -> None:
         self._rows, self._sigma, self._deadline = rows, sigma, deadline
         self._convex, self._concave = rows[sigma > 0], rows[sigma < 0]
-        self._concave_norms = np.linalg.norm(self._concave, axis=1)
         # A convex row that vanishes counts as active: entering it can only raise the value.
         self._active_from = -_CONVEX_ZERO * np.linalg.norm(self._convex, axis=1)
-        self._gram = WeightedGram(self._concave)
+        self._boxes = BoxRows(self._concave)
 
     def value(self, directions: Float) -> Float:
         """``h`` at each direction."""
@@ -143,9 +143,7 @@ class Landscape:
 
     def _concave_step(self, batch: Maxima, tol: float) -> Maxima:
         targets = batch.masks @ self._convex
-        residuals = box_residuals(
-            self._concave, self._gram, targets, tol=tol, starts=batch.points, deadline=self._deadline
-        )
+        residuals = box_residuals(self._boxes, targets, tol=tol, starts=batch.points, deadline=self._deadline)
         moved = unit_rows(residuals)
         values = self.value(moved)
         better = values > batch.values  # False for NaN: a failed step leaves its start as it was
@@ -175,7 +173,7 @@ class Landscape:
 
     def _normals(self, point: Float, tol: float) -> Float:
         """Orthonormal basis of the span of the concave rows that vanish at ``point``."""
-        near = np.abs(self._concave @ point) <= tol * self._concave_norms
+        near = np.abs(self._concave @ point) <= tol * self._boxes.norms
         if not near.any():
             return np.zeros((point.size, 0))
         normals = unit_rows(self._concave[near])
@@ -214,4 +212,4 @@ class Landscape:
 
     def _active_sum(self, point: Float) -> Float:
         """Sum of the concave rows that are clearly active at ``point``."""
-        return self._concave[self._concave @ point > _ZERO_ROW_FINE * self._concave_norms].sum(axis=0)
+        return self._concave[self._concave @ point > _ZERO_ROW_FINE * self._boxes.norms].sum(axis=0)

@@ -13,10 +13,10 @@ Machine Learning Research 18(128), 2017.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
+
+from ._box_rows import BoxRows
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -26,16 +26,15 @@ _MARGIN = 1e-9  # relative, of the length of the residual: rounding of its produ
 _TINY = float(np.finfo(np.float64).tiny)
 
 
-def undecided_rows(rows: Float, gram: Callable[[Float], Float], targets: Float, starts: Float) -> tuple[Bool, Float]:
+def undecided_rows(rows: BoxRows, targets: Float, starts: Float) -> tuple[Bool, Float]:
     """Rows that may touch the residual of each target, and the targets less the multiples of all other rows.
 
     A few Newton steps on a smoothed problem give the multipliers; the best ones met decide.
 
     Parameters
     ----------
-    rows : (q, d) array
-    gram : callable
-        Takes weights (S, q) to the sums ``sum_j w_ij y_j y_j^T`` of shape (S, d, d).
+    rows : BoxRows
+        Those of shape (q, d).
     targets : (S, d) array
     starts : (S, d) array
         Unit vectors.
@@ -45,31 +44,30 @@ def undecided_rows(rows: Float, gram: Callable[[Float], Float], targets: Float, 
     undecided : (S, q) array of bool
     left : (S, d) array
     """
-    norms = np.linalg.norm(rows, axis=1)
-    products, gap = np.zeros((len(targets), len(rows))), np.full(len(targets), np.inf)
+    products, gap = np.zeros((len(targets), rows.count)), np.full(len(targets), np.inf)
 
-    def offer(lam: Float) -> None:
-        u = targets - lam @ rows
-        t = u @ rows.T
+    def offer(lam: Float) -> Float:
+        residual = targets - rows.sums(lam)
+        t = rows.dots(residual)
         current = ((1.0 - lam) * np.maximum(t, 0.0) + lam * np.maximum(-t, 0.0)).sum(axis=1)
         better = current < gap
         gap[better], products[better] = current[better], t[better]
+        return residual
 
-    t = starts @ rows.T
+    t = rows.dots(starts)
     offer((t > 0.0).astype(np.float64))
     # The best length of a start.
     length = np.maximum((targets * starts).sum(axis=1) - np.maximum(t, 0.0).sum(axis=1), 0.0)[:, None]
     u, t = length * starts, length * t
-    diagonal = np.arange(rows.shape[1])
+    diagonal = np.arange(targets.shape[1])
     for eps in _SMOOTHINGS:
-        smooth = eps * np.linalg.norm(u, axis=1)[:, None] * norms
+        smooth = eps * np.linalg.norm(u, axis=1)[:, None] * rows.norms
         root = np.sqrt(t * t + smooth * smooth) + _TINY
-        lam = 0.5 * (1.0 + t / root)
-        offer(lam)
-        system = gram(0.5 * (smooth / root) ** 2 / root)
+        residual = offer(0.5 * (1.0 + t / root))
+        system = rows.gram(0.5 * (smooth / root) ** 2 / root)
         system[:, diagonal, diagonal] += 1.0
-        u = u - np.linalg.solve(system, (u - targets + lam @ rows)[:, :, None])[:, :, 0]
-        t = u @ rows.T
+        u = u - np.linalg.solve(system, (u - residual)[:, :, None])[:, :, 0]
+        t = rows.dots(u)
     radius = np.sqrt(2.0 * gap) + _MARGIN * np.linalg.norm(targets, axis=1)
-    undecided = np.abs(products) <= radius[:, None] * norms
-    return undecided, targets - ((products > 0.0) & ~undecided).astype(np.float64) @ rows
+    undecided = np.abs(products) <= radius[:, None] * rows.norms
+    return undecided, targets - rows.sums(((products > 0.0) & ~undecided).astype(np.float64))

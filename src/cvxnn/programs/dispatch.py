@@ -24,8 +24,8 @@ from cvxnn.patterns import ActivationPatterns, sample_patterns
 from cvxnn.problem import Problem, require_no_output_bias, require_one_output
 from cvxnn.programs.batch_norm import BatchNormReLUNetwork, WhitenedData, solve_batch_norm, whiten
 from cvxnn.programs.gated import GatedReLUNetwork, solve_gated
+from cvxnn.programs.listed_output_bias import solve_listed_output_bias
 from cvxnn.programs.one_vs_all import solve_one_vs_all
-from cvxnn.programs.output_bias import solve_output_bias
 from cvxnn.programs.parallel_relu import ParallelOptions, solve_parallel
 from cvxnn.programs.polynomial import PolynomialNetwork, solve_polynomial
 from cvxnn.programs.relu import ReLUOptions, solve_relu
@@ -110,7 +110,7 @@ def _relu(problem: Problem, architecture: ReLU, options: SolveOptions, recorder:
         return (solve_one_vs_all if architecture.one_vs_all else solve_vector_output)(problem, chosen, recorder)
     if problem.output_bias_decay is None or chosen.listed is None:
         return solve_relu(problem, chosen, recorder)
-    return solve_output_bias(problem, chosen, recorder)
+    return solve_listed_output_bias(problem, chosen, recorder)
 
 
 def _gated(problem: Problem, architecture: GatedReLU, options: SolveOptions, recorder: Recorder) -> Solution:

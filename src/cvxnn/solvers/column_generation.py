@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
 from cvxnn.solvers.best_bias import BestBias
 from cvxnn.solvers.cell_program import refinements, solve_cells
@@ -20,6 +19,7 @@ from cvxnn.solvers.cells import adjacent_gates, masks_of, unique_cells
 from cvxnn.solvers.column_rounds import ColumnRounds
 from cvxnn.solvers.column_state import PROOF_THRESHOLD, ColumnOptions, ColumnState
 from cvxnn.solvers.neurons import Neurons
+from cvxnn.solvers.thorough_search import find_thoroughly
 
 __all__ = ["generate_columns"]
 
@@ -104,23 +104,19 @@ def _lead(problem: Problem, state: ColumnState, options: ColumnOptions, report: 
 
 def _price(problem: Problem, state: ColumnState, options: ColumnOptions, effort: int) -> Neurons | None:
     """Violating neurons at the current point; None (and the outcome set) where there are none."""
-    nu = problem.dual_vector(state.neurons.fit(problem.X))
     confirming = [_CONFIRMING_STARTS] if problem.n_features >= _CONFIRMED_RANK else []
     for k, n_starts in enumerate([_STARTS * effort, *confirming]):
-        left = options.deadline - time.perf_counter()
-        result = search(
-            problem.X,
-            nu,
-            starts=state.neurons.vectors if len(state.neurons) else None,
+        found, values = find_thoroughly(
+            problem,
+            state.neurons,
             n_starts=n_starts,
-            threshold=problem.beta * (1.0 + PROOF_THRESHOLD * options.tol),
+            threshold=1.0 + PROOF_THRESHOLD * options.tol,
             random_state=np.random.default_rng([options.seed_at(state.iteration), k]),
-            time_limit=None if np.isinf(left) else max(left, 1e-3),
+            deadline=options.deadline,
         )
-        if len(result.values):
-            state.violation = float(result.values[0]) / problem.beta - 1.0
-            keep = slice(0, max(_FEWEST_NEW, len(state.neurons) // _NEW_SHARE))
-            return Neurons(result.directions[keep], result.signs[keep].astype(np.float64))
+        if len(found):
+            state.violation = float(values[0]) - 1.0
+            return found.take(np.arange(min(len(found), max(_FEWEST_NEW, len(state.neurons) // _NEW_SHARE))))
     # A search that the deadline cut short has shown nothing, but then the proof has no time either.
     state.violation = 0.0
     state.outcome = "search"

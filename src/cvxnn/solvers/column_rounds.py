@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from cvxnn.patterns.search import search
 from cvxnn.problem import Problem
 from cvxnn.solvers.cell_program import affords_polish, refinements
 from cvxnn.solvers.column_state import PROOF_THRESHOLD, ColumnOptions, ColumnState
@@ -19,6 +18,7 @@ from cvxnn.solvers.mass_program import solve_masses
 from cvxnn.solvers.neuron_search import Ascents, NeuronSearch
 from cvxnn.solvers.neurons import Neurons
 from cvxnn.solvers.opening_moves import SCHEDULES, opening_moves
+from cvxnn.solvers.thorough_search import find_thoroughly
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -190,7 +190,7 @@ class ColumnRounds:
             if len(found) == 0 and k == len(plan) - 1 and self.may_be_thorough:
                 # It takes as long as the others together; with a pool, which tries hard by itself, once is enough.
                 self.may_be_thorough = self.options.pool is None
-                found, values = self._thorough(nu, state, threshold)
+                found, values = self._thorough(state, threshold)
             # A search that the deadline cut short has shown nothing.
             if len(found) == 0 and time.perf_counter() >= self.last_round:
                 state.outcome = "time_limit"
@@ -222,23 +222,19 @@ class ColumnRounds:
             self.starts = min(2 * self.starts, self.usual_starts)
         return found.take(np.arange(min(len(found), most)))
 
-    def _thorough(self, nu: FloatArray, state: ColumnState, threshold: float) -> tuple[Neurons, FloatArray]:
+    def _thorough(self, state: ColumnState, threshold: float) -> tuple[Neurons, FloatArray]:
         """Search with exact concave steps where it is cheap."""
         n, d = self.problem.X.shape
-        beta = self.problem.beta
-        left = self.last_round - time.perf_counter()
-        if n * d * d > _THOROUGH_WORK or left <= 0.0:
+        if n * d * d > _THOROUGH_WORK:
             return Neurons.empty(d), np.zeros(0)
-        result = search(
-            self.problem.X,
-            nu,
-            starts=state.neurons.vectors if len(state.neurons) else None,
+        return find_thoroughly(
+            self.problem,
+            state.neurons,
             n_starts=_THOROUGH_STARTS,
-            threshold=threshold * beta,
+            threshold=threshold,
             random_state=self.options.seed_at(state.iteration),
-            time_limit=None if math.isinf(left) else left,
+            deadline=self.last_round,
         )
-        return Neurons(result.directions, result.signs.astype(np.float64)), result.values / beta
 
     def _round(self, state: ColumnState, found: Neurons, level: int) -> None:
         """Give the new neurons a small mass, then optimise all masses and vectors; keep what is better."""

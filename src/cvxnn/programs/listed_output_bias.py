@@ -34,7 +34,7 @@ from cvxnn.solvers.best_bias import fixed_bias
 
 FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["solve_output_bias"]
+__all__ = ["solve_listed_output_bias"]
 
 _MOST_SOLVES = 60
 _FINEST = 1e-10
@@ -48,7 +48,7 @@ class _Enough(Exception):
     """The tolerance is met, or a limit: no further value of the slope is wanted."""
 
 
-def solve_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
+def solve_listed_output_bias(problem: Problem, options: ReLUOptions, recorder: Recorder) -> Solution:
     """Solve the ReLU program over listed patterns with its bias; see :func:`cvxnn.programs.relu.solve_relu`."""
     start = options.warm_start
     search = _BiasSearch(problem, options, recorder)
