@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,25 +205,40 @@ def test_a_start_whose_projection_is_cut_short_leaves_no_block_outside_its_cone(
         assert np.count_nonzero(solver.masses()) >= used // 2
 
 
+def model_with_blocks():
+    """A solver with real rows, the model of its next proximal step, and a trial with blocks in use."""
+    problem, rng = real("diabetes", "squared", 1e-2), np.random.default_rng(0)
+    masks = rng.standard_normal((40, problem.n_features)) @ problem.X.T >= 0
+    solver, every = ConeProximal(problem, masks, np.resize([1.0, -1.0], 40)), np.arange(40)
+    solver.descend(every, problem.beta, tol=0.1)
+    model = solver._model(every, problem.beta, 0.2 * solver.sigma(every, problem.beta))
+    trial = solver._trial(model, 0.01 * np.std(problem.y) * rng.standard_normal(problem.n_samples))
+    assert np.count_nonzero(trial.lengths > model.sigma * model.beta) > 5
+    return solver, model, trial
+
+
 def test_a_newton_system_that_is_not_positive_definite_gives_the_gradient_step(monkeypatch):
-    problem, masks, signs = random_instance(3)
-    solver = ConeProximal(problem, masks, signs)
-    every = np.arange(len(masks))
-    model = solver._model(every, problem.beta, solver.sigma(every, problem.beta))
-    trial = solver._trial(model, np.zeros(problem.n_samples))
-    monkeypatch.setattr(solver, "_columns", lambda *_: np.full((2, problem.n_samples), np.nan))
+    solver, model, trial = model_with_blocks()
+    assert not np.array_equal(solver._newton_direction(model, trial), trial.error)
+    monkeypatch.setattr(solver, "_face_map", lambda *_: np.full((solver.problem.n_features, 2), np.nan))
     np.testing.assert_array_equal(solver._newton_direction(model, trial), trial.error)
 
 
-@pytest.mark.parametrize("share", [0.5, 2.0])
-def test_a_newton_direction_solves_its_system(share, monkeypatch):
-    """With fewer columns than samples and with more; samples without curvature among them."""
-    problem, masks, signs = random_instance(3)
-    solver, rng = ConeProximal(problem, masks, signs), np.random.default_rng(0)
-    every, n = np.arange(len(masks)), problem.n_samples
-    model = replace(solver._model(every, problem.beta, 1.0), curvature=rng.uniform(size=n) * (np.arange(n) % 3 > 0))
-    trial = solver._trial(model, rng.standard_normal(n))
-    columns = rng.standard_normal((int(share * n), n))
-    monkeypatch.setattr(solver, "_columns", lambda *_: columns)
-    found = solver._newton_direction(model, trial)
-    np.testing.assert_allclose(found + columns.T @ (columns @ (model.curvature * found)), trial.error, atol=1e-9)
+def test_a_newton_direction_is_that_of_the_slope_of_the_error():
+    """Central differences of the error along the direction, on which no projection changes its face."""
+    solver, model, trial = model_with_blocks()
+    step = 1e-6 * solver._newton_direction(model, trial)
+    ahead, behind = solver._trial(model, trial.change + step), solver._trial(model, trial.change - step)
+    found = (behind.error - ahead.error) / 2e-6
+    np.testing.assert_allclose(found, trial.error, atol=1e-6 * np.abs(trial.error).max())
+
+
+def test_a_descent_goes_on_with_the_proximal_weight_of_the_last_one():
+    """At the same beta only; a descent that starts where one has ended needs its last step alone."""
+    solver, model, _ = model_with_blocks()
+    every, beta = model.which, model.beta
+    solver.descend(every, beta, tol=1e-9)
+    shortest = solver.masses().max() / beta
+    assert solver.sigma(every, beta) > 2.0 * shortest
+    assert solver.sigma(every, 0.5 * beta) == 2.0 * shortest
+    assert solver.descend(every, beta, tol=1e-9, max_iter=1) <= 1e-9

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from cvxnn.certificates.cone_projection import ConeProjector
 from cvxnn.problem import Problem
+from cvxnn.solvers._face_system import FaceSystem
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -119,6 +119,8 @@ class ConeProximal:
         self.projector = ConeProjector(X / np.where(norms > 0.0, norms, 1.0)[:, None], masks)
         self._shifts = np.zeros_like(self.vectors)
         self._error = np.zeros_like(self.fit)
+        self._system = FaceSystem(X)
+        self._last_sigma: tuple[float, float] = (np.inf, 0.0)
         self._bases: dict[int, tuple[bytes, FloatArray]] = {}
 
     @property
@@ -145,10 +147,14 @@ class ConeProximal:
         return least >= -slack
 
     def sigma(self, which: IntArray, beta: float) -> float:
-        """Proximal weight to start from: the shrinkage is of the order of the largest block, or the steps are short."""
+        """Proximal weight to start from: the shrinkage is of the order of the largest block, or the steps are short.
+
+        A descent at the beta of the last one, which other cones have joined since, starts one growth below its end.
+        """
+        known = self._last_sigma[1] / _GROWTH if self._last_sigma[0] == beta else 0.0
         top = float(self.masses().max(initial=0.0))
         if top > 0.0:
-            return top / beta
+            return max(top / beta, known)
         weights = self.masks[which] * self.signs[which][:, None]
         pulls = (weights * self.dual) @ self.problem.X
         image = np.einsum("kn,kn->n", weights, pulls @ self.problem.X.T)
@@ -215,6 +221,7 @@ class ConeProximal:
             # With the same dual vector the next model starts where this one ended.
             self._error = trial.error if part == 1.0 else np.zeros_like(self.fit)
             gap = self._gap(model, trial, objective)
+            self._last_sigma = (beta, sigma)
             if gap <= tol or idle == _IDLE:
                 break
             if part < 1.0 or not solved:
@@ -289,42 +296,22 @@ class ConeProximal:
         return trial, _INNER_STEPS, False
 
     def _newton_direction(self, model: _Model, trial: _Trial) -> FloatArray:
-        """Solve ``(I + C C^T H) x = error``, where ``C C^T`` is the slope of the fit in the dual vector."""
-        columns = self._columns(model, trial)
-        error, root = trial.error, np.sqrt(model.curvature)
-        if len(columns) == 0:
-            return error
-        # A product of a matrix with its own transpose takes half the time of one with another.
-        scaled = columns * root
-        try:
-            if len(columns) <= error.size:
-                return error - _solve_shifted(scaled @ scaled.T, scaled @ (root * error)) @ columns
-            return error - (columns @ (root * _solve_shifted(scaled.T @ scaled, root * error))) @ columns
-        except LinAlgError:
-            # Rounding, or an overflow, leaves no positive definite system: the gradient step is always a descent.
-            return error
+        """Newton's direction of the change of the fit; where rounding spoils it the error, always a descent."""
+        used = np.flatnonzero(trial.lengths > model.sigma * model.beta)
+        maps = [self._face_map(model, trial, int(k)) for k in used]
+        direction = self._system.solve(maps, model.weights[used], model.curvature, trial.error)
+        return trial.error if direction is None else direction
 
-    def _columns(self, model: _Model, trial: _Trial) -> FloatArray:
-        """Rows of ``C^T (q, n)``: the maps of the faces to the fit, times the root of the slope of the shrinkage."""
-        limit = model.sigma * model.beta
-        parts, owner = [], []
-        for k in np.flatnonzero(trial.lengths > limit):
-            unit = trial.projected[k] / trial.lengths[k]
-            cone = int(model.which[k])
-            if self.projector.dimension(cone) <= 1:
-                part = unit[:, None]
-            else:
-                basis = self._basis(cone)
-                along = basis.T @ unit
-                root = np.sqrt(1.0 - limit / trial.lengths[k])
-                part = root * basis + (1.0 - root) * np.outer(basis @ along, along)
-            parts.append(part)
-            owner.append(np.full(part.shape[1], k))
-        if not parts:
-            return np.zeros((0, self.fit.size))
-        columns = np.hstack(parts).T @ self.problem.X.T
-        columns *= np.sqrt(model.sigma) * model.weights[np.concatenate(owner)]
-        return columns
+    def _face_map(self, model: _Model, trial: _Trial, k: int) -> FloatArray:
+        """Basis ``(r, q)`` of the face on which block k lies, times the root of the slope of the shrinkage."""
+        cone, scale = int(model.which[k]), np.sqrt(model.sigma)
+        unit = trial.projected[k] / trial.lengths[k]
+        if self.projector.dimension(cone) <= 1:
+            return scale * unit[:, None]
+        basis = self._basis(cone)
+        along = basis.T @ unit
+        root = np.sqrt(1.0 - model.sigma * model.beta / trial.lengths[k])
+        return scale * (root * basis + (1.0 - root) * np.outer(basis @ along, along))
 
     def _basis(self, cone: int) -> FloatArray:
         key = np.sort(self.projector.active[cone]).tobytes()
@@ -354,16 +341,6 @@ class ConeProximal:
         norms = np.linalg.norm((model.weights * nu) @ self.problem.X + shifts, axis=1)
         scale = min(1.0, model.beta / float(norms.max(initial=model.beta)))
         return (objective - self.problem.dual_value(scale * nu)) / max(abs(objective), 1e-300)
-
-
-def _solve_shifted(gram: FloatArray, right: FloatArray) -> FloatArray:
-    """Solve ``(I + gram) x = right``; `gram` is overwritten."""
-    gram[np.diag_indices(len(gram))] += 1.0
-    factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-    solution = cho_solve(factor, right, check_finite=False)
-    if not np.all(np.isfinite(solution)):
-        raise LinAlgError("the system is not positive definite to working precision")
-    return solution
 
 
 def _between(first: FloatArray, last: FloatArray, part: float) -> FloatArray:
