@@ -131,10 +131,10 @@ def methods(suite: str, names: list[str] | None, loss: str) -> list[Method]:
     if names == ["all"]:
         return known
     wanted = {_plain(name) for name in names}
-    unknown = wanted - {_plain(m.name) for m in METHODS}
+    names_known = dict.fromkeys(m.name for m in METHODS)
+    unknown = [name for name in names if _plain(name) not in {_plain(each) for each in names_known}]
     if unknown:
-        known_names = ", ".join(m.name for m in METHODS)
-        raise ValueError(f"methods must be among {known_names}; got {', '.join(sorted(unknown))}.")
+        raise ValueError(f"methods must be among {', '.join(names_known)}; got {', '.join(unknown)}.")
     return [m for m in known if _plain(m.name) in wanted]
 
 

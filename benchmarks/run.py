@@ -216,8 +216,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 130 after an interrupt (what was done is kept and reported)."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     chosen = list(_selected(options))
+    try:
+        for case in chosen:
+            methods(case.suite, options.methods, case.loss)
+    except ValueError as error:
+        parser.error(str(error))
     if options.list:
         print("\n".join(f"{case.suite:6} {case.key}" for case in chosen))
         return 0

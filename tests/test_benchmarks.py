@@ -432,8 +432,13 @@ class TestCases:
         assert [m.name for m in methods("free", ["adam400", "l-bfgs 400"], "squared")] == ["Adam 400", "L-BFGS 400"]
         assert all(m.losses is None for m in methods("gated", ["all"], "huber"))
         assert {m.name for s in SUITES for m in methods(s, ["all"], "squared")} == {m.name for m in METHODS}
-        with pytest.raises(ValueError, match="sgd9"):
-            methods("free", ["sgd9"], "squared")
+        with pytest.raises(ValueError, match="got SGD9"):
+            methods("free", ["SGD9"], "squared")
+
+    def test_unknown_method_is_one_sentence(self, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            main(["--plan", "--methods", "cvxnn", "Adam", "--out", str(tmp_path / "none")])
+        assert "error: methods must be among cvxnn, " in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def _line(method, repeat, trace, *, suite="free", options=None):
