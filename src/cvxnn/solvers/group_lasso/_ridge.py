@@ -258,7 +258,7 @@ class GramRidge(Ridge):
         step = max(1, _SLAB // (8 * len(down)))
         for start in range(0, n, step):
             rows = slice(start, start + step)
-            down += _expand(self._blocks, rows, None).T @ curved[rows]
+            down += _expanded(self._blocks, rows, None) @ curved[rows]
         down *= np.repeat(self._root[:, 0], d)[:, None]
         half, _ = _TRTRS(self._factor, down, lower=1)
         return (columns.T @ curved - half.T @ half) / self._beta
@@ -273,16 +273,19 @@ def cross_gram(left: WorkingBlocks, right: WorkingBlocks, curvature: FloatArray)
         rows = slice(start, start + step)
         if left is right:
             # A product of an array with itself takes half the time.
-            a = _expand(left, rows, np.sqrt(curvature[rows]))
-            out += a.T @ a
+            a = _expanded(left, rows, np.sqrt(curvature[rows]))
+            out += a @ a.T
         else:
-            out += _expand(left, rows, curvature[rows]).T @ _expand(right, rows, None)
+            out += _expanded(left, rows, curvature[rows]) @ _expanded(right, rows, None).T
     return out
 
 
-def _expand(blocks: WorkingBlocks, rows: slice, curvature: FloatArray | None) -> FloatArray:
-    x = blocks.X[rows] if curvature is None else blocks.X[rows] * curvature[:, None]
-    return (blocks.masks[rows, :, None] * x[:, None, :]).reshape(len(x), -1)
+def _expanded(blocks: WorkingBlocks, rows: slice, curvature: FloatArray | None) -> FloatArray:
+    """Columns of all ``D_i X`` as rows ``(k d, n)``, over a slab of samples: consecutive samples lie side by side."""
+    x = np.array(blocks.X[rows].T, order="C")
+    if curvature is not None:
+        x *= curvature
+    return np.multiply(blocks.masks.T[:, None, rows], x, order="C").reshape(-1, x.shape[1])
 
 
 class GramCache:
