@@ -130,11 +130,11 @@ def methods(suite: str, names: list[str] | None, loss: str) -> list[Method]:
         return [m for m in known if m.name in CORE]
     if names == ["all"]:
         return known
-    wanted = {_plain(name) for name in names}
-    names_known = dict.fromkeys(m.name for m in METHODS)
-    unknown = [name for name in names if _plain(name) not in {_plain(each) for each in names_known}]
+    wanted = {_plain(name): name for name in names}
+    there = {_plain(m.name): m.name for m in METHODS}
+    unknown = [name for plain, name in wanted.items() if plain not in there]
     if unknown:
-        raise ValueError(f"methods must be among {', '.join(names_known)}; got {', '.join(unknown)}.")
+        raise ValueError(f"methods must be among {', '.join(there.values())}; got {', '.join(unknown)}.")
     return [m for m in known if _plain(m.name) in wanted]
 
 

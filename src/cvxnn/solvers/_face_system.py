@@ -49,6 +49,7 @@ class FaceSystem:
         joint = np.hstack(maps)
         scaled, masks = (room.matrix(joint.shape[1], n) for room in (self._columns, self._masks))
         np.matmul(joint.T, self._X.T, out=scaled)
+        # With another mode NumPy would write to fresh memory first.
         np.take(weights * root, np.repeat(np.arange(len(maps)), sizes), axis=0, out=masks, mode="clip")
         scaled *= masks
         # A product of a matrix with its own transpose takes half the time of one with another.
